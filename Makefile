@@ -1,0 +1,87 @@
+# `make run` and `make test` do everything from a bare checkout; `make` lists the rest.
+#
+# The environment, .venv, has parts: the locked libraries, this project on top as an editable
+# install, and what only development or a GPU needs. A part's stamp is written when it is whole.
+
+PYTHON ?= python3
+ARGS   ?=
+
+VENV    := .venv
+LOG     := $(VENV)/install.log
+INSTALL := $(VENV)/bin/python -m pip --disable-pip-version-check install --compile --progress-bar off
+TO_LOG  := >> $(LOG) 2>&1 || { tail -n 5 $(LOG); echo "Not installed; more is in $(LOG)."; exit 1; } >&2
+UNFIT   := { echo "This needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is another or missing." \
+             "Name one that you have: make PYTHON=/usr/bin/python3.12 ..." >&2; exit 1; }
+
+# Without compiled bytecode every start of Prefect and TensorFlow takes half as long again.
+unexport PYTHONDONTWRITEBYTECODE
+
+# An environment that was copied or moved with its checkout would still run the old place's code,
+# and one whose interpreter is gone runs nothing: both are made anew.
+MADE_FOR := $(shell test -x $(VENV)/bin/python && cat $(VENV)/.libraries 2>/dev/null)
+ifneq ($(MADE_FOR),$(CURDIR))
+UNUSABLE := unusable
+endif
+
+.NOTPARALLEL:
+.PHONY: help run test check format lock gpu clean unusable
+
+help:  ## this list
+	@awk -F ' *## ' '/^[a-z]+:.*## / { sub(/:.*/, "", $$1); printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+run: $(VENV)/.project $(wildcard $(VENV)/.gpu)  ## retrain, evaluate, promote: make run ARGS="--epochs 1"
+	@$(VENV)/bin/digits run $(ARGS)
+
+test: $(VENV)/.development $(VENV)/.project  ## the tests, with coverage: make test ARGS="-x"
+	@$(VENV)/bin/python -m pytest --cov $(ARGS)
+
+check: $(VENV)/.development $(VENV)/.project  ## formatting, lint, types, direction of imports
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-logo
+
+format: $(VENV)/.development  ## format the code, and mend what the linter can mend
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+gpu: $(VENV)/.gpu $(VENV)/.project  ## add TensorFlow's CUDA libraries (2 GB more)
+
+lock:  ## write the lock after a change in pyproject.toml: make lock ARGS="--upgrade"
+	@set -e; uv=$$(mktemp -d); trap 'rm -rf "$$uv"' EXIT; \
+	$(PYTHON) -m venv "$$uv"; "$$uv"/bin/python -m pip install -q uv; \
+	compile() { \
+		"$$uv"/bin/uv pip compile -q pyproject.toml --universal --python-version 3.11 \
+			--generate-hashes --no-emit-index-url --no-emit-find-links \
+			--custom-compile-command 'make lock' $(ARGS) "$$@"; \
+	}; \
+	compile -o requirements.txt; \
+	compile -o requirements-dev.txt -c requirements.txt --extra dev; \
+	compile -o requirements-gpu.txt -c requirements.txt --extra gpu
+
+clean:  ## remove the environment and the tools' caches; data and artifacts stay
+	rm -rf $(VENV) .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
+		.pytest_cache .ruff_cache build digits.egg-info
+
+$(VENV)/.libraries: requirements.txt $(UNUSABLE)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || $(UNFIT)
+	@echo "Setting up $(VENV) from $<: 3 GB on the disk, a few minutes"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(INSTALL) --require-hashes -r $< $(TO_LOG)
+	@echo '$(CURDIR)' > $@
+
+# Nothing is downloaded here: the lock has setuptools, since TensorFlow depends on it.
+$(VENV)/.project: pyproject.toml $(VENV)/.libraries
+	@$(INSTALL) --no-deps --no-build-isolation -e . $(TO_LOG)
+	@touch $@
+
+$(VENV)/.development: requirements-dev.txt $(VENV)/.libraries
+$(VENV)/.gpu: requirements-gpu.txt $(VENV)/.libraries
+
+# Killed in the middle of this, pip can leave a package that looks installed: start from nothing.
+$(VENV)/.development $(VENV)/.gpu:
+	@if test -e $@.begun; then rm $(VENV)/.libraries; $(MAKE) --no-print-directory $(VENV)/.libraries; fi
+	@echo "Adding $< to $(VENV)"
+	@touch $@.begun
+	@$(INSTALL) --require-hashes -r $< $(TO_LOG)
+	@mv $@.begun $@
