@@ -1,12 +1,12 @@
 """The bounds that a dataset must keep, as the [thresholds] table of its spec states them.
 
 Every bound is off until the spec names it. What each bound is compared with is computed by
-digits.summary; the expectation made of it is in digits.suite.
+digits.summary; the expectation made of it is in digits.checks.
 """
 
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -50,8 +50,6 @@ class CentroidFile(BaseModel, frozen=True, extra="forbid"):
 class SplitThresholds(BaseModel, frozen=True, extra="forbid"):
     """The bounds of one split. Pixels are 0..255; shares are 0..1; None means unbounded."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     num_images: Annotated[int, Field(gt=0)] | None = None
     """Exact number of images."""
 
@@ -61,7 +59,7 @@ class SplitThresholds(BaseModel, frozen=True, extra="forbid"):
     """Most images that a class may have."""
 
     max_pixel_min: Pixel | None = None
-    """Brightest that the darkest pixel of an image may be; inverted or washed-out images break it."""
+    """Brightest that the darkest pixel of an image may be; inverted colours break it."""
     min_pixel_max: Pixel | None = None
     """Darkest that the brightest pixel of an image may be; blank or faded images break it."""
 
@@ -80,7 +78,7 @@ class SplitThresholds(BaseModel, frozen=True, extra="forbid"):
     max_shared_images: Count | None = None
     """Most images that may equal an image of the other split."""
     max_near_duplicates: Count | None = None
-    """Most images that may equal one of the other split after thresholding at 127."""
+    """Most images that may equal one of the other split after thresholding, but not before."""
 
     min_centroid_accuracy: Share | None = None
     """Least share of images whose nearest class centroid is that of their label.
@@ -103,10 +101,11 @@ class SplitThresholds(BaseModel, frozen=True, extra="forbid"):
 
 
 class Thresholds(BaseModel, frozen=True, extra="forbid"):
-    """All bounds of a dataset. Without any, only what is always true of a dataset is checked:
-    every value known, every label in 0..num_classes-1, every class present in each split."""
+    """All bounds of a dataset.
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
+    Without any, only what holds of every dataset is checked: every value is known, every label is
+    in 0..num_classes-1, every class is present in each split.
+    """
 
     train: SplitThresholds = SplitThresholds()
     test: SplitThresholds = SplitThresholds()
@@ -114,12 +113,10 @@ class Thresholds(BaseModel, frozen=True, extra="forbid"):
     centroids: CentroidFile | None = None
     """What `min_centroid_accuracy` is measured against; None: nothing is."""
 
-    label_shares: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] | None = None
-    """Expected share of each class, adding up to 1; None: the test split is compared with train."""
     max_label_divergence: Annotated[float, Field(gt=0.0)] | None = None
-    """Greatest KL divergence of a split's labels from the expected shares, in nats.
+    """Greatest KL divergence of the test split's labels from those of train, in nats.
 
-    A small split may exceed it by chance: digits.suite.divergence_bound raises it by size.
+    A small split exceeds it by chance: digits.checks.divergence_bound raises it by size.
     """
 
     warn_only: tuple[CheckName, ...] = ()
@@ -132,8 +129,6 @@ class Thresholds(BaseModel, frozen=True, extra="forbid"):
         )
         if needs_centroids and self.centroids is None:
             raise ValueError("min_centroid_accuracy needs a [thresholds.centroids] table")
-        if self.label_shares is not None and abs(sum(self.label_shares) - 1.0) > 1e-6:
-            raise ValueError(f"label_shares add up to {sum(self.label_shares)}, not to 1")
         return self
 
     def of(self, split: Split) -> SplitThresholds:

@@ -1,0 +1,81 @@
+"""How a check says what it expected and what it found.
+
+A describing function takes the frame of a split and the `result` of Great Expectations.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+Describe = Callable[[pd.DataFrame, dict[str, Any]], str]
+
+
+def number(value: Any) -> str:
+    """A number; to six digits if it is no integer, since beyond them machines may differ."""
+    as_float = float(value)
+    return str(int(as_float)) if as_float.is_integer() else f"{as_float:.6g}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """The numbers from `low` to `high`, either of which may be unbounded."""
+    if low is None:
+        return "0" if high == 0 else f"at most {number(high)}"
+    if high is None:
+        return f"at least {number(low)}"
+    return number(low) if low == high else f"{number(low)} to {number(high)}"
+
+
+def observed(_: pd.DataFrame, result: dict[str, Any]) -> str:
+    """The one number that the expectation computed."""
+    return number(result["observed_value"])
+
+
+def divergence(_: pd.DataFrame, result: dict[str, Any]) -> str:
+    """A KL divergence; Great Expectations has no number for one that is infinite."""
+    value = result["observed_value"]
+    return "infinity: a label occurs that train lacks" if value is None else number(value)
+
+
+def num_missing(_: pd.DataFrame, result: dict[str, Any]) -> str:
+    """How many rows have no value."""
+    return number(result["unexpected_count"])
+
+
+def extent(column: str) -> Describe:
+    """The least and the greatest value of a column."""
+    return lambda frame, _: interval(frame[column].min(), frame[column].max())
+
+
+def unknown_labels(num_classes: int) -> Describe:
+    """The labels that are none of 0..num_classes-1."""
+
+    def describe(frame: pd.DataFrame, _: dict[str, Any]) -> str:
+        unknown = sorted(set(frame["label"]) - set(range(num_classes)))
+        return ", ".join(map(str, unknown)) or interval(0, num_classes - 1)
+
+    return describe
+
+
+def missing_classes(num_classes: int) -> Describe:
+    """The classes 0..num_classes-1 that no image has."""
+
+    def describe(frame: pd.DataFrame, _: dict[str, Any]) -> str:
+        missing = sorted(set(range(num_classes)) - set(frame["label"]))
+        return f"no image of class {', '.join(map(str, missing))}" if missing else "all present"
+
+    return describe
+
+
+def class_sizes(low: float | None, high: float | None) -> Describe:
+    """The classes whose size is not from `low` to `high`."""
+
+    def describe(frame: pd.DataFrame, _: dict[str, Any]) -> str:
+        sizes = frame.groupby("label")["class_size"].first()
+        is_small = sizes < (0 if low is None else low)
+        is_large = sizes > (len(frame) if high is None else high)
+        outside = sizes[is_small | is_large].items()
+        listed = ", ".join(f"{size} of class {label}" for label, size in outside)
+        return listed or interval(sizes.min(), sizes.max())
+
+    return describe
