@@ -45,7 +45,7 @@ format: $(VENV)/.development  ## format the code, and mend what the linter can m
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-gpu: $(VENV)/.gpu $(VENV)/.project  ## add TensorFlow's CUDA libraries (2 GB more)
+gpu: $(VENV)/.gpu $(VENV)/.project  ## add TensorFlow's CUDA libraries (4 GB more on the disk)
 
 lock:  ## write the lock after a change in pyproject.toml: make lock ARGS="--upgrade"
 	@set -e; uv=$$(mktemp -d); trap 'rm -rf "$$uv"' EXIT; \
