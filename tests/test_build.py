@@ -1,0 +1,123 @@
+"""The build: what is packaged, what the lock promises, what git keeps, what may be imported."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PACKAGES = ("digits", "tasks", "flows")
+# Each lock, and the extra that it adds to the runtime's dependencies.
+LOCKS = {"requirements.txt": None, "requirements-dev.txt": "dev", "requirements-gpu.txt": "gpu"}
+PIN = re.compile(r"^([a-z0-9][a-z0-9.-]*)(?:\[[a-z,-]+\])?==([^ ;\\]+)", re.MULTILINE)
+
+
+def pins(lock: str) -> dict[str, set[str]]:
+    """The versions that a lock allows, by name; several where they depend on the interpreter."""
+    versions: dict[str, set[str]] = {}
+    for name, version in PIN.findall((ROOT / lock).read_text()):
+        versions.setdefault(name, set()).add(version)
+    return versions
+
+
+def test_every_package_is_listed() -> None:
+    found = {
+        ".".join(init.parent.relative_to(ROOT).parts)
+        for package in PACKAGES
+        for init in (ROOT / package).rglob("__init__.py")
+    }
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == found
+
+
+def test_every_data_file_of_a_package_is_shipped() -> None:
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]
+    for package in PACKAGES:
+        shipped = {file for p in patterns.get(package, ()) for file in (ROOT / package).glob(p)}
+        data = {
+            file
+            for file in (ROOT / package).rglob("*")
+            if file.is_file() and file.suffix not in {".py", ".pyc"}
+        }
+        assert data <= shipped
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_names_no_address_and_hashes_everything(lock: str) -> None:
+    lines = (ROOT / lock).read_text().splitlines()
+    assert not [line for line in lines if re.search(r"://|file:|^-|/opt|\.whl", line)]
+    heads = [index for index, line in enumerate(lines) if line and line[0] not in " #"]
+    assert len(heads) > 100
+    for index in heads:
+        assert PIN.match(lines[index]), lines[index]
+        assert "--hash=sha256:" in lines[index + 1]
+
+
+@pytest.mark.parametrize(("lock", "extra"), LOCKS.items())
+def test_lock_satisfies_what_the_project_asks_for(lock: str, extra: str | None) -> None:
+    asked = [*PROJECT["project"]["dependencies"], *PROJECT["build-system"]["requires"]]
+    if extra:
+        asked += PROJECT["project"]["optional-dependencies"][extra]
+    locked = pins(lock)
+    for requirement in map(Requirement, asked):
+        versions = locked[canonicalize_name(requirement.name)]
+        assert all(version in requirement.specifier for version in versions), requirement
+
+
+@pytest.mark.parametrize("lock", ["requirements-dev.txt", "requirements-gpu.txt"])
+def test_what_is_added_on_top_changes_nothing_below(lock: str) -> None:
+    assert pins("requirements.txt").items() <= pins(lock).items()
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="asks git")
+def test_git_keeps_sources_and_ignores_what_runs_write(tmp_path: Path) -> None:
+    kept = [
+        "data/README.md",
+        "data/datasets/mnist.toml",
+        "artifacts/README.md",
+        "digits/data/raw/source.py",
+        "tests/artifacts/source.py",
+        "requirements.txt",
+    ]
+    ignored = [
+        "data/raw/mnist/train-images-idx3-ubyte",
+        "data/prepared/arrays/x_train.npy",
+        "data/incoming/batch.parquet",
+        "artifacts/ledger.jsonl",
+        "artifacts/models/model.keras",
+        ".venv/bin/python",
+        ".env",
+        ".coverage.host.1",
+        "digits/__pycache__/store.cpython-311.pyc",
+        "digits.egg-info/PKG-INFO",
+    ]
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    command = ["git", "check-ignore", *kept, *ignored]
+    answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines() == ignored
+
+
+@pytest.mark.parametrize(
+    ("package", "line"),
+    [("digits", "import prefect"), ("digits", "import tasks"), ("tasks", "import flows")],
+)
+def test_an_import_against_the_direction_is_refused(
+    tmp_path: Path, package: str, line: str
+) -> None:
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for name in PACKAGES:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
+    (tmp_path / package / "wrong.py").write_text(line)
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert f"{package}.wrong -> " in result.stdout
