@@ -70,9 +70,9 @@ def load_centroids(
         )
     content = _read_proved(path, file.sha256)
     try:
-        centroids = np.load(io.BytesIO(content), allow_pickle=False)
+        centroids = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
         found = f"{centroids.dtype} of shape {centroids.shape}"
-    except (ValueError, EOFError, AttributeError) as error:
+    except ValueError as error:
         raise DataError(f"{path}: is not a .npy file of class centroids ({error})") from error
     expected = f"uint8 of shape {(num_classes, *image_shape)}"
     if found != expected:

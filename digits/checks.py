@@ -120,7 +120,7 @@ def _of_labels(num_classes: int, bounds: SplitThresholds) -> Iterator[Check]:
     yield Check(
         name="label_known",
         column="label",
-        about="labels",
+        about="label of each image",
         expected=wording.interval(0, num_classes - 1),
         expectation=gxe.ExpectColumnValuesToBeInSet(column="label", value_set=classes),
         describe=wording.unknown_labels(num_classes),

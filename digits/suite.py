@@ -6,7 +6,11 @@ from typing import Any
 import great_expectations as gx
 import numpy as np
 import pandas as pd
-from great_expectations.data_context.types.base import ProgressBarsConfig
+from great_expectations.data_context.types.base import (
+    DataContextConfig,
+    InMemoryStoreBackendDefaults,
+    ProgressBarsConfig,
+)
 
 from digits.checks import Check
 from digits.errors import DigitsError
@@ -48,15 +52,22 @@ def evaluate(
 
 def _judge(frame: pd.DataFrame, checks: Sequence[Check]) -> list[Result]:
     """The results as JSON: as objects they show numpy's floats as `--`."""
-    context = gx.get_context(mode="ephemeral")
-    context.enable_analytics(enable=False)
-    # TQDM_DISABLE does not silence them.
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    context = gx.get_context(mode="ephemeral", project_config=_context_config())
     asset = context.data_sources.add_pandas("summary").add_dataframe_asset("split")
     batch = asset.add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": frame})
     suite = gx.ExpectationSuite("suite", expectations=[check.expectation for check in checks])
     judged = batch.validate(suite, result_format=RESULT_FORMAT)
     return [result.to_json_dict() for result in judged.results]
+
+
+def _context_config() -> DataContextConfig:
+    """Writes nothing, not even a temporary folder for pages; tells nobody; draws no bars."""
+    return DataContextConfig(
+        store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+        # TQDM_DISABLE does not silence them.
+        progress_bars=ProgressBarsConfig(globally=False),
+        analytics_enabled=False,
+    )
 
 
 def _exception(result: Result) -> bool:

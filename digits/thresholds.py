@@ -59,14 +59,14 @@ class SplitThresholds(BaseModel, frozen=True, extra="forbid"):
     """Most images that a class may have."""
 
     max_pixel_min: Pixel | None = None
-    """Brightest that the darkest pixel of an image may be; inverted colours break it."""
+    """Brightest that the darkest pixel of an image may be; a grey background breaks it."""
     min_pixel_max: Pixel | None = None
     """Darkest that the brightest pixel of an image may be; blank or faded images break it."""
 
     min_ink: Share | None = None
     """Least share of an image's pixels above 127."""
     max_ink: Share | None = None
-    """Greatest share of an image's pixels above 127."""
+    """Greatest share of an image's pixels above 127; inverted colours break it."""
 
     min_mean_pixel: Annotated[float, Field(ge=0, le=255)] | None = None
     """Least mean over all pixels of the split."""
