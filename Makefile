@@ -49,7 +49,7 @@ gpu: $(VENV)/.gpu $(VENV)/.project  ## add TensorFlow's CUDA libraries (4 GB mor
 
 lock:  ## write the lock after a change in pyproject.toml: make lock ARGS="--upgrade"
 	@set -e; uv=$$(mktemp -d); trap 'rm -rf "$$uv"' EXIT; \
-	$(PYTHON) -m venv "$$uv"; "$$uv"/bin/python -m pip install -q uv; \
+	$(PYTHON) -m venv "$$uv"; "$$uv"/bin/python -m pip --disable-pip-version-check install -q uv; \
 	compile() { \
 		"$$uv"/bin/uv pip compile -q pyproject.toml --universal --python-version 3.11 \
 			--generate-hashes --no-emit-index-url --no-emit-find-links \
