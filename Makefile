@@ -47,17 +47,20 @@ format: $(VENV)/.development  ## format the code, and mend what the linter can m
 
 gpu: $(VENV)/.gpu $(VENV)/.project  ## add TensorFlow's CUDA libraries (4 GB more on the disk)
 
+# A lock that comes out the same keeps its date: the environment need not be made again.
 lock:  ## write the lock after a change in pyproject.toml: make lock ARGS="--upgrade"
 	@set -e; uv=$$(mktemp -d); trap 'rm -rf "$$uv"' EXIT; \
 	$(PYTHON) -m venv "$$uv"; "$$uv"/bin/python -m pip --disable-pip-version-check install -q uv; \
 	compile() { \
-		"$$uv"/bin/uv pip compile -q pyproject.toml --universal --python-version 3.11 \
+		lock=$$1; shift; cp -p "$$lock" "$$uv"; \
+		"$$uv"/bin/uv pip compile -q pyproject.toml -o "$$lock" --universal --python-version 3.11 \
 			--generate-hashes --no-emit-index-url --no-emit-find-links \
 			--custom-compile-command 'make lock' $(ARGS) "$$@"; \
+		if cmp -s "$$uv/$$lock" "$$lock"; then cp -p "$$uv/$$lock" "$$lock"; fi; \
 	}; \
-	compile -o requirements.txt; \
-	compile -o requirements-dev.txt -c requirements.txt --extra dev; \
-	compile -o requirements-gpu.txt -c requirements.txt --extra gpu
+	compile requirements.txt; \
+	compile requirements-dev.txt -c requirements.txt --extra dev; \
+	compile requirements-gpu.txt -c requirements.txt --extra gpu
 
 clean:  ## remove the environment and the tools' caches; data and artifacts stay
 	rm -rf $(VENV) .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
