@@ -1,0 +1,83 @@
+"""How far a training is: a bar in a terminal, a plain line an epoch in a log."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+logger = logging.getLogger(__name__)
+
+_bars: "Bars | None" = None
+
+
+@cache
+def console() -> "Console":
+    """The terminal that bars and log lines share, so that neither breaks the other."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+@contextlib.contextmanager
+def bars() -> Iterator[None]:
+    """Show the trainings of this block as bars, if the error stream is a terminal."""
+    global _bars
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("epoch {task.fields[epoch]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    with Progress(*columns, console=console()) as _bars:
+        try:
+            yield
+        finally:
+            _bars = None
+
+
+class Progress:
+    """The progress of one training."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._task: TaskID | None = None
+        self._num_epochs = self._num_batches = 0
+
+    def begin(self, num_epochs: int, num_batches: int, epoch: int) -> None:
+        """Start at `epoch` (whole epochs done) of `num_epochs`, of `num_batches` each."""
+        self._num_epochs, self._num_batches = num_epochs, num_batches
+        if _bars is not None:
+            self._task = _bars.add_task(
+                self._name,
+                total=num_epochs * num_batches,
+                completed=epoch * num_batches,
+                epoch=f"{epoch}/{num_epochs}",
+                figures="",
+            )
+
+    def advance(self, epoch: int, batch: int) -> None:
+        """`batch` batches of the epoch after `epoch` are done."""
+        if _bars is not None and self._task is not None:
+            _bars.update(self._task, completed=epoch * self._num_batches + batch)
+
+    def finish_epoch(self, figures: Mapping[str, Any]) -> None:
+        """An epoch is done; `figures` holds its number, losses and accuracies."""
+        epoch = f"{figures['epoch']}/{self._num_epochs}"
+        text = f"loss {figures['loss']:.4f}, test accuracy {figures['val_accuracy']:.2%}"
+        if _bars is not None and self._task is not None:
+            _bars.update(self._task, epoch=epoch, figures=text)
+        else:
+            logger.info("%s: epoch %s, %s", self._name, epoch, text)

@@ -1,0 +1,200 @@
+"""The promotion rule: when a candidate becomes champion, and when the champion stays."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from digits.errors import DigitsError
+from digits.ledger import (
+    Entry,
+    Judgement,
+    Version,
+    champion_of,
+    standing,
+    versions_of,
+    withdrawn,
+)
+from digits.lineage import write_lineage
+from digits.references import DatasetRef, EvaluationRef, Frozen, ModelRef
+from digits.store import Store
+from digits.workspace import Workspace
+
+
+class Rule(Frozen):
+    """What a candidate must fulfil beside being more accurate than the champion."""
+
+    floor: float
+    require_significance: bool = False
+    significance_level: float = 0.05
+
+    def describe(self) -> str:
+        """The rule in one sentence, as the ledger keeps it."""
+        text = f"higher test accuracy than the champion, at least {self.floor:.2%}"
+        if self.require_significance:
+            text += f", exact McNemar p < {self.significance_level:g}"
+        return text
+
+
+class Decision(Frozen):
+    """A line of the ledger, and the judgement by which the champion of that moment stands.
+
+    They differ when a run's candidate is the champion already: then `standing` is what was judged
+    when it became champion, so that the same question keeps the same answer.
+    """
+
+    entry: Entry
+    standing: Judgement
+
+
+class Comparison(Frozen):
+    """Champion and candidate on the same test images.
+
+    `discordant`: images that only the champion, and only the candidate, got right. `p_value`: the
+    exact McNemar test, two-sided.
+    """
+
+    champion: EvaluationRef
+    discordant: tuple[int, int]
+    p_value: float
+
+
+def decide(
+    dataset: DatasetRef,
+    models: Sequence[ModelRef],
+    evaluations: Sequence[EvaluationRef],
+    incumbent: EvaluationRef | None,
+    rule: Rule,
+    run: str,
+    workspace: Workspace,
+) -> Decision | None:
+    """Judge a run's best model and write the decision into the ledger, with nothing in between.
+
+    `incumbent` is the champion's score on the test set of `evaluations`. Returns None, and decides
+    nothing, when another run has changed the champion since: score the new one and ask again.
+    """
+    candidate = choose_candidate(evaluations)
+    model = next(model for model in models if model.digest == candidate.model_digest)
+    with workspace.ledger(dataset.layout.name).deciding() as ledger:
+        champion, comparison = ledger.champion, None
+        if champion is not None and champion.model.digest != model.digest:
+            if incumbent is None or incumbent.model_digest != champion.model.digest:
+                return None
+            comparison = compare(incumbent, candidate, workspace.store)
+        judgement = judge(candidate, ledger.entries, comparison, rule)
+        version = None
+        if judgement.outcome == "promoted" and judgement.champion_after is not None:
+            version = Version(
+                number=judgement.champion_after,
+                model=model,
+                evaluation=candidate,
+                lineage=write_lineage((dataset, model, candidate), workspace),
+            )
+        entry = ledger.append(
+            judgement, run=run, data_digest=dataset.content_digest, version=version
+        )
+        return Decision(entry=entry, standing=standing(ledger.entries))
+
+
+def choose_candidate(evaluations: Sequence[EvaluationRef]) -> EvaluationRef:
+    """The most accurate; on a tie the lower loss, then the fewer parameters."""
+    return min(evaluations, key=lambda e: (-e.num_correct / e.num_images, e.loss, e.num_parameters))
+
+
+def compare(champion: EvaluationRef, candidate: EvaluationRef, store: Store) -> Comparison:
+    """The exact McNemar test on the answers to the same test images (McNemar, 1947)."""
+    from scipy.stats import binomtest
+
+    from digits.predictions import read_predictions
+
+    champion_path, candidate_path = (
+        store.folder(evaluation) / "predictions.parquet" for evaluation in (champion, candidate)
+    )
+    y_true, y_champion = read_predictions(champion_path)
+    y_same, y_candidate = read_predictions(candidate_path)
+    if not (y_true == y_same).all():
+        raise DigitsError(
+            f"{champion_path} and {candidate_path} are not of the same test images; a comparison "
+            "would mean nothing, so the champion is kept"
+        )
+    only_champion = int(((y_champion == y_true) & (y_candidate != y_true)).sum())
+    only_candidate = int(((y_candidate == y_true) & (y_champion != y_true)).sum())
+    num_discordant = only_champion + only_candidate
+    p_value = float(binomtest(only_candidate, num_discordant).pvalue) if num_discordant else 1.0
+    return Comparison(
+        champion=champion, discordant=(only_champion, only_candidate), p_value=p_value
+    )
+
+
+def judge(
+    candidate: EvaluationRef, entries: list[Entry], comparison: Comparison | None, rule: Rule
+) -> Judgement:
+    """Decide about `candidate`. `comparison` is None when it is the champion, or there is none."""
+    current = champion_of(entries)
+    outcome, reason = _verdict(candidate, current, entries, comparison, rule)
+    before = current.number if current else None
+    return Judgement(
+        outcome=outcome,
+        reason=reason,
+        rule=rule.describe(),
+        candidate=candidate.model,
+        candidate_digest=candidate.model_digest,
+        candidate_accuracy=candidate.accuracy,
+        champion_accuracy=_champion_accuracy(candidate, current, comparison),
+        champion_before=before,
+        champion_after=max(versions_of(entries), default=0) + 1
+        if outcome == "promoted"
+        else before,
+        discordant=comparison.discordant if comparison else None,
+        p_value=comparison.p_value if comparison else None,
+    )
+
+
+def _verdict(
+    candidate: EvaluationRef,
+    current: Version | None,
+    entries: list[Entry],
+    comparison: Comparison | None,
+    rule: Rule,
+) -> tuple[Literal["promoted", "kept", "unchanged"], str]:
+    name, accuracy = candidate.model, f"{candidate.accuracy:.2%}"
+    if current is not None and candidate.model_digest == current.model.digest:
+        return "unchanged", f"the {name} of this run is the champion already ({accuracy})"
+    if candidate.accuracy < rule.floor:
+        return "kept", f"the {name} reached {accuracy}, below the floor of {rule.floor:.2%}"
+    down = withdrawn(entries).get(candidate.model_digest)
+    if down is not None:
+        number = down.judgement.champion_before
+        return "kept", (
+            f"this {name} is version {number}, which was rolled back on {down.time:%Y-%m-%d}; "
+            f"`digits rollback {number}` would make it champion again"
+        )
+    if current is None or comparison is None:
+        return "promoted", f"the {name} reached {accuracy}; there was no champion before"
+    return _against_champion(candidate, current, comparison, rule)
+
+
+def _against_champion(
+    candidate: EvaluationRef, current: Version, comparison: Comparison, rule: Rule
+) -> tuple[Literal["promoted", "kept"], str]:
+    facts = (
+        f"the {candidate.model} reached {candidate.accuracy:.2%}, the champion "
+        f"({comparison.champion.model}, version {current.number}) {comparison.champion.accuracy:.2%}"
+    )
+    if candidate.num_correct == comparison.champion.num_correct:
+        return "kept", f"{facts}: a tie keeps the champion"
+    if candidate.num_correct < comparison.champion.num_correct:
+        return "kept", f"{facts}: less accurate"
+    if rule.require_significance and comparison.p_value >= rule.significance_level:
+        return "kept", (
+            f"{facts}: more accurate, but not significantly (exact McNemar p = "
+            f"{comparison.p_value:.3g}, needed < {rule.significance_level:g})"
+        )
+    return "promoted", f"{facts}: more accurate (exact McNemar p = {comparison.p_value:.3g})"
+
+
+def _champion_accuracy(
+    candidate: EvaluationRef, current: Version | None, comparison: Comparison | None
+) -> float | None:
+    if comparison is not None:
+        return comparison.champion.accuracy
+    is_champion = current is not None and candidate.model_digest == current.model.digest
+    return candidate.accuracy if is_champion else None

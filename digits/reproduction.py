@@ -1,0 +1,120 @@
+"""Training a version again, and saying whether its weights came out the same to the bit."""
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from digits.checkpoints import Checkpoint
+from digits.dataset import load_spec
+from digits.devices import configure_backend, resolve_device
+from digits.errors import DamagedError, DigitsError
+from digits.ledger import Version, find_version
+from digits.lineage import read_lineage
+from digits.plan import differences
+from digits.progress import Progress
+from digits.references import ArraysRef, Frozen, ModelRef
+from digits.sources import content_of
+from digits.steps import step_key
+from digits.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+
+class Reproduction(Frozen):
+    """What came out: `differences` lists what was not as it was when the version was made."""
+
+    version: int
+    is_same: bool
+    recorded: str
+    reproduced: str
+    differences: tuple[str, ...]
+
+
+def reproduce(dataset: str, number: int, workspace: Workspace) -> Reproduction:
+    """Train version `number` again from its recorded data and settings.
+
+    Nothing is cached and nothing of the ledger changes. Raises UsageError where there is no such
+    version, DigitsError where its data can neither be found nor made again.
+    """
+    version = find_version(workspace.ledger(dataset).entries(), number, dataset)
+    arrays = _arrays_of(version, dataset, workspace)
+    device = resolve_device("cpu" if version.model.device == "cpu" else "auto")
+    found = tuple(_differences(version, arrays, device, workspace))
+    for difference in found:
+        logger.info("differs from when version %d was made: %s", number, difference)
+    digest = _train_again(version.model, arrays, device, workspace)
+    return Reproduction(
+        version=number,
+        is_same=digest == version.model.digest,
+        recorded=version.model.digest,
+        reproduced=digest,
+        differences=found,
+    )
+
+
+def _differences(
+    version: Version, arrays: ArraysRef, device: str, workspace: Workspace
+) -> Iterator[str]:
+    try:
+        then = read_lineage(version.lineage, workspace.store)["train"].key
+    except (DamagedError, KeyError) as error:
+        yield f"its lineage cannot be read ({error}), so that only the weights are compared"
+        return
+    arguments = {
+        "arrays": arrays,
+        "model": version.model.model,
+        "settings": version.model.settings,
+        "device": device,
+    }
+    yield from differences(then, step_key("train", arguments))
+
+
+def _arrays_of(version: Version, dataset: str, workspace: Workspace) -> ArraysRef:
+    """The arrays that the version was trained on, made again from the sources if they are gone."""
+    then = read_lineage(version.lineage, workspace.store)["train"].key.inputs["arrays"]
+    for record in workspace.records.of_step("normalize"):
+        reference = record.reference
+        if not isinstance(reference, ArraysRef) or reference.digest != then:
+            continue
+        if workspace.store.is_whole(reference):
+            return reference
+    logger.info("the arrays of version %d are not in the store: making them again", version.number)
+    arrays = _prepared_again(dataset, workspace)
+    if arrays.digest != then:
+        raise DigitsError(
+            f"version {version.number} was trained on arrays {then[:12]}; the dataset {dataset} "
+            f"now gives {arrays.digest[:12]}: its data has changed, so the same weights cannot "
+            "come out; bring the old source files back, or reproduce a newer version"
+        )
+    return arrays
+
+
+def _prepared_again(dataset: str, workspace: Workspace) -> ArraysRef:
+    from digits.ingestion import ingest_dataset
+    from digits.normalization import store_arrays
+
+    spec = load_spec(dataset, workspace.settings)
+    content = content_of(spec, workspace.settings)
+    return store_arrays(ingest_dataset(spec.layout, content, spec, workspace), workspace.store)
+
+
+def _train_again(model: ModelRef, arrays: ArraysRef, device: str, workspace: Workspace) -> str:
+    configure_backend(device)
+    from digits.models import BUILDERS
+    from digits.training import train_model
+
+    with (
+        tempfile.TemporaryDirectory(dir=workspace.settings.artifacts_dir) as scratch,
+        workspace.store.create("models") as draft,
+    ):
+        train_model(
+            workspace.store.folder(arrays),
+            arrays,
+            BUILDERS[model.model],
+            model.settings,
+            checkpoint=Checkpoint(Path(scratch)),
+            progress=Progress(f"train {model.model}"),
+            output=draft.path,
+        )
+    return draft.digest

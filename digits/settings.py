@@ -1,0 +1,33 @@
+"""Where run-time files lie: one setting for each of the two folders."""
+
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Settings(BaseSettings):
+    """Settings from the environment (DIGITS_...) or from .env in the project's root."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DIGITS_", env_file=ROOT / ".env", extra="ignore", frozen=True
+    )
+
+    data_dir: Path = ROOT / "data"
+    artifacts_dir: Path = ROOT / "artifacts"
+
+    @property
+    def raw_dir(self) -> Path:
+        """Source files as they were distributed."""
+        return self.data_dir / "raw"
+
+    @property
+    def prepared_dir(self) -> Path:
+        """Datasets and arrays, made from the source files."""
+        return self.data_dir / "prepared"
+
+    @property
+    def datasets_dirs(self) -> tuple[Path, ...]:
+        """Where specs are looked for, in this order."""
+        return (self.data_dir / "datasets", ROOT / "data" / "datasets")

@@ -1,0 +1,97 @@
+"""The steps and what each one's output depends on: the cache key, computed without running it.
+
+A key covers the step's name, the content of its inputs, the settings that it is given, the code
+that it reaches, and the versions of the libraries that shape its output. The kind of device is an
+argument of the steps that depend on it.
+"""
+
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+from pydantic import BaseModel
+
+from digits.devices import backend
+from digits.fingerprint import Project
+from digits.records import StepKey
+from digits.references import Reference
+from digits.settings import ROOT
+
+Arguments = Mapping[str, Any]
+
+
+def _no_roots(_: Arguments) -> tuple[str, ...]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """What, beside its arguments, a step's output depends on.
+
+    `ignored` arguments say where or how, never what. `roots` gives code that is reached through
+    the arguments, `without` the definitions that would reach too much (a registry).
+    """
+
+    name: str
+    libraries: tuple[str, ...]
+    ignored: frozenset[str] = frozenset()
+    roots: Callable[[Arguments], tuple[str, ...]] = _no_roots
+    without: tuple[str, ...] = ()
+
+
+STEPS: Mapping[str, Step] = {
+    step.name: step
+    for step in (
+        Step("ingest", libraries=("pyarrow",), ignored=frozenset({"sources"})),
+        Step("validate", libraries=("great-expectations", "pandas", "numpy", "jinja2")),
+        Step("normalize", libraries=("numpy",)),
+        Step(
+            "train",
+            libraries=("keras", "numpy"),
+            roots=lambda arguments: (f"digits.models:build_{arguments['model']}",),
+            without=("digits.models:BUILDERS",),
+        ),
+        Step("evaluate", libraries=("keras", "numpy", "scipy", "pyarrow")),
+        Step("report", libraries=("jinja2", "matplotlib", "numpy")),
+    )
+}
+
+
+@cache
+def project() -> Project:
+    """The project's sources as this process found them."""
+    return Project(ROOT)
+
+
+def step_key(name: str, arguments: Arguments) -> StepKey:
+    """The key of one step called with these arguments."""
+    step = STEPS[name]
+    relevant = {key: value for key, value in arguments.items() if key not in step.ignored}
+    roots = (f"tasks.{name}:{name}", *step.roots(arguments))
+    return StepKey(
+        step=name,
+        inputs={key: _described(value) for key, value in sorted(relevant.items())},
+        code=project().code_of(roots, without=step.without),
+        libraries=_versions(step.libraries),
+    )
+
+
+def _described(value: Any) -> Any:
+    """An argument as JSON: a reference by its content, a settings model by its fields."""
+    if isinstance(value, Reference):
+        return value.content
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {str(key): _described(item) for key, item in sorted(value.items())}
+    if isinstance(value, list | tuple):
+        return [_described(item) for item in value]
+    return value
+
+
+def _versions(libraries: tuple[str, ...]) -> dict[str, str]:
+    names = (*libraries, backend()) if "keras" in libraries else libraries
+    return {"python": platform.python_version()[:4], **{name: version(name) for name in names}}

@@ -1,0 +1,31 @@
+"""One place to ask for the store, the cache's records and the ledgers of the present settings."""
+
+from functools import cache
+
+from digits.ledger import Ledger
+from digits.records import Records
+from digits.settings import Settings
+from digits.store import Store
+
+
+class Workspace:
+    """What lies under the two run-time folders, `data` and `artifacts`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store = Store(settings)
+        self.records = Records(settings, self.store)
+
+    def ledger(self, dataset: str) -> Ledger:
+        """The ledger of one dataset."""
+        return Ledger(dataset, self.settings)
+
+
+def current_workspace() -> Workspace:
+    """The workspace of the present settings; one object a process, so that checks are shared."""
+    return _workspace(Settings())
+
+
+@cache
+def _workspace(settings: Settings) -> Workspace:
+    return Workspace(settings)

@@ -1,0 +1,261 @@
+"""The command line. Each command imports only what it needs: `digits status` loads no library."""
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+import click
+
+from digits.devices import Device, resolve_device
+from digits.errors import DigitsError, UsageError
+from digits.settings import Settings
+from digits.workspace import current_workspace
+from flows import console
+from flows.environment import prepare_environment, prepare_folders
+
+P = ParamSpec("P")
+
+dataset_option = click.option(
+    "--dataset", default="mnist", show_default=True, help="A spec in data/datasets, by its name."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
+def run_options(function: Callable[P, Any]) -> Callable[P, Any]:
+    """The options that say what a run retrains; `run` and `plan` share them."""
+    options = (
+        dataset_option,
+        click.option(
+            "--models",
+            default="mlp,cnn",
+            show_default=True,
+            help="Which models to train, with commas.",
+        ),
+        click.option("--recipe", default="reference", show_default=True, help="How to train."),
+        click.option(
+            "--epochs", type=click.IntRange(min=1), help="Instead of the recipe's number."
+        ),
+        click.option(
+            "--seed",
+            type=click.IntRange(0, 2**31 - 1),
+            default=0,
+            show_default=True,
+            help="Where all chance starts from.",
+        ),
+        click.option(
+            "--device",
+            type=click.Choice(["auto", "cpu", "gpu"]),
+            default="auto",
+            show_default=True,
+            help="A GPU if there is one, or what you say.",
+        ),
+        click.option(
+            "--require-significance",
+            is_flag=True,
+            help="Promote only if the exact McNemar test is significant too.",
+        ),
+    )
+    return functools.reduce(lambda decorated, option: option(decorated), options[::-1], function)
+
+
+class Commands(click.Group):
+    """The commands, with errors that end in one line instead of a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; a failure ends it with one line and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if ctx.params["traceback"]:
+                raise
+            message, code = explain(error)
+            click.echo(f"Error: {message}", err=True)
+            ctx.exit(code)
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """One line about an error, and the exit code that it ends the command with."""
+    if isinstance(error, UsageError):
+        return str(error), 2
+    if isinstance(error, DigitsError):
+        return str(error), 1
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'the operating system'}: {error.strerror}", 1
+    hint = "`digits --traceback ...` shows where"
+    return f"unexpected {type(error).__name__}: {error} ({hint})", 1
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--traceback", is_flag=True, help="Show Python's traceback when something fails.")
+def main(traceback: bool) -> None:  # noqa: ARG001  (read where an error is explained)
+    """Retrain two digit classifiers, keep the better one, and be able to show and undo it."""
+    prepare_environment(Settings())
+
+
+@main.command()
+@run_options
+@json_option
+def run(as_json: bool, models: str, **request: Any) -> None:
+    """One retrain in this process: data, training, evaluation, decision, report."""
+    console.show_logs()
+    request["models"] = split_names(models)
+    check_request(**request)
+    prepare_folders(Settings())
+    from digits.progress import bars
+    from flows.retrain import retrain
+
+    with bars():
+        result = retrain(**request)
+    if as_json:
+        print_json(console.run_facts(result))
+    else:
+        console.print_run(result)
+
+
+@main.command()
+@dataset_option
+@json_option
+def status(dataset: str, as_json: bool) -> None:
+    """The champion, and the last decision about it."""
+    from digits.dataset import load_spec
+    from digits.history import status as status_of
+
+    workspace = current_workspace()
+    load_spec(dataset, workspace.settings)
+    facts = status_of(dataset, workspace)
+    if as_json:
+        print_json(facts)
+    else:
+        console.print_status(facts)
+
+
+@main.command()
+@dataset_option
+@json_option
+def history(dataset: str, as_json: bool) -> None:
+    """Every decision ever taken about the champion, oldest first."""
+    from digits.dataset import load_spec
+    from digits.history import describe_entry
+
+    workspace = current_workspace()
+    load_spec(dataset, workspace.settings)
+    entries = [describe_entry(entry) for entry in workspace.ledger(dataset).entries()]
+    if as_json:
+        print_json(entries)
+    else:
+        console.print_history(dataset, entries)
+
+
+@main.command()
+@click.argument("version", type=click.IntRange(min=1), required=False)
+@dataset_option
+@json_option
+def rollback(version: int | None, dataset: str, as_json: bool) -> None:
+    """Make an earlier champion the champion again: VERSION, or the one before."""
+    from digits.dataset import load_spec
+    from digits.history import describe_entry, roll_back
+
+    workspace = current_workspace()
+    load_spec(dataset, workspace.settings)
+    facts = describe_entry(roll_back(dataset, version, "by hand", workspace))
+    if as_json:
+        print_json(facts)
+    else:
+        click.echo(f"{facts['reason']}; the champion is version {facts['champion_after']}")
+
+
+@main.command()
+@run_options
+@json_option
+def plan(as_json: bool, models: str, dataset: str, **request: Any) -> None:
+    """Which steps `run` would execute now, and why. Runs nothing."""
+    from digits.dataset import load_spec
+    from digits.plan import plan_run
+
+    request.pop("require_significance")
+    workspace = current_workspace()
+    spec = load_spec(dataset, workspace.settings)
+    steps = plan_run(spec, split_names(models), workspace=workspace, **request)
+    if as_json:
+        print_json([step.model_dump(mode="json") for step in steps])
+    else:
+        console.print_plan(steps)
+
+
+@main.command()
+@click.argument("version", type=click.IntRange(min=1))
+@dataset_option
+@json_option
+def reproduce(version: int, dataset: str, as_json: bool) -> None:
+    """Train VERSION again and say whether the weights came out the same."""
+    console.show_logs()
+    from digits.dataset import load_spec
+    from digits.progress import bars
+    from digits.reproduction import reproduce as train_again
+
+    workspace = current_workspace()
+    load_spec(dataset, workspace.settings)
+    with bars():
+        outcome = train_again(dataset, version, workspace)
+    if as_json:
+        print_json(outcome.model_dump(mode="json"))
+    else:
+        console.print_reproduction(outcome)
+    if not outcome.is_same:
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="How many cache entries of each step stay.",
+)
+@json_option
+def gc(dry_run: bool, keep: int, as_json: bool) -> None:
+    """Delete what no version, no recent cache entry and no run needs."""
+    from digits.garbage import collect
+
+    collect(
+        current_workspace(),
+        keep_records=keep,
+        is_dry_run=dry_run,
+        announce=lambda garbage: (
+            print_json(garbage.model_dump(mode="json"))
+            if as_json
+            else console.print_garbage(garbage, is_dry_run=dry_run)
+        ),
+    )
+
+
+def check_request(
+    dataset: str, models: list[str], recipe: str, epochs: int | None, device: Device, **_: Any
+) -> None:
+    """Refuse a wrong request before anything is loaded or begun. Raises UsageError."""
+    from digits.dataset import load_spec
+    from digits.recipes import training_settings
+
+    load_spec(dataset, current_workspace().settings)
+    resolve_device(device)
+    if not models:
+        raise UsageError("no model to train: name at least one, as in --models mlp,cnn")
+    for model in models:
+        training_settings(recipe, model, epochs=epochs)
+
+
+def split_names(names: str) -> list[str]:
+    """Names that were given with commas between them."""
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on the standard output."""
+    json.dump(value, sys.stdout, indent=1)
+    sys.stdout.write("\n")

@@ -1,0 +1,163 @@
+"""What the commands print: logs and tables in a terminal, plain lines elsewhere."""
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from digits.workspace import current_workspace
+
+if TYPE_CHECKING:
+    from digits.garbage import Garbage
+    from digits.plan import PlannedStep
+    from digits.reproduction import Reproduction
+    from flows.retrain import RunResult
+
+LOGGERS = ("digits", "tasks", "flows")
+
+
+def show_logs() -> None:
+    """Show the project's own log lines on the error stream, one line each."""
+    handler: logging.Handler
+    if sys.stderr.isatty():
+        from rich.logging import RichHandler
+
+        from digits.progress import console
+
+        handler = RichHandler(console=console(), show_path=False, show_level=False)
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    for name in LOGGERS:
+        logging.getLogger(name).addHandler(handler)
+        logging.getLogger(name).setLevel(logging.INFO)
+
+
+def run_facts(result: "RunResult") -> dict[str, Any]:
+    """A run's outcome as plain values, for --json."""
+    return {
+        "run": result.run,
+        "models": [
+            {
+                "model": model.model,
+                "digest": model.digest,
+                "num_parameters": model.num_parameters,
+                "accuracy": score.accuracy,
+                "interval": score.interval,
+                "loss": score.loss,
+                "seconds": round(model.seconds, 1),
+                "device": model.device,
+            }
+            for model, score in zip(result.models, result.evaluations, strict=True)
+        ],
+        "decision": result.decision.entry.judgement.model_dump(mode="json"),
+        "report": str(report_path(result)),
+        "steps": {
+            label: "executed" if made_in is None else f"cached from {made_in}"
+            for label, made_in in result.steps.items()
+        },
+    }
+
+
+def report_path(result: "RunResult") -> Any:
+    """Where the page of a run lies."""
+    return current_workspace().store.folder(result.report) / "report.html"
+
+
+def print_run(result: "RunResult") -> None:
+    """The table of the models, the decision and why, the steps, and where the report lies."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("model", box=None, pad_edge=False)
+    for heading in ("parameters", "test accuracy", "95% interval", "test loss", "training time"):
+        table.add_column(heading, justify="right")
+    for model, score in zip(result.models, result.evaluations, strict=True):
+        low, high = score.interval
+        table.add_row(
+            model.model,
+            f"{model.num_parameters:,}",
+            f"{score.accuracy:.2%}",
+            f"{low:.2%} to {high:.2%}",
+            f"{score.loss:.4f}",
+            f"{model.seconds:.1f} s",
+        )
+    judgement = result.decision.entry.judgement
+    console = Console(highlight=False, soft_wrap=True)
+    console.print()
+    console.print(table)
+    console.print(f"\nDecision: {judgement.outcome}: {judgement.reason}")
+    if judgement.champion_after is not None:
+        console.print(f"Champion: version {judgement.champion_after}")
+    console.print(f"Steps:    {describe_steps(result.steps)}")
+    console.print(f"Report:   {report_path(result)}")
+
+
+def describe_steps(steps: dict[str, str | None]) -> str:
+    """Which steps were executed, in one line."""
+    executed = [label for label, made_in in steps.items() if made_in is None]
+    cached = len(steps) - len(executed)
+    if not executed:
+        return f"nothing has changed: all {cached} came from the cache, nothing was trained"
+    return f"executed {', '.join(executed)}" + (f"; {cached} from the cache" if cached else "")
+
+
+def print_status(facts: dict[str, Any]) -> None:
+    """The champion in a few lines."""
+    champion, last = facts["champion"], facts["last_decision"]
+    if champion is None:
+        click.echo(f"{facts['dataset']} has no champion yet; `digits run` makes one")
+    else:
+        low, high = champion["interval"]
+        click.echo(
+            f"{facts['dataset']}: version {champion['version']}, {champion['model']} with "
+            f"{champion['num_parameters']:,} parameters, since {champion['since']}\n"
+            f"  test accuracy {champion['accuracy']:.2%} ({low:.2%} to {high:.2%}), "
+            f"loss {champion['loss']:.4f}\n  model {champion['digest']}"
+        )
+    if last is not None:
+        click.echo(f"last decision, {last['time']}: {last['outcome']}: {last['reason']}")
+
+
+def print_history(dataset: str, entries: list[dict[str, Any]]) -> None:
+    """Every decision, a line each."""
+    if not entries:
+        click.echo(f"nothing was ever decided about {dataset}; `digits run` is where it begins")
+    for entry in entries:
+        before, after = entry["champion_before"], entry["champion_after"]
+        champion = f"{before or '-'} -> {after or '-'}"
+        click.echo(
+            f"{entry['number']:4}  {entry['time']}  {entry['outcome']:11}  {champion:9}  "
+            f"{entry['reason']}  [{entry['run']}]"
+        )
+
+
+def print_plan(steps: "list[PlannedStep]") -> None:
+    """What each step would do, a line each, and the sum of it."""
+    would = {"run": "runs", "stay cached": "cached", "depend": "depends"}
+    for step in steps:
+        click.echo(f"{step.step:13} {would[step.would]:8} {step.reason}")
+    if all(step.would == "stay cached" or step.step == "promote" for step in steps):
+        click.echo("nothing has changed: only the promotion's decision would be taken")
+
+
+def print_reproduction(outcome: "Reproduction") -> None:
+    """Whether a version came out the same, and what was different."""
+    if outcome.is_same:
+        click.echo(f"version {outcome.version} came out the same, bit for bit: {outcome.recorded}")
+    else:
+        click.echo(
+            f"version {outcome.version} came out different: recorded {outcome.recorded[:12]}, "
+            f"now {outcome.reproduced[:12]}"
+        )
+    for difference in outcome.differences:
+        click.echo(f"  differs: {difference}")
+
+
+def print_garbage(garbage: "Garbage", *, is_dry_run: bool) -> None:
+    """What is or would be deleted, and how much it frees."""
+    for path in garbage.paths:
+        click.echo(str(path))
+    verb = "would free" if is_dry_run else "freeing"
+    click.echo(f"{verb} {garbage.num_bytes / 1e6:.1f} MB in {len(garbage.paths)} places")

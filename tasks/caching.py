@@ -1,0 +1,177 @@
+"""The cache policy that the steps share: Prefect's task caching with keys and checks of ours.
+
+Prefect asks the key storage for a record before each step. Ours answers only after every byte that
+the record refers to was checked, so that Prefect runs the step again otherwise. What Prefect then
+reads is written by us, never taken from the disk as it lies there: no planted serializer or class
+name is ever followed.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from functools import cache, wraps
+from inspect import signature
+from pathlib import Path
+from typing import Any, ClassVar, ParamSpec, TypeVar
+
+from prefect import task
+from prefect._internal.result_records import ResultRecordMetadata
+from prefect.cache_policies import CachePolicy
+from prefect.context import TaskRunContext
+from prefect.filesystems import WritableFileSystem
+from prefect.runtime import flow_run
+from prefect.serializers import JSONSerializer
+from prefect.settings import get_current_settings
+from prefect.tasks import Task
+from prefect.transactions import IsolationLevel
+
+from digits.errors import DamagedError
+from digits.records import Record, StepKey
+from digits.references import Reference
+from digits.steps import project, step_key
+from digits.store import write_whole
+from digits.workspace import current_workspace
+from tasks.journal import note
+from tasks.locking import FlockManager
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R", bound=Reference)
+
+# What this process computed and made: Prefect later hands the storage below nothing but the key.
+_keys: dict[str, tuple[StepKey, str]] = {}
+_results: dict[str, Reference] = {}
+_running: ContextVar[str] = ContextVar("running")
+
+
+def current_key() -> str:
+    """The cache key of the step that is running in this thread."""
+    return _running.get()
+
+
+def step(name: str, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a function the task of the step `name`, cached by what its output depends on.
+
+    The function is called only when there is no result that can be believed; it returns a
+    reference, which is given the key that it was made under.
+    """
+
+    def decorate(function: Callable[P, R]) -> Task[P, R]:
+        parameters = signature(function)
+
+        @wraps(function)
+        def body(*args: P.args, **kwargs: P.kwargs) -> R:
+            bound = parameters.bind(*args, **kwargs)
+            bound.apply_defaults()
+            key = _computed_key(name, bound.arguments)
+            _running.set(key)
+            note(_label(key), made_in=None)
+            result = function(*args, **kwargs).model_copy(update={"made_by": key})
+            _results[key] = result
+            return result
+
+        policy = StepPolicy(step=name).configure(
+            key_storage=CheckedRecords(),
+            lock_manager=_locks(),
+            isolation_level=IsolationLevel.SERIALIZABLE,
+        )
+        return task(
+            name=name,
+            cache_policy=policy,
+            persist_result=True,
+            result_serializer="json",
+            **options,
+        )(body)
+
+    return decorate
+
+
+class StepPolicy(CachePolicy):
+    """The key of a step: see digits.steps."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__()
+        self.step = step
+
+    def compute_key(
+        self,
+        task_ctx: TaskRunContext,  # noqa: ARG002
+        inputs: dict[str, Any],
+        flow_parameters: dict[str, Any],  # noqa: ARG002
+        **kwargs: Any,  # noqa: ARG002
+    ) -> str:
+        """The digest of everything that the step's output depends on."""
+        return _computed_key(self.step, inputs)
+
+
+class CheckedRecords(WritableFileSystem):
+    """Where Prefect looks a key up and records a result: our records, believed after a check."""
+
+    _block_type_name: ClassVar[str] = "digits checked records"
+
+    def read_path(self, path: str, _sync: bool | None = None) -> bytes:  # type: ignore[override]
+        """The metadata of a result under the key `path`; raises unless all of it is whole."""
+        try:
+            record = current_workspace().records.verified(path)
+        except DamagedError as error:
+            logger.warning("%s: %s; the step runs again", _label(path), error)
+            raise
+        if record is None:
+            raise FileNotFoundError(path)
+        note(_label(path), made_in=record.run_name)
+        return _laid_out(record)
+
+    def write_path(  # type: ignore[override]
+        self,
+        path: str,
+        content: bytes,  # noqa: ARG002
+        _sync: bool | None = None,
+    ) -> None:
+        """Record the result that the step under the key `path` has just returned."""
+        if not project().is_unchanged():
+            logger.warning(
+                "%s: sources were edited while the run was under way; its result is used now and "
+                "not kept in the cache",
+                _label(path),
+            )
+            return
+        try:
+            current_workspace().records.write(
+                _keys[path][0],
+                _results[path],
+                run_id=str(flow_run.id),
+                run_name=str(flow_run.name),
+            )
+        except OSError as error:
+            logger.warning(
+                "%s: its result cannot be kept in the cache (%s); the step will run again",
+                _label(path),
+                error,
+            )
+
+
+@cache
+def _locks() -> FlockManager:
+    return FlockManager(current_workspace().settings.artifacts_dir / "locks")
+
+
+def _computed_key(name: str, arguments: Mapping[str, Any]) -> str:
+    key = step_key(name, arguments)
+    model = getattr(arguments.get("model"), "model", arguments.get("model"))
+    _keys[key.digest] = (key, f"{name} {model}" if model else name)
+    return key.digest
+
+
+def _label(key: str) -> str:
+    return _keys[key][1]
+
+
+def _laid_out(record: Record) -> bytes:
+    """Write a checked record's value where Prefect reads it next, and return its metadata."""
+    folder = Path(get_current_settings().results.local_storage_path)
+    key = record.key.digest
+    content = JSONSerializer().dumps(record.reference)
+    if not (folder / key).exists() or (folder / key).read_bytes() != content:
+        write_whole(folder / key, content)
+    return ResultRecordMetadata(serializer=JSONSerializer(), storage_key=key).dump_bytes()

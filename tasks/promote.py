@@ -1,0 +1,28 @@
+"""Promote: decide about the champion. A decision about the present, so it is never cached."""
+
+from collections.abc import Sequence
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+
+from digits.promotion import Decision, Rule, decide
+from digits.references import DatasetRef, EvaluationRef, ModelRef
+from digits.workspace import current_workspace
+
+
+@task(name="promote", cache_policy=NO_CACHE, persist_result=False)
+def promote(
+    dataset: DatasetRef,
+    models: Sequence[ModelRef],
+    evaluations: Sequence[EvaluationRef],
+    incumbent: EvaluationRef | None,
+    rule: Rule,
+) -> Decision | None:
+    """Write the decision into the ledger. `incumbent` is the champion's score on this test set.
+
+    Returns None, having decided nothing, when another run has just changed the champion.
+    """
+    return decide(
+        dataset, models, evaluations, incumbent, rule, str(flow_run.name), current_workspace()
+    )

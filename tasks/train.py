@@ -1,0 +1,44 @@
+"""Train: one model, by one recipe, on one kind of device."""
+
+import contextlib
+
+from digits.checkpoints import Checkpoint
+from digits.devices import configure_backend
+from digits.locks import hold
+from digits.progress import Progress
+from digits.recipes import TrainingSettings
+from digits.references import ArraysRef, ModelRef
+from digits.workspace import current_workspace
+from tasks.caching import current_key, step
+
+
+@step("train")
+def train(arrays: ArraysRef, model: str, settings: TrainingSettings, device: str) -> ModelRef:
+    """Train `model` from its last checkpoint, if a run that was killed left one."""
+    configure_backend(device)
+    from digits.models import BUILDERS
+    from digits.training import train_model
+
+    workspace = current_workspace()
+    with contextlib.ExitStack() as stack:
+        if device != "cpu":
+            lock = workspace.settings.artifacts_dir / "locks" / "gpu.lock"
+            stack.enter_context(hold(lock, f"train {model}: waiting for the GPU"))
+        draft = stack.enter_context(workspace.store.create("models"))
+        num_parameters, seconds = train_model(
+            workspace.store.folder(arrays),
+            arrays,
+            BUILDERS[model],
+            settings,
+            checkpoint=Checkpoint(workspace.settings.artifacts_dir / "checkpoints" / current_key()),
+            progress=Progress(f"train {model}"),
+            output=draft.path,
+        )
+    return ModelRef(
+        digest=draft.digest,
+        model=model,
+        num_parameters=num_parameters,
+        settings=settings,
+        device=device,
+        seconds=seconds,
+    )

@@ -1,0 +1,35 @@
+"""Validate: the dataset fulfils what its spec expects, or the run ends here."""
+
+from digits.references import DatasetRef, ValidationRef
+from digits.thresholds import Thresholds
+from digits.workspace import current_workspace
+from tasks.caching import step
+
+
+@step("validate")
+def validate(dataset: DatasetRef, thresholds: Thresholds) -> ValidationRef:
+    """Run the expectation suite and keep its result, also of one that fails.
+
+    Raises ValidationFailed naming what was found, what was expected and the rows at fault.
+    """
+    from digits.findings import ValidationFailed
+    from digits.validation import validate_dataset
+
+    workspace = current_workspace()
+    store = workspace.store
+    with store.create("validations") as draft:
+        outcome = validate_dataset(
+            store.folder(dataset),
+            dataset.layout,
+            thresholds,
+            draft.path,
+            workspace.settings.datasets_dirs,
+        )
+    reference = ValidationRef(
+        digest=draft.digest,
+        num_expectations=outcome.num_expectations,
+        warnings=tuple(str(warning) for warning in outcome.warnings),
+    )
+    if not outcome.success:
+        raise ValidationFailed(outcome, store.folder(reference) / "page.html")
+    return reference
