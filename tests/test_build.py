@@ -1,10 +1,13 @@
 """The build: what is packaged, what the lock promises, what git keeps, what may be imported."""
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,20 @@ def pins(lock: str) -> dict[str, set[str]]:
     return versions
 
 
+def imported_libraries(folder: Path) -> Iterator[str]:
+    """The top-level names that the folder's modules import from installed libraries."""
+    own = {*PACKAGES, "tests", *sys.stdlib_module_names}
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            else:
+                continue
+            yield from {name.partition(".")[0] for name in names} - own
+
+
 def test_every_package_is_listed() -> None:
     found = {
         ".".join(init.parent.relative_to(ROOT).parts)
@@ -46,6 +63,21 @@ def test_every_data_file_of_a_package_is_shipped() -> None:
             if file.is_file() and file.suffix not in {".py", ".pyc"}
         }
         assert data <= shipped
+
+
+@pytest.mark.parametrize(("folder", "extras"), [*((p, ()) for p in PACKAGES), ("tests", ("dev",))])
+def test_every_library_that_is_imported_is_asked_for(folder: str, extras: tuple[str, ...]) -> None:
+    asked = list(PROJECT["project"]["dependencies"])
+    for extra in extras:
+        asked += PROJECT["project"]["optional-dependencies"][extra]
+    names = {canonicalize_name(Requirement(line).name) for line in asked}
+    distributions = packages_distributions()
+    missing = {
+        library
+        for library in imported_libraries(ROOT / folder)
+        if names.isdisjoint(map(canonicalize_name, distributions.get(library, ())))
+    }
+    assert not missing
 
 
 @pytest.mark.parametrize("lock", LOCKS)
