@@ -1,0 +1,28 @@
+"""What tests share: a workspace of their own, away from the checkout's data and artifacts."""
+
+from pathlib import Path
+
+import pytest
+
+from digits.settings import Settings
+from digits.workspace import Workspace
+from tests.small_dataset import write_small_dataset
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Run-time folders below the test's own folder."""
+    return Settings(data_dir=tmp_path / "data", artifacts_dir=tmp_path / "artifacts")
+
+
+@pytest.fixture
+def workspace(settings: Settings) -> Workspace:
+    """An empty workspace."""
+    return Workspace(settings)
+
+
+@pytest.fixture
+def small_dataset(settings: Settings) -> Settings:
+    """A workspace's settings with a small learnable dataset, `handwriting`, in it."""
+    write_small_dataset(settings)
+    return settings
