@@ -32,7 +32,7 @@ help:  ## this list
 run: $(VENV)/.project $(wildcard $(VENV)/.gpu)  ## retrain, evaluate, promote: make run ARGS="--epochs 1"
 	@$(VENV)/bin/digits run $(ARGS)
 
-test: $(VENV)/.development $(VENV)/.project  ## the tests, with coverage: make test ARGS="-x"
+test: $(VENV)/.development $(VENV)/.project  ## the tests, with coverage: make test ARGS="-k ledger --no-cov"
 	@$(VENV)/bin/python -m pytest --cov $(ARGS)
 
 check: $(VENV)/.development $(VENV)/.project  ## formatting, lint, types, direction of imports
