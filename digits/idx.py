@@ -9,13 +9,16 @@ import numpy.typing as npt
 from digits.errors import DataError
 
 UNSIGNED_BYTE = 0x08
+# Labels have one, images three, images in colour four.
+MAX_DIMENSIONS = 4
 
 
 def parse_idx(content: bytes, name: str) -> npt.NDArray[np.uint8]:
-    """The array in an IDX file: uint8, of the shape that its header gives.
+    """The array in an IDX file: uint8, of the shape that its header gives, a view of `content`.
 
-    `name` is what the file is called in messages. Raises DataError when the header is not one, the
-    type is not unsigned byte, or the length is not exactly what the header announces.
+    `name` is what the file is called in messages. The format is described at
+    http://yann.lecun.com/exdb/mnist/. Raises DataError when the header is not one, the type is not
+    unsigned byte, or the length is not exactly what the header announces.
     """
     if len(content) < 4 or content[:2] != b"\0\0":
         raise DataError(
@@ -25,21 +28,33 @@ def parse_idx(content: bytes, name: str) -> npt.NDArray[np.uint8]:
     kind, num_dimensions = content[2], content[3]
     if kind != UNSIGNED_BYTE:
         raise DataError(f"{name} holds values of type 0x{kind:02x}, expected unsigned bytes, 0x08")
+    if not 1 <= num_dimensions <= MAX_DIMENSIONS:
+        raise DataError(
+            f"{name} has {num_dimensions} dimensions, expected 1 for labels, 3 for images"
+        )
     header = 4 + 4 * num_dimensions
-    if num_dimensions == 0 or len(content) < header:
-        raise DataError(f"{name} ends within its header of {num_dimensions} dimensions")
+    if len(content) < header:
+        raise DataError(
+            f"{name} was cut short: {len(content)} bytes, expected {header} of header alone"
+        )
     shape = tuple(np.frombuffer(content, ">u4", num_dimensions, offset=4).tolist())
+    if 0 in shape:
+        raise DataError(f"{name} holds no values: {_described(shape)}")
     expected = header + math.prod(shape)
     if len(content) != expected:
         problem = "was cut short" if len(content) < expected else "has bytes after its end"
         raise DataError(
             f"{name} {problem}: {len(content):,} bytes, expected {expected:,} for "
-            f"{' x '.join(map(str, shape))} values"
+            f"{_described(shape)} values"
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
 def format_idx(array: npt.NDArray[Any]) -> bytes:
-    """An array of unsigned bytes as an IDX file."""
+    """An array of whole numbers in 0..255 as an IDX file of unsigned bytes."""
     header = bytes((0, 0, UNSIGNED_BYTE, array.ndim))
     return header + np.array(array.shape, ">u4").tobytes() + array.astype(np.uint8).tobytes()
+
+
+def _described(shape: tuple[int, ...]) -> str:
+    return " x ".join(f"{size:,}" for size in shape)

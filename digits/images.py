@@ -1,7 +1,9 @@
 """Images and labels as Parquet, one row an image: typed, checked, the same bytes each time."""
 
+import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,19 +19,18 @@ from digits.errors import DamagedError
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.uint16]
 ROW_GROUP = 8192
+UNREADABLE = (OSError, pa.ArrowException, ValueError, MemoryError)
 
 
 def write_split(path: Path, images: Images, labels: npt.NDArray[Any]) -> None:
-    """Write images uint8 (N, H, W) and labels (N,), each page with a checksum."""
-    table = pa.table(
-        [
-            pa.FixedSizeBinaryArray.from_buffers(
-                pa.binary(images[0].size), len(images), [None, pa.py_buffer(images.tobytes())]
-            ),
-            pa.array(labels, pa.uint16()),
-        ],
-        schema=_schema(images.shape[1:]),
+    """Write images uint8 (N, H, W) and labels (N,) in 0..65535, each page with a checksum.
+
+    Equal images and labels give equal bytes, as long as pyarrow's version is the same.
+    """
+    pixels = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(math.prod(images.shape[1:])), len(images), [None, pa.py_buffer(images.tobytes())]
     )
+    table = pa.table([pixels, pa.array(labels, pa.uint16())], schema=_schema(images.shape[1:]))
     pq.write_table(
         table, path, compression="zstd", row_group_size=ROW_GROUP, write_page_checksum=True
     )
@@ -40,37 +41,22 @@ def iter_split(path: Path, layout: Layout) -> Iterator[tuple[Images, Labels]]:
 
     Raises DamagedError when the file is not what write_split writes for this layout.
     """
-    height, width = layout.image_shape
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            if not file.schema_arrow.equals(_schema((height, width)), check_metadata=True):
-                raise DamagedError(
-                    f"{path} does not hold images of {height}x{width} as they were written: found "
-                    f"{file.schema_arrow.to_string(show_field_metadata=True)!r}"
-                )
-            for batch in file.iter_batches(ROW_GROUP):
-                column = batch.column("image")
-                start = column.offset * height * width
-                pixels = np.frombuffer(column.buffers()[1], np.uint8)
-                images = pixels[start : start + len(column) * height * width]
-                yield images.reshape(-1, height, width), batch.column("label").to_numpy()
-    except (OSError, pa.ArrowException) as error:
-        raise DamagedError(f"{path} cannot be read: {error}") from error
+    with _opened(path, layout) as file:
+        yield from _batches(file, path, layout)
 
 
 def read_split(path: Path, layout: Layout) -> tuple[Images, Labels]:
-    """All images uint8 (N, H, W) and labels uint16 (N,) of a split."""
-    try:
-        num_images = pq.read_metadata(path).num_rows
-    except (OSError, pa.ArrowException) as error:
-        raise DamagedError(f"{path} cannot be read: {error}") from error
-    images = np.empty((num_images, *layout.image_shape), np.uint8)
-    labels = np.empty(num_images, np.uint16)
-    start = 0
-    for some_images, some_labels in iter_split(path, layout):
-        images[start : start + len(some_images)] = some_images
-        labels[start : start + len(some_images)] = some_labels
-        start += len(some_images)
+    """All images uint8 (N, H, W) and labels uint16 (N,) of a split. Raises as iter_split does."""
+    with _opened(path, layout) as file:
+        # Filled batch by batch: a table of all rows would take twice the memory.
+        num_images = file.metadata.num_rows
+        images = np.empty((num_images, *layout.image_shape), np.uint8)
+        labels = np.empty(num_images, np.uint16)
+        start = 0
+        for some_images, some_labels in _batches(file, path, layout):
+            end = start + len(some_images)
+            images[start:end], labels[start:end] = some_images, some_labels
+            start = end
     return images, labels
 
 
@@ -84,10 +70,46 @@ def content_digest(images: Images, labels: npt.NDArray[Any]) -> str:
 
 def _schema(shape: tuple[int, ...]) -> pa.Schema:
     metadata = {"shape": json.dumps(list(shape)), "dtype": "uint8"}
-    pixels = int(np.prod(shape))
     return pa.schema(
         [
-            pa.field("image", pa.binary(pixels), nullable=False, metadata=metadata),
+            pa.field("image", pa.binary(math.prod(shape)), nullable=False, metadata=metadata),
             pa.field("label", pa.uint16(), nullable=False),
         ]
     )
+
+
+def _described(schema: pa.Schema) -> str:
+    return " ".join(schema.to_string(show_field_metadata=True).split())
+
+
+@contextlib.contextmanager
+def _opened(path: Path, layout: Layout) -> Iterator[pq.ParquetFile]:
+    expected = _schema(layout.image_shape)
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            if not file.schema_arrow.equals(expected, check_metadata=True):
+                raise DamagedError(
+                    f"{path} holds {_described(file.schema_arrow)}, expected {_described(expected)}"
+                )
+            yield file
+    except UNREADABLE as error:
+        raise DamagedError(f"{path} cannot be read: {error}") from error
+
+
+def _batches(file: pq.ParquetFile, path: Path, layout: Layout) -> Iterator[tuple[Images, Labels]]:
+    height, width = layout.image_shape
+    num_rows = 0
+    for batch in file.iter_batches(ROW_GROUP):
+        column = batch.column("image")
+        start = column.offset * height * width
+        pixels = np.frombuffer(column.buffers()[1], np.uint8)
+        images = pixels[start : start + len(column) * height * width]
+        num_rows += len(column)
+        if num_rows > file.metadata.num_rows:
+            break
+        yield images.reshape(-1, height, width), batch.column("label").to_numpy()
+    # The footer, which says how many there are, has no checksum.
+    if num_rows != file.metadata.num_rows:
+        raise DamagedError(
+            f"{path} announces {file.metadata.num_rows:,} images and holds {num_rows:,}"
+        )

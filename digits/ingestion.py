@@ -4,7 +4,8 @@ from digits.dataset import DatasetSpec, Layout
 from digits.images import content_digest, write_split
 from digits.records import canonical_digest
 from digits.references import DatasetRef
-from digits.sources import Content, load_raw, obtain
+from digits.sources import Content, obtain
+from digits.splits import load_raw
 from digits.workspace import Workspace
 
 

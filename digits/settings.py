@@ -1,21 +1,36 @@
 """Where run-time files lie: one setting for each of the two folders."""
 
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import AfterValidator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def _from_root(path: Path) -> Path:
+    return ROOT / path.expanduser()
+
+
+# Relative to the project's root, wherever a command is typed or a worker is started: otherwise
+# the champion would be gone in another folder.
+Folder = Annotated[Path, AfterValidator(_from_root)]
 
 
 class Settings(BaseSettings):
     """Settings from the environment (DIGITS_...) or from .env in the project's root."""
 
     model_config = SettingsConfigDict(
-        env_prefix="DIGITS_", env_file=ROOT / ".env", extra="ignore", frozen=True
+        env_prefix="DIGITS_",
+        env_file=ROOT / ".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
     )
 
-    data_dir: Path = ROOT / "data"
-    artifacts_dir: Path = ROOT / "artifacts"
+    data_dir: Folder = ROOT / "data"
+    artifacts_dir: Folder = ROOT / "artifacts"
 
     @property
     def raw_dir(self) -> Path:

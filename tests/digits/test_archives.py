@@ -1,0 +1,96 @@
+import contextlib
+import gzip
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from digits.archives import FILE_NAMES, decompress, read_package, size_limit
+from digits.dataset import ROLES, Role
+from digits.errors import DataError
+from tests.archives import idx_files, package, tar
+from tests.handwriting import SHAPE, make_splits
+
+FILES: dict[Role, bytes] = {role: role.encode() for role in ROLES}
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def test_a_gz_file_is_unpacked_up_to_its_limit() -> None:
+    assert decompress(gzip.compress(b"digits"), limit=6, name="x.gz") == b"digits"
+
+
+def test_a_gz_file_that_unpacks_without_end_is_stopped() -> None:
+    bomb = gzip.compress(bytes(10_000_000))
+
+    with pytest.raises(DataError, match=r"^x.gz unpacks to more than 5,000,000 bytes"):
+        decompress(bomb, limit=5_000_000, name="x.gz")
+
+
+@pytest.mark.parametrize(
+    "content", [b"not gzip", gzip.compress(b"digits" * 9)[:-9], gzip.compress(b"x") + b"more"]
+)
+def test_a_gz_file_that_is_not_whole_is_refused(content: bytes) -> None:
+    with pytest.raises(DataError, match=r"^x.gz is not a whole .gz file"):
+        decompress(content, limit=100, name="x.gz")
+
+
+def test_the_limit_leaves_room_for_a_million_images_and_no_more() -> None:
+    assert 784_000_000 < size_limit((28, 28), "train-images") < 785_000_000
+    assert 1_000_000 < size_limit((28, 28), "test-labels") < 1_010_000
+    assert size_limit((28, 28)) == sum(size_limit((28, 28), role) for role in ROLES)
+
+
+def test_a_package_gives_the_four_files() -> None:
+    files = idx_files(make_splits())
+
+    assert read_package(package(files), "data", SHAPE, "a package") == files
+
+
+def test_nothing_in_a_package_is_written_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    hostile = [member("../outside"), member(f"{tmp_path}/out"), member("x", tarfile.SYMTYPE, "..")]
+
+    assert read_package(package(FILES, *hostile), "data", SHAPE, "a package") == FILES
+    assert list(tmp_path.rglob("*")) == [here]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE])
+def test_a_member_that_is_no_file_is_refused(kind: bytes) -> None:
+    name = f"package/data/{FILE_NAMES['test-labels']}"
+    files = {role: content for role, content in FILES.items() if role != "test-labels"}
+    content = package(files, member(name, kind, target=name))
+
+    with pytest.raises(DataError, match="t10k-labels-idx1-ubyte in the package is not a plain"):
+        read_package(content, "data", SHAPE, "a package")
+
+
+def test_a_package_without_a_file_is_refused() -> None:
+    with pytest.raises(DataError, match=r"a package cannot be read: .*package/other/train-images"):
+        read_package(package(FILES), "other", SHAPE, "a package")
+
+
+ARCHIVE = tar(FILES)
+edits = st.tuples(st.integers(0, len(ARCHIVE) - 1), st.binary(min_size=1, max_size=20))
+
+
+@given(st.lists(edits, min_size=1, max_size=5), st.integers(0, len(ARCHIVE)))
+def test_a_damaged_package_is_read_or_refused(edits: list[tuple[int, bytes]], end: int) -> None:
+    archive = bytearray(ARCHIVE)
+    for start, patch in edits:
+        archive[start : start + len(patch)] = patch
+
+    # Only DataError may come out.
+    for content in (bytes(archive), bytes(archive[:end])):
+        with contextlib.suppress(DataError):
+            read_package(gzip.compress(content, 1), "data", SHAPE, "a package")
