@@ -79,6 +79,7 @@ def roll_back(dataset: str, number: int | None, run: str, workspace: Workspace) 
             candidate_digest=target.model.digest,
             candidate_accuracy=target.evaluation.accuracy,
             champion_accuracy=champion.evaluation.accuracy,
+            champion_score=champion.evaluation,
             champion_before=champion.number,
             champion_after=number,
         )

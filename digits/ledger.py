@@ -38,8 +38,9 @@ class Version(Frozen):
 class Judgement(Frozen):
     """What was decided about a candidate and why: the facts, without the moment and the run.
 
-    `discordant` counts the test images that only the champion, and only the candidate, got right;
-    `p_value` is the exact McNemar test on them. All three are empty without a champion.
+    `champion_score` is the champion's on the same test set. `discordant` counts the test images
+    that only the champion, and only the candidate, got right; `p_value` is the exact McNemar test
+    on them. All four are empty where there was no champion to compare with.
     """
 
     outcome: Literal["promoted", "kept", "unchanged", "rolled back"]
@@ -49,6 +50,7 @@ class Judgement(Frozen):
     candidate_digest: str
     candidate_accuracy: float
     champion_accuracy: float | None = None
+    champion_score: EvaluationRef | None = None
     champion_before: int | None = None
     champion_after: int | None = None
     discordant: tuple[int, int] | None = None
@@ -202,19 +204,12 @@ def champion_of(entries: list[Entry]) -> Version | None:
     return None if after is None else versions_of(entries)[after]
 
 
-def standing(entries: list[Entry]) -> Judgement:
-    """The judgement that explains the champion of the last line, or why there is none.
-
-    Where the last line changed nothing because the candidate was the champion already, that is
-    the judgement which began the champion's version.
-    """
-    last = entries[-1].judgement
-    if last.outcome != "unchanged":
-        return last
+def standing_judgement(entries: list[Entry], champion: Version) -> Judgement:
+    """The judgement that made a version champion for the first time."""
     return next(
         entry.judgement
         for entry in entries
-        if entry.version and entry.version.number == last.champion_after
+        if entry.version and entry.version.number == champion.number
     )
 
 

@@ -1,14 +1,14 @@
-"""The lineage of a version: what each step that led to it depended on, kept in the store."""
+"""Lineage: what each step that led to a result depended on, and what it made."""
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from digits.errors import DamagedError
-from digits.records import StepKey
+from digits.records import Records, StepKey
 from digits.references import Frozen, Kind, Reference
 from digits.store import Store
-from digits.workspace import Workspace
 
 
 class LineageRef(Reference):
@@ -24,18 +24,27 @@ class LineageStep(Frozen):
     output: str
 
 
-Lineage = dict[str, LineageStep]
+Lineage = Mapping[str, LineageStep]
 
 
-def write_lineage(references: Sequence[Reference], workspace: Workspace) -> str:
-    """Keep what the records say of the steps that made `references`; the bundle's digest."""
-    steps: dict[str, Any] = {}
+def trace(references: Iterable[Reference], records: Records) -> Lineage:
+    """What the records say of the steps that made `references`, by label ("train cnn").
+
+    A step without a whole record is left out: its result was used but could not be kept.
+    """
+    steps = {}
     for reference in references:
-        record = workspace.records.read(reference.made_by)
-        if record is not None:
-            step = LineageStep(key=record.key, output=reference.digest)
-            steps[record.key.step] = step.model_dump(mode="json")
-    with workspace.store.create("lineages") as draft:
+        with contextlib.suppress(DamagedError):
+            record = records.read(reference.made_by)
+            if record is not None:
+                steps[record.label] = LineageStep(key=record.key, output=reference.digest)
+    return steps
+
+
+def write_lineage(lineage: Lineage, store: Store) -> str:
+    """Keep a version's lineage in the store; the bundle's digest."""
+    steps: dict[str, Any] = {label: step.model_dump(mode="json") for label, step in lineage.items()}
+    with store.create("lineages") as draft:
         text = json.dumps(steps, indent=1, sort_keys=True)
         (draft.path / "lineage.json").write_text(text, encoding="utf-8")
     return draft.digest
@@ -48,6 +57,6 @@ def read_lineage(digest: str, store: Store) -> Lineage:
     path = store.folder(reference) / "lineage.json"
     try:
         steps = json.loads(path.read_bytes())
-        return {name: LineageStep.model_validate(step) for name, step in steps.items()}
-    except (ValueError, OSError) as error:
+        return {label: LineageStep.model_validate(step) for label, step in steps.items()}
+    except (ValueError, OSError, AttributeError) as error:
         raise DamagedError(f"{path} is not a lineage: {error}") from error

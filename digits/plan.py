@@ -6,13 +6,20 @@ from typing import Any, Literal
 from digits.dataset import DatasetSpec
 from digits.devices import Device, resolve_device
 from digits.errors import DamagedError
-from digits.ledger import Version
+from digits.ledger import Entry, Judgement, Version, champion_of, standing_judgement, versions_of
+from digits.lineage import trace
+from digits.promotion import choose_candidate
 from digits.recipes import training_settings
 from digits.records import Record, StepKey
-from digits.references import ArraysRef, DatasetRef, Frozen, Reference
+from digits.references import EvaluationRef, Frozen, Reference
 from digits.sources import content_of
 from digits.steps import step_key
 from digits.workspace import Workspace
+
+Would = Literal["run", "stay cached", "depend"]
+# The arguments of steps that other steps make.
+INPUTS = frozenset({"arrays", "dataset", "model"})
+BEFORE = "a step before it would run; equal output keeps it cached"
 
 
 class PlannedStep(Frozen):
@@ -23,7 +30,7 @@ class PlannedStep(Frozen):
     """
 
     step: str
-    would: Literal["run", "stay cached", "depend"]
+    would: Would
     reason: str
 
 
@@ -38,22 +45,23 @@ class Planner:
     def look(self, label: str, **arguments: Any) -> Reference | None:
         """Plan one step; its cached result, or None where it would run or nothing is known."""
         name = label.partition(" ")[0]
-        if any(value is None for value in arguments.values()):
-            self._add(label, "depend", "a step before it would run; equal output keeps it cached")
+        if any(arguments[name] is None for name in arguments.keys() & INPUTS):
+            self.add(label, "depend", BEFORE)
             return None
         key = step_key(name, arguments)
         try:
             record = self._workspace.records.verified(key.digest)
         except DamagedError as error:
-            self._add(label, "run", str(error))
+            self.add(label, "run", str(error))
             return None
         if record is None:
-            self._add(label, "run", self._why(key))
+            self.add(label, "run", self._why(key))
             return None
-        self._add(label, "stay cached", f"made in {self._origin(record)}")
+        self.add(label, "stay cached", f"made in {self._origin(record)}")
         return record.reference
 
-    def _add(self, label: str, would: Literal["run", "stay cached", "depend"], reason: str) -> None:
+    def add(self, label: str, would: Would, reason: str) -> None:
+        """Note what a step would do, and why."""
         self.steps.append(PlannedStep(step=label, would=would, reason=reason))
 
     def _why(self, key: StepKey) -> str:
@@ -77,6 +85,7 @@ class Planner:
 
 def plan_run(
     spec: DatasetSpec,
+    *,
     models: list[str],
     recipe: str,
     epochs: int | None,
@@ -86,27 +95,49 @@ def plan_run(
 ) -> list[PlannedStep]:
     """What `digits run` with the same options would do."""
     on = resolve_device(device)
-    planner = Planner(workspace.ledger(spec.name).versions(), workspace)
+    entries = workspace.ledger(spec.name).entries()
+    planner = Planner(versions_of(entries), workspace)
     content = content_of(spec, workspace.settings)
     dataset = planner.look("ingest", layout=spec.layout, content=content, sources=spec)
-    assert dataset is None or isinstance(dataset, DatasetRef)
     validation = planner.look("validate", dataset=dataset, thresholds=spec.thresholds)
     arrays = planner.look("normalize", dataset=dataset)
-    assert arrays is None or isinstance(arrays, ArraysRef)
-    trained, scores = [], []
+    scored = []
     for model in models:
         settings = training_settings(recipe, model, epochs=epochs, seed=seed)
         training = planner.look(
             f"train {model}", arrays=arrays, model=model, settings=settings, device=on
         )
-        trained.append(training)
-        scores.append(planner.look(f"evaluate {model}", model=training, arrays=arrays, device=on))
-    planner.steps.append(
-        PlannedStep(
-            step="promote", would="run", reason="the decision is about the present champion"
+        score = planner.look(f"evaluate {model}", model=training, arrays=arrays, device=on)
+        scored.append((training, score))
+    planner.add("promote", "run", "the decision is about the present champion")
+    made = (dataset, validation, arrays, *(made for pair in scored for made in pair))
+    grounds = _known_judgement(entries, [score for _, score in scored])
+    if None in made:
+        planner.add("report", "depend", BEFORE)
+    elif grounds is None:
+        planner.add("report", "depend", "another decision makes another page")
+    else:
+        planner.look(
+            "report",
+            title=spec.title,
+            validation=validation,
+            arrays=arrays,
+            scored=scored,
+            judgement=grounds,
+            rival=versions_of(entries).get(grounds.champion_before or 0),
+            lineage=trace(filter(None, made), workspace.records),
         )
-    )
     return planner.steps
+
+
+def _known_judgement(entries: list[Entry], scores: list[Reference | None]) -> Judgement | None:
+    """What the page would be about, where the best model is the champion already."""
+    known = [score for score in scores if isinstance(score, EvaluationRef)]
+    champion = champion_of(entries)
+    if champion is None or len(known) < len(scores):
+        return None
+    is_champion = choose_candidate(known).model_digest == champion.model.digest
+    return standing_judgement(entries, champion) if is_champion else None
 
 
 def differences(then: StepKey, now: StepKey) -> Iterator[str]:

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import sys
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_bars: "Bars | None" = None
+_bars: ContextVar["Bars | None"] = ContextVar("bars", default=None)
 
 
 @cache
@@ -27,8 +28,10 @@ def console() -> "Console":
 
 @contextlib.contextmanager
 def bars() -> Iterator[None]:
-    """Show the trainings of this block as bars, if the error stream is a terminal."""
-    global _bars
+    """Show the trainings of this block as bars, if the error stream is a terminal.
+
+    Trainings in other threads are shown too, if these run in a copy of this block's context.
+    """
     if not sys.stderr.isatty():
         yield
         return
@@ -41,11 +44,12 @@ def bars() -> Iterator[None]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[figures]}"),
     )
-    with Progress(*columns, console=console()) as _bars:
+    with Progress(*columns, console=console()) as shown:
+        token = _bars.set(shown)
         try:
             yield
         finally:
-            _bars = None
+            _bars.reset(token)
 
 
 class Progress:
@@ -53,14 +57,15 @@ class Progress:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._bars = _bars.get()
         self._task: TaskID | None = None
         self._num_epochs = self._num_batches = 0
 
     def begin(self, num_epochs: int, num_batches: int, epoch: int) -> None:
         """Start at `epoch` (whole epochs done) of `num_epochs`, of `num_batches` each."""
         self._num_epochs, self._num_batches = num_epochs, num_batches
-        if _bars is not None:
-            self._task = _bars.add_task(
+        if self._bars is not None:
+            self._task = self._bars.add_task(
                 self._name,
                 total=num_epochs * num_batches,
                 completed=epoch * num_batches,
@@ -70,14 +75,14 @@ class Progress:
 
     def advance(self, epoch: int, batch: int) -> None:
         """`batch` batches of the epoch after `epoch` are done."""
-        if _bars is not None and self._task is not None:
-            _bars.update(self._task, completed=epoch * self._num_batches + batch)
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, completed=epoch * self._num_batches + batch)
 
     def finish_epoch(self, figures: Mapping[str, Any]) -> None:
         """An epoch is done; `figures` holds its number, losses and accuracies."""
         epoch = f"{figures['epoch']}/{self._num_epochs}"
         text = f"loss {figures['loss']:.4f}, test accuracy {figures['val_accuracy']:.2%}"
-        if _bars is not None and self._task is not None:
-            _bars.update(self._task, epoch=epoch, figures=text)
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, epoch=epoch, figures=text)
         else:
             logger.info("%s: epoch %s, %s", self._name, epoch, text)

@@ -9,11 +9,11 @@ from digits.ledger import (
     Judgement,
     Version,
     champion_of,
-    standing,
+    standing_judgement,
     versions_of,
     withdrawn,
 )
-from digits.lineage import write_lineage
+from digits.lineage import Lineage, write_lineage
 from digits.references import DatasetRef, EvaluationRef, Frozen, ModelRef
 from digits.store import Store
 from digits.workspace import Workspace
@@ -38,11 +38,13 @@ class Decision(Frozen):
     """A line of the ledger, and the judgement by which the champion of that moment stands.
 
     They differ when a run's candidate is the champion already: then `standing` is what was judged
-    when it became champion, so that the same question keeps the same answer.
+    when it became champion, so that the same question keeps the same answer. `rival` is the version
+    that `standing` was judged against.
     """
 
     entry: Entry
     standing: Judgement
+    rival: Version | None
 
 
 class Comparison(Frozen):
@@ -59,20 +61,22 @@ class Comparison(Frozen):
 
 def decide(
     dataset: DatasetRef,
-    models: Sequence[ModelRef],
-    evaluations: Sequence[EvaluationRef],
+    scored: Sequence[tuple[ModelRef, EvaluationRef]],
     incumbent: EvaluationRef | None,
+    *,
     rule: Rule,
+    lineage: Lineage,
     run: str,
     workspace: Workspace,
 ) -> Decision | None:
     """Judge a run's best model and write the decision into the ledger, with nothing in between.
 
-    `incumbent` is the champion's score on the test set of `evaluations`. Returns None, and decides
-    nothing, when another run has changed the champion since: score the new one and ask again.
+    `incumbent` is the champion's score on the test set of `scored`, `lineage` that of the run,
+    which is kept if its model becomes champion. Returns None, and decides nothing, when another run
+    has changed the champion since: score the new one and ask again.
     """
-    candidate = choose_candidate(evaluations)
-    model = next(model for model in models if model.digest == candidate.model_digest)
+    candidate = choose_candidate([score for _, score in scored])
+    model = next(model for model, score in scored if score == candidate)
     with workspace.ledger(dataset.layout.name).deciding() as ledger:
         champion, comparison = ledger.champion, None
         if champion is not None and champion.model.digest != model.digest:
@@ -86,12 +90,16 @@ def decide(
                 number=judgement.champion_after,
                 model=model,
                 evaluation=candidate,
-                lineage=write_lineage((dataset, model, candidate), workspace),
+                lineage=write_lineage(lineage, workspace.store),
             )
         entry = ledger.append(
             judgement, run=run, data_digest=dataset.content_digest, version=version
         )
-        return Decision(entry=entry, standing=standing(ledger.entries))
+        grounds = judgement
+        if champion is not None and judgement.outcome == "unchanged":
+            grounds = standing_judgement(ledger.entries, champion)
+        rival = versions_of(ledger.entries).get(grounds.champion_before or 0)
+        return Decision(entry=entry, standing=grounds, rival=rival)
 
 
 def choose_candidate(evaluations: Sequence[EvaluationRef]) -> EvaluationRef:
@@ -139,6 +147,7 @@ def judge(
         candidate_digest=candidate.model_digest,
         candidate_accuracy=candidate.accuracy,
         champion_accuracy=_champion_accuracy(candidate, current, comparison),
+        champion_score=comparison.champion if comparison else None,
         champion_before=before,
         champion_after=max(versions_of(entries), default=0) + 1
         if outcome == "promoted"
@@ -175,13 +184,14 @@ def _verdict(
 def _against_champion(
     candidate: EvaluationRef, current: Version, comparison: Comparison, rule: Rule
 ) -> tuple[Literal["promoted", "kept"], str]:
+    champion = comparison.champion
     facts = (
         f"the {candidate.model} reached {candidate.accuracy:.2%}, the champion "
-        f"({comparison.champion.model}, version {current.number}) {comparison.champion.accuracy:.2%}"
+        f"({champion.model}, version {current.number}) {champion.accuracy:.2%}"
     )
-    if candidate.num_correct == comparison.champion.num_correct:
+    if candidate.num_correct == champion.num_correct:
         return "kept", f"{facts}: a tie keeps the champion"
-    if candidate.num_correct < comparison.champion.num_correct:
+    if candidate.num_correct < champion.num_correct:
         return "kept", f"{facts}: less accurate"
     if rule.require_significance and comparison.p_value >= rule.significance_level:
         return "kept", (

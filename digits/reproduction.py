@@ -8,11 +8,12 @@ from pathlib import Path
 from digits.checkpoints import Checkpoint
 from digits.dataset import load_spec
 from digits.devices import configure_backend, resolve_device
-from digits.errors import DamagedError, DigitsError
+from digits.errors import DigitsError
 from digits.ledger import Version, find_version
 from digits.lineage import read_lineage
 from digits.plan import differences
 from digits.progress import Progress
+from digits.records import StepKey
 from digits.references import ArraysRef, Frozen, ModelRef
 from digits.sources import content_of
 from digits.steps import step_key
@@ -56,23 +57,29 @@ def reproduce(dataset: str, number: int, workspace: Workspace) -> Reproduction:
 def _differences(
     version: Version, arrays: ArraysRef, device: str, workspace: Workspace
 ) -> Iterator[str]:
-    try:
-        then = read_lineage(version.lineage, workspace.store)["train"].key
-    except (DamagedError, KeyError) as error:
-        yield f"its lineage cannot be read ({error}), so that only the weights are compared"
-        return
     arguments = {
         "arrays": arrays,
         "model": version.model.model,
         "settings": version.model.settings,
         "device": device,
     }
-    yield from differences(then, step_key("train", arguments))
+    yield from differences(_training_key(version, workspace), step_key("train", arguments))
+
+
+def _training_key(version: Version, workspace: Workspace) -> StepKey:
+    lineage = read_lineage(version.lineage, workspace.store)
+    label = f"train {version.model.model}"
+    if label not in lineage:
+        raise DigitsError(
+            f"version {version.number} was trained while the sources were being edited: which code "
+            "made it was not kept, so that it cannot be reproduced; reproduce another version"
+        )
+    return lineage[label].key
 
 
 def _arrays_of(version: Version, dataset: str, workspace: Workspace) -> ArraysRef:
     """The arrays that the version was trained on, made again from the sources if they are gone."""
-    then = read_lineage(version.lineage, workspace.store)["train"].key.inputs["arrays"]
+    then = _training_key(version, workspace).inputs["arrays"]
     for record in workspace.records.of_step("normalize"):
         reference = record.reference
         if not isinstance(reference, ArraysRef) or reference.digest != then:

@@ -179,7 +179,7 @@ def plan(as_json: bool, models: str, dataset: str, **request: Any) -> None:
     request.pop("require_significance")
     workspace = current_workspace()
     spec = load_spec(dataset, workspace.settings)
-    steps = plan_run(spec, split_names(models), workspace=workspace, **request)
+    steps = plan_run(spec, models=split_names(models), workspace=workspace, **request)
     if as_json:
         print_json([step.model_dump(mode="json") for step in steps])
     else:

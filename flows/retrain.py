@@ -9,6 +9,7 @@ from pydantic import Field
 from digits.dataset import load_spec
 from digits.devices import Device, resolve_device
 from digits.garbage import runs_lock
+from digits.lineage import trace
 from digits.locks import hold
 from digits.promotion import Decision, Rule
 from digits.recipes import training_settings
@@ -38,6 +39,7 @@ class RunResult(Frozen):
 
 @flow(name="retrain", flow_run_name="retrain {dataset} {recipe}", persist_result=False)
 def retrain(
+    *,
     dataset: str = "mnist",
     models: Annotated[list[str], Field(min_length=1)] = ["mlp", "cnn"],  # noqa: B006
     recipe: str = "reference",
@@ -47,13 +49,14 @@ def retrain(
     require_significance: bool = False,
 ) -> RunResult:
     """Retrain the models on a dataset and promote the better one if it beats the champion."""
-    spec = load_spec(dataset, current_workspace().settings)
-    on = resolve_device(device)
+    workspace, on = current_workspace(), resolve_device(device)
+    spec = load_spec(dataset, workspace.settings)
     settings = {
         model: training_settings(recipe, model, epochs=epochs, seed=seed) for model in models
     }
-    with hold(runs_lock(current_workspace()), shared=True), journal() as kept:
-        data = ingest(spec.layout, content_of(spec, current_workspace().settings), spec)
+    rule = Rule(floor=spec.floor, require_significance=require_significance)
+    with hold(runs_lock(workspace), shared=True), journal() as kept:
+        data = ingest(spec.layout, content_of(spec, workspace.settings), spec)
         validation = validate(data, spec.thresholds)
         arrays = normalize(data)
         trainings = [train.submit(arrays, model, settings[model], on) for model in models]
@@ -61,17 +64,26 @@ def retrain(
             evaluate.submit(training, arrays, on)  # type: ignore[call-overload]
             for training in trainings
         ]
-        trained = [training.result() for training in trainings]
-        scores = [scoring.result() for scoring in scorings]
-        rule = Rule(floor=spec.floor, require_significance=require_significance)
+        scored = [(t.result(), s.result()) for t, s in zip(trainings, scorings, strict=True)]
+        made = (data, validation, arrays, *(made for pair in scored for made in pair))
+        lineage = trace(made, workspace.records)
         decision = None
         while decision is None:
-            decision = promote(data, trained, scores, champion_score(arrays, on, dataset), rule)
-        page = report(data, validation, arrays, trained, scores, decision.standing)
+            incumbent = champion_score(arrays, on, dataset)
+            decision = promote(data, scored, incumbent, rule=rule, lineage=lineage)
+        page = report(
+            title=spec.title,
+            validation=validation,
+            arrays=arrays,
+            scored=scored,
+            judgement=decision.standing,
+            rival=decision.rival,
+            lineage=lineage,
+        )
     return RunResult(
         run=str(flow_run.name),
-        models=tuple(trained),
-        evaluations=tuple(scores),
+        models=tuple(model for model, _ in scored),
+        evaluations=tuple(score for _, score in scored),
         decision=decision,
         report=page,
         steps=kept.steps,

@@ -6,6 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
+from digits.lineage import Lineage
 from digits.promotion import Decision, Rule, decide
 from digits.references import DatasetRef, EvaluationRef, ModelRef
 from digits.workspace import current_workspace
@@ -14,15 +15,17 @@ from digits.workspace import current_workspace
 @task(name="promote", cache_policy=NO_CACHE, persist_result=False)
 def promote(
     dataset: DatasetRef,
-    models: Sequence[ModelRef],
-    evaluations: Sequence[EvaluationRef],
+    scored: Sequence[tuple[ModelRef, EvaluationRef]],
     incumbent: EvaluationRef | None,
+    *,
     rule: Rule,
+    lineage: Lineage,
 ) -> Decision | None:
     """Write the decision into the ledger. `incumbent` is the champion's score on this test set.
 
     Returns None, having decided nothing, when another run has just changed the champion.
     """
+    run, workspace = str(flow_run.name), current_workspace()
     return decide(
-        dataset, models, evaluations, incumbent, rule, str(flow_run.name), current_workspace()
+        dataset, scored, incumbent, rule=rule, lineage=lineage, run=run, workspace=workspace
     )

@@ -2,34 +2,38 @@
 
 from collections.abc import Sequence
 
-from digits.ledger import Judgement
-from digits.references import (
-    ArraysRef,
-    DatasetRef,
-    EvaluationRef,
-    ModelRef,
-    ReportRef,
-    ValidationRef,
-)
+from digits.ledger import Judgement, Version
+from digits.lineage import Lineage
+from digits.references import ArraysRef, EvaluationRef, ModelRef, ReportRef, ValidationRef
 from digits.workspace import current_workspace
 from tasks.caching import step
 
 
 @step("report")
 def report(
-    dataset: DatasetRef,
+    *,
+    title: str,
     validation: ValidationRef,
     arrays: ArraysRef,
-    models: Sequence[ModelRef],
-    evaluations: Sequence[EvaluationRef],
+    scored: Sequence[tuple[ModelRef, EvaluationRef]],
     judgement: Judgement,
+    rival: Version | None,
+    lineage: Lineage,
 ) -> ReportRef:
     """Store the page of a run and its decision."""
     from digits.reporting import write_run_report
 
-    workspace = current_workspace()
-    with workspace.store.create("reports") as draft:
+    store = current_workspace().store
+    with store.create("reports") as draft:
         write_run_report(
-            dataset, validation, arrays, models, evaluations, judgement, workspace, draft.path
+            draft.path,
+            store,
+            title=title,
+            validation=validation,
+            arrays=arrays,
+            scored=scored,
+            judgement=judgement,
+            rival=rival,
+            lineage=lineage,
         )
     return ReportRef(digest=draft.digest)

@@ -1,0 +1,128 @@
+"""What a report shows: the facts of a run, as the files of its bundles and the ledger have them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from digits.dataset import Layout
+from digits.ledger import Judgement
+
+Array = npt.NDArray[Any]
+
+
+class Facts(BaseModel):
+    """Part of what a page shows. Unknown fields are ignored, so that a file may hold more."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ClassScore(Facts):
+    """How well one class is recognized."""
+
+    name: str
+    precision: float
+    recall: float
+    support: int
+
+
+class ShiftScore(Facts):
+    """The accuracy on test images moved by so many pixels."""
+
+    pixels: int
+    accuracy: float
+
+
+class Metrics(Facts):
+    """The content of metrics.json. `confusion` (K, K): rows are true classes, columns predicted."""
+
+    num_parameters: int
+    num_images: int
+    num_correct: int
+    accuracy: float
+    interval: tuple[float, float]
+    loss: float
+    classes: tuple[ClassScore, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    shift: tuple[ShiftScore, ...] = ()
+
+
+class Epoch(Facts):
+    """One epoch's figures; val_* are on the test set, and may be missing."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    val_loss: float = float("nan")
+    val_accuracy: float = float("nan")
+
+
+class History(Facts):
+    """The content of history.json."""
+
+    epochs: tuple[Epoch, ...]
+
+
+class ModelFacts(Facts):
+    """One trained and evaluated model. `predictions` is its predictions.parquet.
+
+    `settings` are shown as they are, in their order, `seconds` is the training's wall time.
+    """
+
+    name: str
+    metrics: Metrics
+    history: History
+    settings: Mapping[str, Any]
+    seconds: float
+    device: str
+    predictions: Path
+
+
+class ChampionFacts(Facts):
+    """The champion before this run's decision, scored on the test set of this run."""
+
+    version: int
+    model: str
+    num_parameters: int
+    accuracy: float
+    interval: tuple[float, float]
+    loss: float
+    seconds: float
+    device: str
+
+
+class DatasetFacts(Facts):
+    """The dataset. `class_counts` gives, for each split, the number of images of each class."""
+
+    title: str
+    layout: Layout
+    class_counts: Mapping[str, tuple[int, ...]]
+
+
+class ValidationFacts(Facts):
+    """What the validation found; that it was passed goes without saying."""
+
+    num_expectations: int
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReportFacts:
+    """All that a page shows: equal facts give an equal page, to the byte.
+
+    `champion` is None where there was none before. `x_test` are the test images (N, H, W) or
+    (N, H, W, 1), uint8 or float in 0..1, `y_test` their classes int (N,). `lineage` gives, for
+    each part ("content", "code", ...), digests or versions by what they are of.
+    """
+
+    dataset: DatasetFacts
+    decision: Judgement
+    models: Sequence[ModelFacts]
+    validation: ValidationFacts
+    lineage: Mapping[str, Mapping[str, str]]
+    x_test: Array = field(repr=False)
+    y_test: Array = field(repr=False)
+    champion: ChampionFacts | None = None
