@@ -44,9 +44,12 @@ def resolve_device(requested: Device) -> str:
             "--device gpu: no NVIDIA GPU was found on this machine (its driver reports none); "
             "use --device cpu or --device auto"
         )
+    advice = (
+        "`make gpu` adds them" if backend() == "tensorflow" else "install a build of it with CUDA"
+    )
     raise UsageError(
         f"--device gpu: {name} is there, but {backend()} has no CUDA libraries; "
-        "install them with: pip install -e '.[gpu]', or use --device cpu"
+        f"{advice}, or use --device cpu"
     )
 
 

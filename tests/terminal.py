@@ -34,6 +34,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
     with monkeypatch.context() as patch, os.fdopen(theirs, "w", encoding="utf-8") as stream:
         patch.setenv("TERM", "xterm")
         patch.setenv("COLUMNS", "200")
+        patch.setenv("NO_COLOR", "1")
         patch.setattr(sys, "stderr", stream)
         yield shown
     reader.join()
