@@ -1,16 +1,20 @@
 import ctypes
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from digits import devices
-from digits.devices import CUDA_PACKAGES, Device, gpu_name, resolve_device
-from digits.errors import UsageError
+from digits.devices import CUDA_PACKAGES, Device, configure_backend, gpu_name, resolve_device
+from digits.errors import DigitsError, UsageError
+from digits.settings import ROOT
 
 CUDA_ERROR = 100
 
@@ -61,7 +65,7 @@ def install_driver(monkeypatch: pytest.MonkeyPatch, driver: Driver | None) -> No
 
 def install_packages(monkeypatch: pytest.MonkeyPatch, *installed: str) -> None:
     def version(name: str) -> str:
-        if name not in installed:
+        if name not in {*installed, "tensorflow", "jax"}:
             raise PackageNotFoundError(name)
         return "9.0"
 
@@ -134,6 +138,18 @@ def test_each_backend_needs_its_own_cuda_libraries(monkeypatch: pytest.MonkeyPat
         resolve_device("gpu")
 
 
+@pytest.mark.parametrize("backend", ["theano", "torch"])
+@pytest.mark.parametrize("requested", ["auto", "cpu", "gpu"])
+def test_a_backend_that_is_not_there_is_said_at_once(
+    requested: Device, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_packages(monkeypatch)
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+
+    with pytest.raises(UsageError, match=f"KERAS_BACKEND={backend}: found no such .* tensorflow, "):
+        resolve_device(requested)
+
+
 def test_asking_for_the_device_loads_no_backend() -> None:
     code = """
 import sys
@@ -141,4 +157,60 @@ from digits.devices import resolve_device
 resolve_device("auto")
 assert not {"keras", "tensorflow", "jax", "torch"} & sys.modules.keys()
 """
-    subprocess.run([sys.executable, "-c", code], env=os.environ, check=True)
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# What a run does in its trainings: two threads that each set the backend up.
+CONFIGURE = """
+import logging, os, sys
+from concurrent.futures import ThreadPoolExecutor
+from digits.devices import configure_backend
+from digits.streams import separate_error_stream
+
+separate_error_stream()
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+with ThreadPoolExecutor() as threads:
+    for done in [threads.submit(configure_backend, "cpu") for _ in range(2)]:
+        done.result()
+os.write(2, b"native\\n")
+
+import tensorflow as tf
+
+assert tf.config.get_visible_devices("GPU") == []
+try:
+    tf.random.uniform([1])
+except RuntimeError as error:
+    assert "determinism is enabled" in str(error)
+else:
+    raise AssertionError("chance without a seed was allowed")
+"""
+
+
+def test_the_backend_is_set_up_once_and_leaves_the_terminal_to_the_user(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "tensorflow.log"
+
+    result = subprocess.run(
+        [sys.executable, "-c", CONFIGURE],
+        env={**os.environ, "DIGITS_ARTIFACTS_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    first, second, *others = result.stderr.splitlines()
+    assert first == f"loading tensorflow; what it says itself goes to {log}"
+    assert re.fullmatch(r"Devices: /physical_device:CPU:0; GPUs available: 0", second)
+    assert others == ["native"]
+    assert log.exists()
+
+
+@pytest.mark.parametrize("missing", ["keras", "tensorflow"])
+def test_a_backend_that_cannot_be_loaded_is_one_clear_error(
+    missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.setenv("DIGITS_ARTIFACTS_DIR", str(tmp_path))
+    if missing == "tensorflow":
+        monkeypatch.setitem(sys.modules, "keras", ModuleType("keras"))
+
+    with pytest.raises(DigitsError, match=f"tensorflow cannot be loaded: import of {missing} halt"):
+        configure_backend("cpu")
