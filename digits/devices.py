@@ -5,9 +5,12 @@ import logging
 import os
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from threading import Lock
 from typing import Literal
 
-from digits.errors import UsageError
+from digits.errors import DigitsError, UsageError
+from digits.settings import Settings
+from digits.streams import native_errors_in
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +21,7 @@ CUDA_PACKAGES = {
     "jax": ("jax-cuda12-plugin", "jax-cuda13-plugin"),
     "torch": ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13"),
 }
+_configuring = Lock()
 
 
 def backend() -> str:
@@ -29,8 +33,13 @@ def resolve_device(requested: Device) -> str:
     """The kind of device that `requested` means here: "cpu" or "gpu:" and the GPU's name.
 
     Imports no backend, so that a cache key costs nothing. Raises UsageError for a GPU that is not
-    there or that the backend could not use.
+    there or that the backend could not use, and for a backend that is not there itself.
     """
+    if backend() not in CUDA_PACKAGES or not _is_installed(backend()):
+        raise UsageError(
+            f"KERAS_BACKEND={backend()}: found no such backend, expected one of "
+            f"{', '.join(CUDA_PACKAGES)} that is installed; unset it for tensorflow"
+        )
     if requested == "cpu":
         return "cpu"
     name = gpu_name()
@@ -44,9 +53,12 @@ def resolve_device(requested: Device) -> str:
             "--device gpu: no NVIDIA GPU was found on this machine (its driver reports none); "
             "use --device cpu or --device auto"
         )
+    advice = (
+        "`make gpu` adds them" if backend() == "tensorflow" else "install a build of it with CUDA"
+    )
     raise UsageError(
         f"--device gpu: {name} is there, but {backend()} has no CUDA libraries; "
-        "install them with: pip install -e '.[gpu]', or use --device cpu"
+        f"{advice}, or use --device cpu"
     )
 
 
@@ -72,27 +84,48 @@ def configure_backend(device: str) -> None:
     """Set the backend up for `device` before its first use in this process, and log what it sees.
 
     On TensorFlow: deterministic kernels always; on a GPU, memory is taken as it is needed rather
-    than all at once; on the CPU, GPUs are hidden. Raises UsageError when the backend sees no GPU
-    although one was resolved.
+    than all at once; on the CPU, GPUs are hidden. Raises DigitsError when the backend cannot be
+    imported, UsageError when it sees no GPU although one was resolved.
     """
-    if backend() == "tensorflow":
-        _configure_tensorflow(device)
-    elif backend() == "jax" and device == "cpu":
-        os.environ["JAX_PLATFORMS"] = "cpu"
-    import keras
+    # Two trainings begin at once; the second then finds it done.
+    with _configuring:
+        _configure(device)
 
-    visible = keras.distribution.list_devices() if backend() != "tensorflow" else _tf_devices()
+
+@cache
+def _configure(device: str) -> None:
+    log = Settings().artifacts_dir / "logs" / f"{backend()}.log"
+    logger.info("loading %s; what it says itself goes to %s", backend(), log)
+    try:
+        with native_errors_in(log):
+            visible = _load_backend(device)
+    except ImportError as error:
+        raise DigitsError(
+            f"{backend()} cannot be loaded: {error}; {log} may say more, and setting the "
+            "environment up again with `make` may mend it"
+        ) from error
     num_gpus = sum("gpu" in name.lower() or "cuda" in name.lower() for name in visible)
     logger.info("Devices: %s; GPUs available: %d", ", ".join(visible), num_gpus)
     if device != "cpu" and num_gpus == 0:
         raise UsageError(
-            f"{device.removeprefix('gpu:')} is there, but {backend()} does not see it; "
-            "check the driver and the CUDA libraries, or use --device cpu"
+            f"{device.removeprefix('gpu:')} is there, but {backend()} does not see it; check the "
+            f"driver and the CUDA libraries ({log} may say more), or use --device cpu"
         )
 
 
-@cache
-def _configure_tensorflow(device: str) -> None:
+def _load_backend(device: str) -> list[str]:
+    """Import Keras and its backend, set up for the device; the devices that it sees."""
+    if backend() == "tensorflow":
+        return _load_tensorflow(device)
+    if backend() == "jax" and device == "cpu":
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    import keras
+
+    return list(keras.distribution.list_devices())
+
+
+def _load_tensorflow(device: str) -> list[str]:
+    import keras  # noqa: F401  (it says as much as TensorFlow does, so now is the time)
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -102,12 +135,7 @@ def _configure_tensorflow(device: str) -> None:
         for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)
     tf.config.experimental.enable_op_determinism()
-
-
-def _tf_devices() -> list[str]:
-    import tensorflow as tf
-
-    return [device.name for device in tf.config.get_visible_devices()]
+    return [visible.name for visible in tf.config.get_visible_devices()]
 
 
 def _has_cuda_libraries(name: str) -> bool:

@@ -23,11 +23,15 @@ KEYS: Mapping[Role, str] = {
     "test-images": "x_test",
     "test-labels": "y_test",
 }
+# What each entry of a zip file's list of contents begins with, and how many there may be: zipfile
+# makes an object of every one.
+ENTRY, MAX_ENTRIES = b"PK\x01\x02", 100
 # What zipfile and numpy's header parser raise on malformed bytes.
 MALFORMED = (
     OSError,
     EOFError,
     KeyError,
+    OverflowError,
     ValueError,
     TypeError,
     SyntaxError,
@@ -47,6 +51,8 @@ def read_npz(content: bytes, image_shape: ImageShape, name: str) -> dict[Role, b
 
     The arrays are read without numpy's loader, which allocates whatever a header claims.
     """
+    if content.count(ENTRY) > MAX_ENTRIES:
+        raise DataError(f"{name} lists more than {MAX_ENTRIES} files, expected {len(KEYS)}")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return {

@@ -1,9 +1,9 @@
-"""How far a training is: a bar in a terminal, a plain line an epoch in a log."""
+"""How far a run is: bars in a terminal, plain lines in a log."""
 
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -28,9 +28,9 @@ def console() -> "Console":
 
 @contextlib.contextmanager
 def bars() -> Iterator[None]:
-    """Show the trainings of this block as bars, if the error stream is a terminal.
+    """Show the downloads and trainings of this block as bars, if the error stream is a terminal.
 
-    Trainings in other threads are shown too, if these run in a copy of this block's context.
+    Those in other threads are shown too, if these run in a copy of this block's context.
     """
     if not sys.stderr.isatty():
         yield
@@ -40,7 +40,7 @@ def bars() -> Iterator[None]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("epoch {task.fields[epoch]}"),
+        TextColumn("{task.fields[done]}"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[figures]}"),
     )
@@ -50,6 +50,25 @@ def bars() -> Iterator[None]:
             yield
         finally:
             _bars.reset(token)
+
+
+@contextlib.contextmanager
+def transfer(name: str, num_bytes: int | None) -> Iterator[Callable[[int], None]]:
+    """Show a download as a bar for the length of a block; give what to call as bytes arrive.
+
+    `num_bytes` is None where it is not known. A log shows nothing: a download takes seconds.
+    """
+    shown = _bars.get()
+    if shown is None:
+        yield lambda _: None
+        return
+    task = shown.add_task(name, total=num_bytes, done="", figures="")
+    try:
+        yield lambda received: shown.update(
+            task, completed=received, done=f"{received / 1e6:.1f} MB"
+        )
+    finally:
+        shown.remove_task(task)
 
 
 class Progress:
@@ -69,7 +88,7 @@ class Progress:
                 self._name,
                 total=num_epochs * num_batches,
                 completed=epoch * num_batches,
-                epoch=f"{epoch}/{num_epochs}",
+                done=f"epoch {epoch}/{num_epochs}",
                 figures="",
             )
 
@@ -80,9 +99,9 @@ class Progress:
 
     def finish_epoch(self, figures: Mapping[str, Any]) -> None:
         """An epoch is done; `figures` holds its number, losses and accuracies."""
-        epoch = f"{figures['epoch']}/{self._num_epochs}"
+        done = f"epoch {figures['epoch']}/{self._num_epochs}"
         text = f"loss {figures['loss']:.4f}, test accuracy {figures['val_accuracy']:.2%}"
         if self._bars is not None and self._task is not None:
-            self._bars.update(self._task, epoch=epoch, figures=text)
+            self._bars.update(self._task, done=done, figures=text)
         else:
-            logger.info("%s: epoch %s, %s", self._name, epoch, text)
+            logger.info("%s: %s, %s", self._name, done, text)

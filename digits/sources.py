@@ -7,11 +7,12 @@ import contextlib
 import hashlib
 import itertools
 import logging
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from digits.archives import FILE_NAMES, decompress, size_limit
+from digits.archives import FILE_NAMES, MAX_IMAGES, decompress, size_limit
 from digits.dataset import ROLES, DatasetSpec, FolderSource, RemoteSource, Role
 from digits.errors import DataError
 from digits.locks import hold
@@ -60,23 +61,23 @@ def obtain(spec: DatasetSpec, content: Content, settings: Settings) -> Files:
     """
     files, problems = _look(spec, content, settings)
     for problem in problems:
-        logger.warning("%s; it is left as it is and not used", problem)
+        logger.warning("%s; it is not used", problem)
+    if len(files) == len(ROLES):
+        return files
     remote = [source for source in spec.sources if not isinstance(source, FolderSource)]
-    if len(files) < len(ROLES):
-        if not remote:
-            raise DataError(_missing(spec, settings, problems))
-        folder = settings.raw_dir / spec.name
-        waiting = f"waiting for another run that is fetching {spec.name}"
-        with _explained(folder), hold(folder / ".lock", waiting):
-            # Another run may have fetched them while this one waited.
-            files, problems = _look(spec, content, settings)
-            if len(files) < len(ROLES):
-                fetched = _fetch(spec, remote, content, settings, problems)
-                files |= {
-                    role: _keep(folder / f"{role}.idx", fetched[role])
-                    for role in ROLES
-                    if role not in files
-                }
+    if not remote:
+        raise DataError(_missing(spec, settings, problems))
+    folder = settings.raw_dir / spec.name
+    waiting = f"waiting for another run that is fetching {spec.name}"
+    with _explained(folder), hold(folder / ".lock", waiting):
+        # Another run may have fetched them while this one waited.
+        files, problems = _look(spec, content, settings)
+        if len(files) < len(ROLES):
+            fetched = _fetch(spec, remote, content, settings, problems)
+            _sweep(folder)
+            for role in ROLES:
+                if role not in files:
+                    files[role] = _keep(folder / f"{role}.idx", fetched[role])
     return files
 
 
@@ -105,9 +106,7 @@ def _local(
         for name in (f"{role}.idx", FILE_NAMES[role]):
             for path in (folder / name, folder / f"{name}.gz"):
                 try:
-                    content = path.read_bytes()
-                    if path.suffix == ".gz":
-                        content = decompress(content, limit, str(path))
+                    content = _read(path, limit)
                 except FileNotFoundError:
                     continue
                 except DataError as error:
@@ -118,6 +117,19 @@ def _local(
                         f"{path} cannot be read: {error.strerror}; make it readable or move it away"
                     ) from error
                 yield RawFile(path, content)
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """The content of a local file, unpacked if it is a .gz, of at most `limit` bytes."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(f"{path} is not a plain file")
+    if status.st_size > limit:
+        raise DataError(
+            f"{path} has {status.st_size:,} bytes, far above {limit:,} for {MAX_IMAGES:,} images"
+        )
+    content = path.read_bytes()
+    return decompress(content, limit, str(path)) if path.suffix == ".gz" else content
 
 
 def _folders(spec: DatasetSpec, settings: Settings) -> list[Path]:
@@ -170,16 +182,19 @@ def _problem(found: bytes, role: Role, content: Content, name: str) -> str | Non
     return f"{name} has the SHA-256 {digest[:12]}..., expected {content[role][:12]}..."
 
 
-def _keep(path: Path, content: bytes) -> RawFile:
-    # A kill in the middle of a write leaves a temporary file; nobody else writes here now.
-    for leftover in path.parent.glob(f"{TEMPORARY}*"):
+def _sweep(folder: Path) -> None:
+    """Remove what a run that was killed in the middle of a write left; the lock must be held."""
+    for leftover in folder.glob(f"{TEMPORARY}*"):
         leftover.unlink()
+
+
+def _keep(path: Path, content: bytes) -> RawFile:
     # What lies there is another file, or damaged: it is set aside, never written over.
-    if path.exists():
+    if path.exists() or path.is_symlink():
         names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count(1))
         aside = next(name for name in names if not name.exists())
         path.rename(aside)
-        logger.warning("%s was not right and is now %s", path, aside.name)
+        logger.warning("%s was not right; it is kept as %s", path, aside.name)
     write_whole(path, content)
     return RawFile(path, content)
 
@@ -200,8 +215,9 @@ def _missing(spec: DatasetSpec, settings: Settings, reasons: Sequence[str]) -> s
     tried = "; ".join(reasons) or "none is there, and its spec names no source to download from"
     searched = " or ".join(str(folder) for folder in _folders(spec, settings))
     names = ", ".join(f"{role}.idx" for role in ROLES)
+    has_remote = any(not isinstance(source, FolderSource) for source in spec.sources)
+    advice = "Connect to one of its sources, or put" if has_remote else "Put"
     return (
-        f"the files of {spec.name} cannot be had: {tried}. Connect to one of its sources, or put "
-        f"{names} (or {FILE_NAMES['train-images']} and so on, plain or as .gz) into {searched}, "
-        "then run again"
+        f"the files of {spec.name} cannot be had: {tried}. {advice} {names} (or "
+        f"{FILE_NAMES['train-images']} and so on, plain or as .gz) into {searched}, then run again"
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from digits.streams import separate_error_stream
 from digits.workspace import current_workspace
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ LOGGERS = ("digits", "tasks", "flows")
 
 def show_logs() -> None:
     """Show the project's own log lines on the error stream, one line each."""
+    separate_error_stream()
     handler: logging.Handler
     if sys.stderr.isatty():
         from rich.logging import RichHandler

@@ -29,7 +29,9 @@ def prepare_environment(settings: Settings) -> None:
         # A ~/.keras/keras.json could change the arithmetic; ours is the only configuration.
         "KERAS_HOME": str(artifacts / "keras"),
         "KERAS_BACKEND": "tensorflow",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
+        # What is an error to a run, TensorFlow raises in Python as well; the rest says nothing to
+        # a user. 0 shows all of it.
+        "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)

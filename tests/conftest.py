@@ -1,5 +1,7 @@
 """What tests share: a workspace of their own, away from the checkout's data and artifacts."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -7,6 +9,7 @@ import pytest
 
 from digits.settings import Settings
 from digits.workspace import Workspace
+from tests.server import Server, serving
 from tests.small_dataset import write_small_dataset
 
 # A test that finds something today must find it tomorrow, on a busy machine as well.
@@ -31,3 +34,13 @@ def small_dataset(settings: Settings) -> Settings:
     """A workspace's settings with a small learnable dataset, `handwriting`, in it."""
     write_small_dataset(settings)
     return settings
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A web server on this machine, which no proxy stands before."""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    with serving() as server:
+        yield server

@@ -1,8 +1,7 @@
-"""A web server on this machine that answers as it is told: slowly, in part, wrongly, or well."""
+"""A web server on this machine that answers as it is told: in part, wrongly, never, or well."""
 
 import contextlib
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,17 +9,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Answer:
-    """One response. `sent` of the body's bytes go out (all if None), each half after a pause."""
+    """One response. Only `sent` of the body's bytes go out (all if None); no header is empty.
+
+    One that `stalls` keeps the connection open after them, and sends the rest once it is resumed.
+    """
 
     body: bytes = b""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     sent: int | None = None
-    pause: float = 0.0
+    stalls: bool = False
 
 
 class Server(ThreadingHTTPServer):
-    """Gives the answers to a path in their order, the last one again and again."""
+    """Gives the answers to a path in their order, the last one again and again.
+
+    `requests` are the paths that were asked for, `headers` those of the last request. `stalled` is
+    set as soon as an answer stalls; those that do go on when `resumed` is set.
+    """
 
     daemon_threads = True
 
@@ -28,6 +34,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers: dict[str, Sequence[Answer]] = {}
         self.requests: list[str] = []
+        self.headers: Mapping[str, str] = {}
+        self.stalled, self.resumed = threading.Event(), threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def next_answer(self, path: str) -> Answer:
@@ -41,19 +49,21 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
+        self.server.headers = dict(self.headers)
         answer = self.server.next_answer(self.path)
         self.send_response(answer.status)
         for name, value in ({"Content-Length": str(len(answer.body))} | answer.headers).items():
-            self.send_header(name, value)
+            if value:
+                self.send_header(name, value)
         self.end_headers()
-        sent = answer.body[: answer.sent]
-        half = len(sent) // 2
         # A client that was told enough hangs up.
         with contextlib.suppress(ConnectionError):
-            for part in (sent[:half], sent[half:]):
-                time.sleep(answer.pause)
-                self.wfile.write(part)
-                self.wfile.flush()
+            self.wfile.write(answer.body[: answer.sent])
+            self.wfile.flush()
+            if answer.stalls:
+                self.server.stalled.set()
+                self.server.resumed.wait()
+                self.wfile.write(answer.body[answer.sent :])
 
     def log_message(self, *_: object) -> None:
         """Stay silent."""
@@ -68,5 +78,6 @@ def serving() -> Iterator[Server]:
         try:
             yield server
         finally:
+            server.resumed.set()
             server.shutdown()
             thread.join()

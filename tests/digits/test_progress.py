@@ -1,0 +1,141 @@
+import contextvars
+import logging
+import sys
+import threading
+
+import pytest
+
+from digits.progress import Progress, bars, console, transfer
+from tests.terminal import terminal
+
+FIGURES = {"epoch": 1, "loss": 0.31254, "accuracy": 0.9, "val_loss": 0.2, "val_accuracy": 0.91234}
+SHOW_CURSOR = "\x1b[?25h"
+
+
+@pytest.fixture(autouse=True)
+def all_lines(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "digits")
+
+
+def train(name: str = "train mlp", epoch: int = 0) -> None:
+    """What a training tells of its first epoch of two."""
+    progress = Progress(name)
+    progress.begin(num_epochs=2, num_batches=5, epoch=epoch)
+    for batch in range(5):
+        progress.advance(epoch, batch + 1)
+    progress.finish_epoch({**FIGURES, "epoch": epoch + 1})
+
+
+def test_a_log_gets_one_plain_line_an_epoch(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with bars():
+        train()
+        train(epoch=1)
+
+    assert caplog.messages == [
+        "train mlp: epoch 1/2, loss 0.3125, test accuracy 91.23%",
+        "train mlp: epoch 2/2, loss 0.3125, test accuracy 91.23%",
+    ]
+    assert "\x1b" not in "".join(capfd.readouterr())
+
+
+def test_a_training_outside_of_a_run_gets_lines_on_a_terminal_too(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with terminal(monkeypatch) as shown:
+        train()
+
+    assert len(caplog.messages) == 1
+    assert shown.text == ""
+
+
+def test_a_terminal_gets_a_bar_instead(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with terminal(monkeypatch) as shown, bars():
+        train()
+
+    last = shown.text.rpartition("train mlp")[2]
+    assert "epoch 1/2" in last
+    assert "loss 0.3125, test accuracy 91.23%" in last
+    assert caplog.messages == []
+
+
+def test_a_training_that_goes_on_begins_where_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    with terminal(monkeypatch) as shown, bars():
+        Progress("train mlp").begin(num_epochs=4, num_batches=5, epoch=3)
+
+    last = shown.text.rpartition("train mlp")[2]
+    assert "epoch 3/4" in last
+    # Three quarters of a bar of 40.
+    assert last.count("━") == 30
+
+
+def test_trainings_in_two_threads_share_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    with terminal(monkeypatch) as shown, bars():
+        threads = [
+            threading.Thread(target=contextvars.copy_context().run, args=(train, name))
+            for name in ("train mlp", "train cnn")
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    last = shown.text.rpartition("train mlp")[2]
+    assert last.count("epoch 1/2") == 2
+    assert "train cnn" in last
+
+
+@pytest.mark.parametrize("num_bytes", [9_000_000, None])
+def test_a_download_shows_itself_while_it_lasts(
+    num_bytes: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with terminal(monkeypatch) as shown, bars():
+        with transfer("digits.npz", num_bytes) as show:
+            show(4_500_000)
+            # The display is drawn ten times a second, and whenever a bar is added.
+            train("during")
+        train("after")
+
+    during, _, after = shown.text.partition("after")
+    assert "4.5 MB" in during.rpartition("digits.npz")[2]
+    assert "digits.npz" not in after
+
+
+def test_a_download_in_a_log_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    with bars(), transfer("digits.npz", None) as show:
+        show(4_500_000)
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_failure_leaves_the_terminal_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        terminal(monkeypatch) as shown,
+        pytest.raises(RuntimeError),
+        bars(),
+        transfer("digits.npz", 9),
+    ):
+        raise RuntimeError
+
+    assert shown.text.rstrip().endswith(SHOW_CURSOR)
+    with bars():
+        Progress("train mlp").begin(1, 1, 0)
+
+
+def test_bars_of_one_run_are_not_those_of_the_next(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with terminal(monkeypatch), bars():
+        train()
+    train()
+
+    assert len(caplog.messages) == 1
+
+
+def test_log_lines_and_bars_go_to_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    with terminal(monkeypatch):
+        assert console().file is sys.stderr
+        assert console().is_terminal
