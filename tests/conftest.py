@@ -1,5 +1,7 @@
 """What tests share: a workspace of their own, away from the checkout's data and artifacts."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -12,6 +14,13 @@ from tests.small_dataset import write_small_dataset
 # A test that finds something today must find it tomorrow, on a busy machine as well.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A ~/.keras/keras.json could change the arithmetic; Keras reads it when it is first imported.
+    folder = tempfile.TemporaryDirectory(prefix="keras-")
+    config.add_cleanup(folder.cleanup)
+    os.environ |= {"KERAS_HOME": folder.name, "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
 @pytest.fixture
