@@ -10,6 +10,7 @@ import pytest
 from digits.settings import Settings
 from digits.workspace import Workspace
 from tests.small_dataset import write_small_dataset
+from tests.trainings import Arrays, prepare_arrays
 
 # A test that finds something today must find it tomorrow, on a busy machine as well.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
@@ -40,3 +41,9 @@ def small_dataset(settings: Settings) -> Settings:
     """A workspace's settings with a small learnable dataset, `handwriting`, in it."""
     write_small_dataset(settings)
     return settings
+
+
+@pytest.fixture(scope="session")
+def small_arrays(tmp_path_factory: pytest.TempPathFactory) -> Arrays:
+    """The small dataset, ingested and normalized."""
+    return prepare_arrays(tmp_path_factory.mktemp("arrays"))
