@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from digits.errors import DamagedError
+from digits.records import canonical_digest
 from digits.store import file_digest, flush, write_whole
 
 logger = logging.getLogger(__name__)
@@ -21,8 +22,8 @@ DESCRIPTION = "checkpoint.json"
 class Checkpoint:
     """One training's folder: the state in an .npz, and a description that is written last.
 
-    The description carries the state's digest, so that a state cut short or altered is noticed
-    and never resumed from.
+    The description carries the state's digest and its own, so that a checkpoint cut short or
+    altered is noticed and never resumed from.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,7 +42,8 @@ class Checkpoint:
             "seconds": seconds,
             "history": history,
         }
-        write_whole(self._folder / DESCRIPTION, json.dumps(description).encode())
+        sealed = {"digest": canonical_digest(description), "checkpoint": description}
+        write_whole(self._folder / DESCRIPTION, json.dumps(sealed).encode())
         for path in self._folder.glob("epoch-*.npz"):
             if path != state:
                 path.unlink()
@@ -49,10 +51,13 @@ class Checkpoint:
     def load(self) -> tuple[Variables, list[dict[str, Any]], float] | None:
         """The state, the epochs so far and their seconds; None where there is nothing whole."""
         try:
-            description = json.loads((self._folder / DESCRIPTION).read_bytes())
+            sealed = json.loads((self._folder / DESCRIPTION).read_bytes())
+            description = sealed["checkpoint"]
+            if canonical_digest(description) != sealed["digest"]:
+                raise DamagedError(f"{DESCRIPTION} was altered")
             state = self._folder / Path(description["state"]).name
             if file_digest(state) != description["sha256"]:
-                raise DamagedError(f"{state} was altered")
+                raise DamagedError(f"{state.name} was altered")
             with np.load(state, allow_pickle=False) as arrays:
                 variables = [arrays[name] for name in sorted(arrays.files)]
             return variables, description["history"], float(description["seconds"])

@@ -13,6 +13,10 @@ from keras import layers
 Shape = tuple[int, int, int]
 Builder = Callable[[Shape, int, tuple[float, ...], int], keras.Model]
 
+# TensorFlow folds larger numbers, so that two seeds can meet, and JAX refuses them. A prime keeps
+# all seeds below it apart.
+LAYER_SEEDS = 2_147_483_629
+
 
 def build_mlp(
     image_shape: Shape, num_classes: int, dropout: tuple[float, ...], seed: int
@@ -23,14 +27,15 @@ def build_mlp(
     Returns an uncompiled model from float32 (N, H, W, C) in 0..1 to class probabilities (N, K).
     """
     seeds = _seeds(seed)
+    rate_1, rate_2 = dropout
     return keras.Sequential(
         [
             keras.Input(image_shape, name="image"),
             layers.Flatten(name="flatten"),
             _dense(512, "relu", "hidden_1", seeds),
-            layers.Dropout(dropout[0], seed=next(seeds), name="dropout_1"),
+            layers.Dropout(rate_1, seed=next(seeds), name="dropout_1"),
             _dense(128, "relu", "hidden_2", seeds),
-            layers.Dropout(dropout[1], seed=next(seeds), name="dropout_2"),
+            layers.Dropout(rate_2, seed=next(seeds), name="dropout_2"),
             _dense(num_classes, "softmax", "probabilities", seeds),
         ],
         name="mlp",
@@ -47,17 +52,18 @@ def build_cnn(
     0..1 to class probabilities (N, K).
     """
     seeds = _seeds(seed)
+    rate_1, rate_2, rate_3 = dropout
     return keras.Sequential(
         [
             keras.Input(image_shape, name="image"),
             _convolution(32, "convolution_1", seeds),
-            layers.Dropout(dropout[0], seed=next(seeds), name="dropout_1"),
+            layers.Dropout(rate_1, seed=next(seeds), name="dropout_1"),
             _convolution(16, "convolution_2", seeds),
             layers.MaxPooling2D(2, name="pooling"),
-            layers.Dropout(dropout[1], seed=next(seeds), name="dropout_2"),
+            layers.Dropout(rate_2, seed=next(seeds), name="dropout_2"),
             layers.Flatten(name="flatten"),
             _dense(128, "relu", "hidden", seeds),
-            layers.Dropout(dropout[2], seed=next(seeds), name="dropout_3"),
+            layers.Dropout(rate_3, seed=next(seeds), name="dropout_3"),
             _dense(num_classes, "softmax", "probabilities", seeds),
         ],
         name="cnn",
@@ -68,8 +74,8 @@ BUILDERS: Mapping[str, Builder] = {"mlp": build_mlp, "cnn": build_cnn}
 
 
 def _seeds(seed: int) -> Iterator[int]:
-    # A thousand numbers for each seed: no two layers and no two seeds share one.
-    return count(seed * 1000 + 1)
+    # A thousand numbers for each seed, so that neither two layers nor two seeds share theirs.
+    return (number % LAYER_SEEDS for number in count(seed * 1000 + 1))
 
 
 def _dense(units: int, activation: str, name: str, seeds: Iterator[int]) -> layers.Dense:

@@ -1,13 +1,14 @@
 """How each model is trained: the named settings that a run chooses from."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from digits.errors import UsageError
 
 Optimizer = Literal["adamax", "adadelta", "adam"]
+Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainingSettings(BaseModel):
@@ -16,8 +17,8 @@ class TrainingSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     optimizer: Optimizer
-    learning_rate: float = Field(gt=0)
-    dropout: tuple[float, ...]
+    learning_rate: float = Field(gt=0, allow_inf_nan=False)
+    dropout: tuple[Rate, ...]
     batch_size: int = Field(default=128, ge=1)
     epochs: int = Field(default=10, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -38,7 +39,7 @@ def training_settings(
 ) -> TrainingSettings:
     """The settings of `model` in `recipe`, with what the run overrides.
 
-    Raises UsageError for a recipe or a model that there is none of.
+    Raises UsageError for a recipe or a model that there is none of, or a setting out of bounds.
     """
     if recipe not in RECIPES:
         raise UsageError(f"unknown recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
@@ -48,4 +49,10 @@ def training_settings(
             f"recipe {recipe!r} has no model {model!r}: choose among {', '.join(RECIPES[recipe])}"
         )
     changes = {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
-    return TrainingSettings.model_validate(settings.model_dump() | changes)
+    try:
+        return TrainingSettings.model_validate(settings.model_dump() | changes)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise UsageError(
+            f"{wrong['loc'][0]} {wrong['input']!r} cannot be trained with: {wrong['msg'].lower()}"
+        ) from error

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from digits.checkpoints import Checkpoint, Variables
+from digits.errors import DigitsError
 from digits.models import Builder
 from digits.progress import Progress
 from digits.recipes import TrainingSettings
@@ -27,13 +28,16 @@ OPTIMIZERS = {
     "adam": keras.optimizers.Adam,
 }
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
+# Batches that are trained on without a return to Python, where the backend can: that takes a sixth
+# of the MLP's time. The numbers are the same.
+STEPS_PER_EXECUTION = 1 if keras.config.backend() == "torch" else 20
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Shuffled batches straight from memory-mapped arrays.
+    """Shuffled batches straight from memory-mapped arrays, after `epoch` whole epochs.
 
-    The order of epoch n follows from the seed and n alone, so that a resumed training sees the
-    same data in the same order.
+    The order of epoch n, counted from 1, follows from the seed and n alone, so that a resumed
+    training sees the same data in the same order.
     """
 
     def __init__(self, x: Array, y: Array, settings: TrainingSettings, epoch: int) -> None:
@@ -41,7 +45,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         self._x, self._y = x, y
         self._settings = settings
         self._epoch = epoch
-        self._shuffle()
+        # Keras looks at the shapes of two batches before the first epoch begins.
+        self._order = np.arange(len(x))
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
@@ -52,12 +57,9 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         rows = self._order[start : start + self._settings.batch_size]
         return self._x[rows], self._y[rows]
 
-    def on_epoch_end(self) -> None:
+    def on_epoch_begin(self) -> None:
         """Go on to the order of the next epoch."""
         self._epoch += 1
-        self._shuffle()
-
-    def _shuffle(self) -> None:
         generator = np.random.default_rng((self._settings.seed, self._epoch))
         self._order = generator.permutation(len(self._x))
 
@@ -84,11 +86,18 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Show how far the epoch is."""
-        self._progress.advance(len(self.history), batch + 1)
+        # Keras counts on to the end of an execution that the epoch only filled in part.
+        self._progress.advance(len(self.history), min(batch + 1, self.params["steps"]))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Keep the epoch's figures and the state after it."""
+        """Keep the epoch's figures and the state after it. Raises DigitsError if it diverged."""
         figures = {name: float(value) for name, value in (logs or {}).items() if name in METRICS}
+        if not all(map(math.isfinite, figures.values())):
+            raise DigitsError(
+                f"{self.model.name} diverged in epoch {epoch + 1}: its loss is {figures['loss']}, "
+                f"on the test set {figures['val_loss']}; try another seed, or lower the learning "
+                "rate in its recipe"
+            )
         self.history.append({"epoch": epoch + 1, **figures})
         self._checkpoint.save(_state(self.model), self.history, self.seconds)
         self._progress.finish_epoch(self.history[-1])
@@ -107,7 +116,8 @@ def train_model(
     """Train to the last epoch, from the checkpoint if there is one.
 
     Reads x_*.npy and y_*.npy in `arrays`, writes model.keras and history.json into `output`.
-    Returns the number of parameters and the wall seconds of the training.
+    Returns the number of parameters and the wall seconds of the training. Raises DigitsError when
+    it diverges.
     """
     x_train, y_train, x_test, y_test = (
         np.load(arrays / f"{name}.npy", mmap_mode="r", allow_pickle=False)
@@ -119,6 +129,7 @@ def train_model(
         optimizer=OPTIMIZERS[settings.optimizer](settings.learning_rate),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
+        steps_per_execution=STEPS_PER_EXECUTION,
     )
     model.optimizer.build(model.trainable_variables)
     recorder = _resume(model, checkpoint, progress)

@@ -1,6 +1,7 @@
 """What tests share: a workspace of their own, away from the checkout's data and artifacts."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +12,18 @@ from digits.settings import Settings
 from digits.workspace import Workspace
 from tests.server import Server, serving
 from tests.small_dataset import write_small_dataset
+from tests.trainings import Arrays, prepare_arrays
 
 # A test that finds something today must find it tomorrow, on a busy machine as well.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A ~/.keras/keras.json could change the arithmetic; Keras reads it when it is first imported.
+    folder = tempfile.TemporaryDirectory(prefix="keras-")
+    config.add_cleanup(folder.cleanup)
+    os.environ |= {"KERAS_HOME": folder.name, "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
 @pytest.fixture
@@ -44,3 +53,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             monkeypatch.delenv(name)
     with serving() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def small_arrays(tmp_path_factory: pytest.TempPathFactory) -> Arrays:
+    """The small dataset, ingested and normalized."""
+    return prepare_arrays(tmp_path_factory.mktemp("arrays"))

@@ -1,0 +1,68 @@
+import pytest
+from pydantic import ValidationError
+
+from digits.errors import UsageError
+from digits.recipes import RECIPES, TrainingSettings, training_settings
+
+
+def test_the_reference_recipe_is_the_published_one() -> None:
+    mlp, cnn = (training_settings("reference", model) for model in ("mlp", "cnn"))
+
+    assert (mlp.optimizer, mlp.batch_size, mlp.epochs) == ("adamax", 128, 10)
+    assert (cnn.optimizer, cnn.batch_size, cnn.epochs) == ("adadelta", 128, 10)
+
+
+def test_a_run_overrides_epochs_and_seed_alone() -> None:
+    settings = training_settings("reference", "cnn", epochs=3, seed=5)
+
+    assert (settings.epochs, settings.seed) == (3, 5)
+    assert settings.model_copy(update={"epochs": 10, "seed": 0}) == RECIPES["reference"]["cnn"]
+
+
+def test_an_unknown_recipe_is_refused_with_the_choices() -> None:
+    with pytest.raises(UsageError, match="unknown recipe 'fast': choose one of reference"):
+        training_settings("fast", "mlp")
+
+
+def test_an_unknown_model_is_refused_with_the_choices() -> None:
+    with pytest.raises(UsageError, match=r"has no model 'resnet': choose among mlp, cnn"):
+        training_settings("reference", "resnet")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "epochs 0 cannot be trained with: .* greater than or equal to 1"),
+        ({"seed": -1}, "seed -1 cannot be trained with: .* greater than or equal to 0"),
+        ({"seed": 2**31}, "seed 2147483648 cannot be trained with: .* less than 2147483648"),
+    ],
+)
+def test_a_setting_out_of_bounds_is_a_wrong_call(changes: dict[str, int], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        training_settings("reference", "mlp", **changes)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"learning_rate": 0.0},
+        {"learning_rate": float("inf")},
+        {"dropout": (1.0, 0.2)},
+        {"dropout": (-0.1, 0.2)},
+        {"batch_size": 0},
+        {"optimizer": "sgd"},
+        {"learning_rat": 0.1},
+    ],
+)
+def test_settings_that_nothing_could_be_trained_with_are_refused(wrong: dict[str, object]) -> None:
+    right = RECIPES["reference"]["mlp"].model_dump()
+
+    with pytest.raises(ValidationError):
+        TrainingSettings.model_validate(right | wrong)
+
+
+def test_settings_come_back_from_json_as_they_were() -> None:
+    # A version's settings are read from the ledger when it is trained again.
+    for recipe in RECIPES.values():
+        for settings in recipe.values():
+            assert TrainingSettings.model_validate_json(settings.model_dump_json()) == settings
