@@ -174,12 +174,17 @@ def _inline(document: str, title: str) -> str:
     body = document[document.index("<svg") :]
     body = re.sub(r"<(metadata|style)\b.*?</\1>", "", body, flags=re.DOTALL)
     body = re.sub(r'(<g) id="[^"]*"', r"\1", body)
+    body = re.sub(r"<[^>]+>", lambda tag: _in_page_colors(tag[0]), body)
     label = html.escape(title)
     opening = f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">'
     body = re.sub(r"<svg\b[^>]*>", lambda _: opening, body, count=1)
-    for color, name in PAGE_COLORS.items():
-        body = body.replace(color, f"var(--{name})")
     return re.sub(r"\s*\n\s*", "\n", body).strip()
+
+
+def _in_page_colors(tag: str) -> str:
+    for color, name in PAGE_COLORS.items():
+        tag = tag.replace(color, f"var(--{name})")
+    return tag
 
 
 def _png(pixels: Array) -> str:
