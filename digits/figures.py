@@ -137,7 +137,8 @@ def _style(axes: Axes, x_label: str, y_limits: tuple[float, float], is_share: bo
     axes.set_ylim(*y_limits)
     axes.set_xlabel(x_label, color=FAINT, fontsize=FONT_SIZE)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    # Steps that 100% is a multiple of, so that it bears a line of its own.
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 4, 5, 10]))
     if is_share:
         axes.yaxis.set_major_formatter(lambda share, _: f"{share * 100:.4g}%")
     axes.tick_params(length=0, labelsize=FONT_SIZE, labelcolor=FAINT, pad=5)

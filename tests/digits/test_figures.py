@@ -57,6 +57,13 @@ def test_axis_says_percent_only_for_shares() -> None:
     assert shares[:3] == losses[:3] == ["1", "2", "epoch"]
 
 
+@pytest.mark.parametrize("low", np.arange(0, 1, 0.05).round(2))
+def test_axis_of_shares_has_a_line_at_100_percent(low: float) -> None:
+    chart = parse_page(draw(Curve("a", [1], [1], 0), y_limits=(low, 1)))
+
+    assert [text.text for text in chart.all("text")][-1] == "100%"
+
+
 def test_one_curve_needs_no_legend() -> None:
     labels = [text.text for text in parse_page(draw(Curve("alone", [1], [0.5], 0))).all("text")]
 
