@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from digits.errors import DamagedError
 from digits.figures import image_uri
+from digits.predictions import read_predictions
 
 Array = npt.NDArray[Any]
 COLUMNS = ("label", "predicted", "probability")
@@ -38,9 +39,16 @@ class Answers:
         self, path: Path, x_test: Array, y_test: Array, class_names: tuple[str, ...]
     ) -> None:
         self._images, self._names = x_test, class_names
-        self.true, self.predicted, self._probability = _read(path)
+        self.true, self.predicted, self._probability = read_predictions(path, COLUMNS)
         if not np.array_equal(self.true, y_test):
             raise DamagedError(f"{path} is not of these {len(y_test)} test images: labels differ")
+        unknown = ~np.isin(self.predicted, range(len(class_names)))
+        if unknown.any():
+            first = int(np.flatnonzero(unknown)[0])
+            raise DamagedError(
+                f"{path} row {first}: predicted is {self.predicted[first]}, not a class from 0 to "
+                f"{len(class_names) - 1}"
+            )
         self.is_right: npt.NDArray[np.bool_] = self.true == self.predicted
 
     def first(self, number: int) -> list[Answer]:
@@ -66,15 +74,3 @@ class Answers:
             )
             for index in indices
         ]
-
-
-def _read(path: Path) -> tuple[Array, Array, Array]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path, columns=list(COLUMNS), page_checksum_verification=True)
-        label, predicted, probability = (table[name].to_numpy() for name in COLUMNS)
-    except (OSError, pa.ArrowException, KeyError) as error:
-        raise DamagedError(f"{path} cannot be read as predictions: {error}") from error
-    return label, predicted, probability

@@ -82,7 +82,10 @@ class ModelFacts(Facts):
 
 
 class ChampionFacts(Facts):
-    """The champion before this run's decision, scored on the test set of this run."""
+    """The champion before this run's decision, scored on the test set of this run.
+
+    The digests are those of its model, of that score, and of what it was made of.
+    """
 
     version: int
     model: str
@@ -92,6 +95,9 @@ class ChampionFacts(Facts):
     loss: float
     seconds: float
     device: str
+    model_digest: str
+    score_digest: str
+    lineage_digest: str
 
 
 class DatasetFacts(Facts):
@@ -99,6 +105,7 @@ class DatasetFacts(Facts):
 
     title: str
     layout: Layout
+    test_digest: str
     class_counts: Mapping[str, tuple[int, ...]]
 
 
@@ -109,20 +116,35 @@ class ValidationFacts(Facts):
     warnings: tuple[str, ...] = ()
 
 
+class StepFacts(Facts):
+    """One step that led to the page: what it was made from, by name, as a digest or as it is.
+
+    `code` is the digest of all code that the step reaches, `key` the one that it is cached by,
+    `output` that of what it made.
+    """
+
+    label: str
+    inputs: Mapping[str, str]
+    code: str
+    key: str
+    output: str
+
+
 @dataclass(frozen=True)
 class ReportFacts:
     """All that a page shows: equal facts give an equal page, to the byte.
 
     `champion` is None where there was none before. `x_test` are the test images (N, H, W) or
-    (N, H, W, 1), uint8 or float in 0..1, `y_test` their classes int (N,). `lineage` gives, for
-    each part ("content", "code", ...), digests or versions by what they are of.
+    (N, H, W, 1), uint8 or float in 0..1, `y_test` their classes int (N,). `libraries` gives
+    versions by name.
     """
 
     dataset: DatasetFacts
     decision: Judgement
     models: Sequence[ModelFacts]
     validation: ValidationFacts
-    lineage: Mapping[str, Mapping[str, str]]
+    lineage: Sequence[StepFacts]
+    libraries: Mapping[str, str]
     x_test: Array = field(repr=False)
     y_test: Array = field(repr=False)
     champion: ChampionFacts | None = None

@@ -137,7 +137,8 @@ def _style(axes: Axes, x_label: str, y_limits: tuple[float, float], is_share: bo
     axes.set_ylim(*y_limits)
     axes.set_xlabel(x_label, color=FAINT, fontsize=FONT_SIZE)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    # Steps that 100% is a multiple of, so that it bears a line of its own.
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 4, 5, 10]))
     if is_share:
         axes.yaxis.set_major_formatter(lambda share, _: f"{share * 100:.4g}%")
     axes.tick_params(length=0, labelsize=FONT_SIZE, labelcolor=FAINT, pad=5)
@@ -174,12 +175,17 @@ def _inline(document: str, title: str) -> str:
     body = document[document.index("<svg") :]
     body = re.sub(r"<(metadata|style)\b.*?</\1>", "", body, flags=re.DOTALL)
     body = re.sub(r'(<g) id="[^"]*"', r"\1", body)
+    body = re.sub(r"<[^>]+>", lambda tag: _in_page_colors(tag[0]), body)
     label = html.escape(title)
     opening = f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">'
     body = re.sub(r"<svg\b[^>]*>", lambda _: opening, body, count=1)
-    for color, name in PAGE_COLORS.items():
-        body = body.replace(color, f"var(--{name})")
     return re.sub(r"\s*\n\s*", "\n", body).strip()
+
+
+def _in_page_colors(tag: str) -> str:
+    for color, name in PAGE_COLORS.items():
+        tag = tag.replace(color, f"var(--{name})")
+    return tag
 
 
 def _png(pixels: Array) -> str:

@@ -1,5 +1,6 @@
 """A model's answers on a test set, one row for each image, as Parquet."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,12 @@ def write_predictions(path: Path, y_true: Array, y_predicted: Array, probabiliti
     pq.write_table(table, path, compression="zstd", write_page_checksum=True)
 
 
-def read_predictions(path: Path) -> tuple[Array, Array]:
-    """True and predicted labels, int32 (N,) each. Raises DamagedError."""
+def read_predictions(
+    path: Path, columns: Sequence[str] = ("label", "predicted")
+) -> tuple[Array, ...]:
+    """Columns (N,), by default the true and the predicted labels. Raises DamagedError."""
     try:
-        table = pq.read_table(path, columns=["label", "predicted"], page_checksum_verification=True)
+        table = pq.read_table(path, columns=list(columns), page_checksum_verification=True)
+        return tuple(table[column].to_numpy() for column in columns)
     except (OSError, pa.ArrowException, KeyError) as error:
         raise DamagedError(f"{path} cannot be read as predictions: {error}") from error
-    return table["label"].to_numpy(), table["predicted"].to_numpy()

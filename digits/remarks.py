@@ -19,7 +19,7 @@ def headline(judgement: Judgement) -> str:
     """What became of the champion, without the reason."""
     before, after = judgement.champion_before, judgement.champion_after
     if judgement.outcome == "promoted":
-        return f"The {judgement.candidate} is promoted to version {after}"
+        return f"New champion: the {judgement.candidate}, version {after}"
     if judgement.outcome == "rolled back":
         return f"Version {after} is champion again"
     return f"Version {before} stays champion" if before else "No model is promoted"
@@ -51,10 +51,9 @@ def parameters_remark(num_parameters: Mapping[str, int]) -> str:
     (small, least), (large, most) = sorted(num_parameters.items(), key=lambda item: item[1])
     if least == most:
         return f"The {small} and the {large} have {least:,} parameters each."
-    return (
-        f"The {small} has {least:,} parameters, {1 - least / most:.0%} fewer than the {large} "
-        f"({most:,})."
-    )
+    part = 1 - least / most
+    fewer = "less than 1%" if part < 0.01 else "over 99%" if part > 0.99 else f"{part:.0%}"
+    return f"The {small} has {least:,} parameters, {fewer} fewer than the {large} ({most:,})."
 
 
 def agreement_remark(is_right: Mapping[str, npt.NDArray[np.bool_]]) -> str:

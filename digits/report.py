@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +14,7 @@ from digits import remarks
 from digits.answers import Answer, Answers
 from digits.facts import ModelFacts, ReportFacts
 from digits.figures import NUM_TONES, Curve, draw_curves, heat, heat_uri
+from digits.pages import page_environment
 
 NUM_IN_GRID = 30
 NUM_MISTAKES = 12
@@ -31,7 +31,7 @@ SIGHT: Mapping[str, str] = {
     "cnn": "Space: the same small filters look at every neighbourhood of the image.",
 }
 
-DIGEST = re.compile(r"[0-9a-f]{40,}")
+DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def write_report(facts: ReportFacts, output: Path) -> None:
@@ -44,20 +44,14 @@ def write_report(facts: ReportFacts, output: Path) -> None:
 
 def render_report(facts: ReportFacts) -> str:
     """The page of a run as HTML. Raises as `write_report` does."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("digits"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters |= {
         "certainty": certainty,
         "duration": duration,
         "share": share,
         "value": value,
     }
-    environment.tests["digest"] = lambda text: DIGEST.fullmatch(text) is not None
+    environment.tests["digest"] = is_digest
     template = environment.get_template("report.html")
     return template.render(facts=facts, page=Page(facts), max_open_rows=MAX_OPEN_ROWS)
 
@@ -83,20 +77,33 @@ class Page:
         return list(dict.fromkeys(name for model in self._facts.models for name in model.settings))
 
     @cached_property
-    def agreement(self) -> str:
-        """How often two models are right on the same images; empty for another number of them."""
-        if len(self.models) != 2:
-            return ""
-        return remarks.agreement_remark({m.facts.name: m.answers.is_right for m in self.models})
+    def digests(self) -> dict[str, str]:
+        """Every digest of the page, by what it is of."""
+        champion = self._facts.champion
+        named = {"test set": self._facts.dataset.test_digest}
+        for step in self._facts.lineage:
+            named |= {f"{step.label}: {name}": text for name, text in step.inputs.items()}
+            named |= {
+                f"{step.label}: code": step.code,
+                f"{step.label}: key": step.key,
+                f"{step.label}: output": step.output,
+            }
+        if champion is not None:
+            named |= {
+                f"version {champion.version}: model": champion.model_digest,
+                f"version {champion.version}: score": champion.score_digest,
+                f"version {champion.version}: lineage": champion.lineage_digest,
+            }
+        return {name: text for name, text in named.items() if is_digest(text)}
 
-    @cached_property
-    def sizes(self) -> str:
-        """Which of two models is the smaller; empty for another number of them."""
+    @property
+    def comparison(self) -> str:
+        """How two models compare, in words; empty for another number of them."""
         if len(self.models) != 2:
             return ""
-        return remarks.parameters_remark(
-            {model.name: model.metrics.num_parameters for model in self._facts.models}
-        )
+        sizes = {m.facts.name: m.facts.metrics.num_parameters for m in self.models}
+        is_right = {m.facts.name: m.answers.is_right for m in self.models}
+        return f"{remarks.parameters_remark(sizes)} {remarks.agreement_remark(is_right)}"
 
     @cached_property
     def shifts(self) -> dict[str, remarks.Shift]:
@@ -215,6 +222,11 @@ class ModelPart:
         return 0, max(finite, default=1) * 1.05 or 1
 
 
+def is_digest(text: str) -> bool:
+    """Whether a text is a SHA-256."""
+    return DIGEST.fullmatch(text) is not None
+
+
 def share(number: float) -> str:
     """A share as percent."""
     return f"{number:.2%}"
@@ -227,7 +239,7 @@ def certainty(probability: float) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds in words."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -1,30 +1,35 @@
 """From a run's results to its page: reads the bundles and gathers what the page shows."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from digits.errors import DamagedError
 from digits.facts import (
     ChampionFacts,
     DatasetFacts,
+    Facts,
     History,
     Metrics,
     ModelFacts,
     ReportFacts,
+    StepFacts,
     ValidationFacts,
 )
 from digits.fingerprint import digest_of
 from digits.ledger import Judgement, Version
 from digits.lineage import Lineage
+from digits.records import canonical_digest
 from digits.references import ArraysRef, EvaluationRef, ModelRef, ValidationRef
 from digits.report import write_report
 from digits.store import Store
 
 PAGE_FILE = "report.html"
+
+F = TypeVar("F", bound=Facts)
 
 
 def write_run_report(
@@ -45,23 +50,25 @@ def write_run_report(
     is not what its step writes.
     """
     folder = store.folder(arrays)
-    y_train, y_test, x_test = (
-        np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        for name in ("y_train", "y_test", "x_test")
-    )
-    num_classes = arrays.layout.num_classes
-    counts = {
-        split: tuple(np.bincount(labels, minlength=num_classes).tolist())
-        for split, labels in (("train", y_train), ("test", y_test))
+    x_test, y_test = _load(folder / "x_test.npy"), _load(folder / "y_test.npy")
+    class_counts = {
+        "train": _class_counts(_load(folder / "y_train.npy"), arrays),
+        "test": _class_counts(y_test, arrays),
     }
     facts = ReportFacts(
-        dataset=DatasetFacts(title=title, layout=arrays.layout, class_counts=counts),
+        dataset=DatasetFacts(
+            title=title,
+            layout=arrays.layout,
+            test_digest=arrays.test_digest,
+            class_counts=class_counts,
+        ),
         decision=judgement,
         models=[_model_facts(model, score, store) for model, score in scored],
         validation=ValidationFacts(
             num_expectations=validation.num_expectations, warnings=validation.warnings
         ),
-        lineage=_lineage_facts(lineage, [model for model, _ in scored]),
+        lineage=_step_facts(lineage),
+        libraries=_libraries(lineage),
         x_test=x_test,
         y_test=y_test,
         champion=_champion_facts(rival, judgement.champion_score),
@@ -69,12 +76,24 @@ def write_run_report(
     write_report(facts, output / PAGE_FILE)
 
 
+def _load(path: Path) -> npt.NDArray[Any]:
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{path} cannot be read as an array: {error}") from error
+    return array
+
+
+def _class_counts(labels: npt.NDArray[Any], arrays: ArraysRef) -> tuple[int, ...]:
+    return tuple(np.bincount(labels, minlength=arrays.layout.num_classes).tolist())
+
+
 def _model_facts(model: ModelRef, score: EvaluationRef, store: Store) -> ModelFacts:
     scores = store.folder(score)
     return ModelFacts(
         name=model.model,
-        metrics=Metrics.model_validate(_read(scores / "metrics.json")),
-        history=History.model_validate(_read(store.folder(model) / "history.json")),
+        metrics=_read(scores / "metrics.json", Metrics),
+        history=_read(store.folder(model) / "history.json", History),
         settings=model.settings.model_dump(mode="json"),
         seconds=model.seconds,
         device=model.device,
@@ -82,11 +101,11 @@ def _model_facts(model: ModelRef, score: EvaluationRef, store: Store) -> ModelFa
     )
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, kind: type[F]) -> F:
     try:
-        return json.loads(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise DamagedError(f"{path} cannot be read: {error}") from error
+        raise DamagedError(f"{path} cannot be read as {kind.__name__.lower()}: {error}") from error
 
 
 def _champion_facts(rival: Version | None, score: EvaluationRef | None) -> ChampionFacts | None:
@@ -101,16 +120,44 @@ def _champion_facts(rival: Version | None, score: EvaluationRef | None) -> Champ
         loss=score.loss,
         seconds=rival.model.seconds,
         device=rival.model.device,
+        model_digest=rival.model.digest,
+        score_digest=score.digest,
+        lineage_digest=rival.lineage,
     )
 
 
-def _lineage_facts(lineage: Lineage, models: Sequence[ModelRef]) -> Mapping[str, Mapping[str, str]]:
-    libraries = {
+def _step_facts(lineage: Lineage) -> list[StepFacts]:
+    return [
+        StepFacts(
+            label=label,
+            inputs=_described(step.key.inputs),
+            code=digest_of(step.key.code),
+            key=step.key.digest,
+            output=step.output,
+        )
+        for label, step in lineage.items()
+    ]
+
+
+def _described(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """What a step was made from, by name: texts as they are, settings by their digest.
+
+    A mapping of texts, such as the digests of the source files, is given entry by entry.
+    """
+    described: dict[str, str] = {}
+    for name, value in inputs.items():
+        if isinstance(value, str):
+            described[name] = value
+        elif isinstance(value, Mapping) and all(isinstance(item, str) for item in value.values()):
+            described |= value
+        else:
+            described[name] = canonical_digest(value)
+    return described
+
+
+def _libraries(lineage: Lineage) -> dict[str, str]:
+    """Versions by name. Each is a part of the key of every step that needs it: there is one."""
+    versions = {
         name: version for step in lineage.values() for name, version in step.key.libraries.items()
     }
-    return {
-        "content": {f"{label}: output": step.output for label, step in lineage.items()},
-        "code": {label: digest_of(step.key.code) for label, step in lineage.items()},
-        "libraries": dict(sorted(libraries.items())),
-        "device": {f"train {model.model}": model.device for model in models},
-    }
+    return dict(sorted(versions.items()))

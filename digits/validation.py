@@ -2,10 +2,8 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 
-import jinja2
 import pandas as pd
 
 from digits.centroids import load_centroids
@@ -13,6 +11,7 @@ from digits.checks import build_checks, label_divergence
 from digits.dataset import Layout
 from digits.findings import ValidationOutcome
 from digits.images import iter_split
+from digits.pages import page_environment
 from digits.suite import evaluate
 from digits.summary import summarize
 from digits.thresholds import SPLITS, Split, Thresholds
@@ -79,8 +78,5 @@ def write_validation(outcome: ValidationOutcome, output: Path) -> Path:
 
 def render_page(outcome: ValidationOutcome) -> str:
     """The outcome as one self-contained HTML page: what failed first, then every expectation."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = files("digits").joinpath("templates/validation.html").read_text(encoding="utf-8")
-    return environment.from_string(template).render(outcome=outcome, splits=SPLITS)
+    template = page_environment().get_template("validation.html")
+    return template.render(outcome=outcome, splits=SPLITS)

@@ -9,12 +9,29 @@ import numpy as np
 import numpy.typing as npt
 
 from digits.dataset import Layout
-from digits.facts import ChampionFacts, DatasetFacts, ModelFacts, ReportFacts, ValidationFacts
+from digits.facts import (
+    ChampionFacts,
+    DatasetFacts,
+    ModelFacts,
+    ReportFacts,
+    StepFacts,
+    ValidationFacts,
+)
 from digits.ledger import Judgement
 from digits.predictions import write_predictions
 
 NUM_IMAGES = 60
 ACCURACIES = {"mlp": 0.85, "cnn": 0.95}
+SHIFTS = {"mlp": {0: 0.85, 1: 0.5, 2: 0.2}, "cnn": {0: 0.95, 1: 0.9, 2: 0.6}}
+LIBRARIES = {"keras": "3.15.1", "numpy": "2.4.6"}
+Array = npt.NDArray[Any]
+
+
+def digest(text: str) -> str:
+    """A digest that looks like any other."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 CHAMPION = ChampionFacts(
     version=3,
     model="mlp",
@@ -24,13 +41,10 @@ CHAMPION = ChampionFacts(
     loss=0.4,
     seconds=75,
     device="cpu",
+    model_digest=digest("champion"),
+    score_digest=digest("score of the champion"),
+    lineage_digest=digest("lineage of the champion"),
 )
-Array = npt.NDArray[Any]
-
-
-def digest(text: str) -> str:
-    """A digest that looks like any other."""
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def make_layout(num_classes: int = 10, shape: tuple[int, int] = (12, 9)) -> Layout:
@@ -118,43 +132,48 @@ def make_facts(
     decision: Judgement | None = None,
     champion: ChampionFacts | None = CHAMPION,
     warnings: tuple[str, ...] = (),
-    lineage: Mapping[str, Mapping[str, str]] | None = None,
+    lineage: Sequence[StepFacts] | None = None,
+    title: str = "Made-up digits",
 ) -> ReportFacts:
     """A run with an mlp and a cnn on small images, unless told otherwise."""
     layout = layout or make_layout()
     x_test, y_test = make_test_images(layout)
     if models is None:
-        shifts = {"mlp": {0: 0.85, 1: 0.5, 2: 0.2}, "cnn": {0: 0.95, 1: 0.9, 2: 0.6}}
         models = [
-            make_model(folder, name, layout, y_test, accuracy=accuracy, shift=shifts[name])
+            make_model(folder, name, layout, y_test, accuracy=accuracy, shift=SHIFTS[name])
             for name, accuracy in ACCURACIES.items()
         ]
     counts = tuple(np.bincount(y_test, minlength=layout.num_classes).tolist())
     return ReportFacts(
         dataset=DatasetFacts(
-            title="Made-up digits",
+            title=title,
             layout=layout,
+            test_digest=digest("test set"),
             class_counts={"train": tuple(10 * count for count in counts), "test": counts},
         ),
         decision=decision or make_judgement(),
         models=models,
         validation=ValidationFacts(num_expectations=51, warnings=warnings),
-        lineage=lineage if lineage is not None else make_lineage(),
+        lineage=make_lineage() if lineage is None else lineage,
+        libraries=LIBRARIES,
         x_test=x_test,
         y_test=y_test,
         champion=champion,
     )
 
 
-def make_lineage() -> dict[str, dict[str, str]]:
-    """Digests of all that a run is made of."""
-    content = ("dataset", "arrays", "validation", "model cnn", "evaluation cnn")
-    return {
-        "content": {name: digest(name) for name in content},
-        "code": {"train": digest("code of train")},
-        "libraries": {"keras": "3.15.1"},
-        "device": {"train cnn": "gpu:Made-up 100"},
-    }
+def make_lineage() -> list[StepFacts]:
+    """Two steps, of which the second takes what the first made."""
+    return [
+        make_step("normalize", {"dataset": digest("dataset")}),
+        make_step("train cnn", {"arrays": digest("normalize: output"), "device": "cpu"}),
+    ]
+
+
+def make_step(label: str, inputs: Mapping[str, str]) -> StepFacts:
+    """A step whose digests are those of their own names."""
+    parts = {part: digest(f"{label}: {part}") for part in ("code", "key", "output")}
+    return StepFacts(label=label, inputs=inputs, **parts)
 
 
 def _spread(predicted: Array, layout: Layout, probability: Array | None) -> Array:
