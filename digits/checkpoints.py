@@ -1,17 +1,18 @@
 """A training's state after its last whole epoch, from which a killed run goes on bit for bit."""
 
-import json
 import logging
-import shutil
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from digits.errors import DamagedError
-from digits.records import canonical_digest
-from digits.store import file_digest, flush, write_whole
+from digits.files import file_digest, flush, write_whole
+from digits.references import Digest, Frozen
+from digits.seals import seal, unseal
 
 logger = logging.getLogger(__name__)
 
@@ -19,11 +20,20 @@ Variables = list[npt.NDArray[Any]]
 DESCRIPTION = "checkpoint.json"
 
 
-class Checkpoint:
-    """One training's folder: the state in an .npz, and a description that is written last.
+class Description(Frozen):
+    """What there is beside the arrays of a state: the epochs so far, and their wall seconds."""
 
-    The description carries the state's digest and its own, so that a checkpoint cut short or
-    altered is noticed and never resumed from.
+    state: Annotated[str, Field(pattern=r"^epoch-[0-9]+\.npz$")]
+    sha256: Digest
+    seconds: float
+    history: list[dict[str, Any]]
+
+
+class Checkpoint:
+    """One training's folder: the state in an .npz, and a sealed description that is written last.
+
+    The description carries the state's digest, so that a state cut short or altered is noticed
+    and never resumed from.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,37 +46,33 @@ class Checkpoint:
         named = {f"{index:04}": value for index, value in enumerate(variables)}
         np.savez(state, allow_pickle=False, **named)
         flush(state)
-        description = {
-            "state": state.name,
-            "sha256": file_digest(state),
-            "seconds": seconds,
-            "history": history,
-        }
-        sealed = {"digest": canonical_digest(description), "checkpoint": description}
-        write_whole(self._folder / DESCRIPTION, json.dumps(sealed).encode())
-        for path in self._folder.glob("epoch-*.npz"):
-            if path != state:
+        description = Description(
+            state=state.name, sha256=file_digest(state), seconds=seconds, history=history
+        )
+        write_whole(self._folder / DESCRIPTION, seal(description.model_dump()))
+        for path in self._folder.iterdir():
+            if path.name not in {state.name, DESCRIPTION}:
                 path.unlink()
 
     def load(self) -> tuple[Variables, list[dict[str, Any]], float] | None:
         """The state, the epochs so far and their seconds; None where there is nothing whole."""
         try:
-            sealed = json.loads((self._folder / DESCRIPTION).read_bytes())
-            description = sealed["checkpoint"]
-            if canonical_digest(description) != sealed["digest"]:
-                raise DamagedError(f"{DESCRIPTION} was altered")
-            state = self._folder / Path(description["state"]).name
-            if file_digest(state) != description["sha256"]:
-                raise DamagedError(f"{state.name} was altered")
-            with np.load(state, allow_pickle=False) as arrays:
-                variables = [arrays[name] for name in sorted(arrays.files)]
-            return variables, description["history"], float(description["seconds"])
+            return self._read()
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, DamagedError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, DamagedError) as error:
             logger.warning("%s is not whole (%s): training from the start", self._folder, error)
             return None
 
-    def remove(self) -> None:
-        """Forget the state; the training's result is safe in the store."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+    def _read(self) -> tuple[Variables, list[dict[str, Any]], float]:
+        sealed = (self._folder / DESCRIPTION).read_bytes()
+        description = Description.model_validate_json(unseal(sealed)[0])
+        state = self._folder / description.state
+        if file_digest(state) != description.sha256:
+            raise DamagedError(f"{state.name} was altered")
+        with state.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise DamagedError(f"{state.name} holds one array instead of all")
+            variables = [arrays[name] for name in sorted(arrays.files)]
+        return variables, description.history, description.seconds

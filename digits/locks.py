@@ -13,24 +13,21 @@ logger = logging.getLogger(__name__)
 def acquire(path: Path, waiting: str = "", *, shared: bool = False) -> int:
     """Take the lock at `path`, alone or, if `shared`, beside others that share it.
 
-    Waits as long as another holds it otherwise.
-
-    `waiting` is logged once if there is a wait. The kernel drops the lock with the descriptor, so
-    a killed holder never blocks anyone. The file may have been removed while we waited; only a
-    lock on the file that is at `path` now counts. Returns the descriptor to close.
+    Waits as long as another holds it otherwise; `waiting` is logged once if there is a wait. The
+    kernel drops the lock with the descriptor, so a killed holder never blocks anyone. Returns the
+    descriptor to close. Raises OSError where no file can be written.
     """
     operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = _open(path)
         try:
-            try:
-                fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _is_taken(descriptor, operation):
                 if waiting:
                     logger.info("%s", waiting)
                     waiting = ""
                 fcntl.flock(descriptor, operation)
+            # The file may have been removed while we waited: only a lock on the file that is at
+            # `path` now keeps others out.
             if _is_same_file(descriptor, path):
                 return descriptor
         except BaseException:
@@ -49,18 +46,42 @@ def hold(path: Path, waiting: str = "", *, shared: bool = False) -> Iterator[Non
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def attempt(path: Path) -> Iterator[bool]:
+    """Hold the lock at `path` for the length of a block if nobody has it: whether it is held.
+
+    Never waits. What is removed inside such a block cannot be of somebody who has just come.
+    """
+    descriptor = _open(path)
+    try:
+        yield _is_taken(descriptor, fcntl.LOCK_EX) and _is_same_file(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
 def is_free(path: Path) -> bool:
     """Whether nobody holds the lock at `path` at this moment."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return _is_taken(descriptor, fcntl.LOCK_EX)
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+
+
+def _is_taken(descriptor: int, operation: int) -> bool:
+    """Take a lock without waiting: whether we have it now."""
+    try:
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     return True
 
 

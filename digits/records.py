@@ -1,37 +1,47 @@
 """The cache's records: for each key, which step made what, from what, in which run.
 
-One JSON file a key, with a digest over itself. A record is believed only after every byte that it
-speaks of was checked: its own, and those of the bundle that its value refers to.
+One sealed JSON file a key. A record is believed only after every byte that it speaks of was
+checked: its own, and those of the bundle that its value refers to.
 """
 
 import contextlib
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, ValidationError
 
-from digits import references
 from digits.errors import DamagedError
-from digits.references import Frozen, Kind, Reference
+from digits.files import write_whole
+from digits.references import (
+    ArraysRef,
+    DatasetRef,
+    EvaluationRef,
+    Frozen,
+    ModelRef,
+    Reference,
+    ReportRef,
+    ValidationRef,
+)
+from digits.seals import seal, unseal
 from digits.settings import Settings
-from digits.store import Store, write_whole
+from digits.store import Store
 
-# The only classes that a record may name: nothing else is ever made from what lies on the disk.
-CLASSES: Mapping[Kind, type[Reference]] = {
-    cls.kind: cls
-    for cls in (
-        references.DatasetRef,
-        references.ValidationRef,
-        references.ArraysRef,
-        references.ModelRef,
-        references.EvaluationRef,
-        references.ReportRef,
-    )
+# What each step makes. Nothing else is ever made from what lies on the disk.
+RESULTS: Mapping[str, type[Reference]] = {
+    "ingest": DatasetRef,
+    "validate": ValidationRef,
+    "normalize": ArraysRef,
+    "train": ModelRef,
+    "evaluate": EvaluationRef,
+    "report": ReportRef,
 }
+KEY = re.compile(r"[0-9a-f]{64}")
 
 
 class StepKey(Frozen):
@@ -51,9 +61,8 @@ class StepKey(Frozen):
 class Record(Frozen):
     """What the cache knows of one executed step: what it made, from what, and in which run."""
 
-    format: int = 1
+    format: Literal[1] = 1
     key: StepKey
-    kind: Kind
     value: dict[str, Any]
     run_id: str
     run_name: str
@@ -62,7 +71,10 @@ class Record(Frozen):
     @property
     def reference(self) -> Reference:
         """The value as the step returned it."""
-        return CLASSES[self.kind].model_validate_json(json.dumps(self.value))
+        made = RESULTS.get(self.key.step)
+        if made is None:
+            raise DamagedError(f"there is no step {self.key.step!r}")
+        return made.model_validate(self.value)
 
     @property
     def label(self) -> str:
@@ -84,37 +96,38 @@ class Records:
     """
 
     def __init__(self, settings: Settings, store: Store) -> None:
-        self._root = settings.artifacts_dir / "cache" / "records"
+        self.root = settings.artifacts_dir / "cache" / "records"
         self.values = settings.artifacts_dir / "cache" / "values"
         self._store = store
 
     def write(self, key: StepKey, value: Reference, *, run_id: str, run_name: str) -> None:
-        """Record that this run made `value` under `key`."""
+        """Record that this run made `value` under `key`. Raises OSError when the disk refuses."""
         record = Record(
             key=key,
-            kind=value.kind,
             value=value.model_dump(mode="json"),
             run_id=run_id,
             run_name=run_name,
             created=datetime.now(UTC),
         )
-        body = record.model_dump(mode="json")
-        sealed = {"digest": canonical_digest(body), "record": body}
-        write_whole(self.path(key.digest), json.dumps(sealed, indent=1).encode())
+        write_whole(self.path(key.digest), seal(record.model_dump(mode="json")))
 
     def read(self, key: str) -> Record | None:
         """The record under `key`; None where there is none. Raises DamagedError."""
+        if not KEY.fullmatch(key):
+            return None
         path = self.path(key)
         try:
-            sealed = json.loads(path.read_bytes())
-            if canonical_digest(sealed["record"]) != sealed["digest"]:
-                raise DamagedError(f"{path} was altered")
-            record = Record.model_validate_json(json.dumps(sealed["record"]))
+            record = Record.model_validate_json(unseal(path.read_bytes())[0])
             _ = record.reference
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DamagedError(f"{path} is not a record of the cache") from error
+        except OSError as error:
+            raise DamagedError(f"{path} cannot be read: {error.strerror}") from error
+        except DamagedError as error:
+            raise DamagedError(f"{path} was altered: {error}") from error
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            raise DamagedError(f"{path} is not a record of the cache: {problem}") from error
         if record.key.digest != key:
             raise DamagedError(f"{path} is the record of another key")
         return record
@@ -122,25 +135,32 @@ class Records:
     def verified(self, key: str) -> Record | None:
         """The record under `key` after every byte that its value refers to was found whole.
 
-        None where nothing is recorded. Raises DamagedError saying what is gone or altered.
+        None where nothing is recorded. Raises DamagedError saying what is gone or altered. The
+        record counts as used now, so that garbage collection keeps what is in use.
         """
         record = self.read(key)
         if record is not None:
             self._store.verify(record.reference)
+            with contextlib.suppress(OSError):
+                os.utime(self.path(key))
         return record
 
     def all(self) -> Iterator[Record]:
-        """All readable records."""
-        for path in self._root.glob("*.json"):
+        """All readable records, the last used first."""
+        used = {}
+        for path in self.root.glob("*.json"):
+            with contextlib.suppress(OSError):
+                used[path.stem] = path.stat().st_mtime_ns
+        for key in sorted(used, key=lambda key: (-used[key], key)):
             with contextlib.suppress(DamagedError):
-                record = self.read(path.stem)
+                record = self.read(key)
                 if record is not None:
                     yield record
 
     def of_step(self, step: str) -> Iterator[Record]:
-        """All readable records of one step."""
+        """All readable records of one step, the last used first."""
         return (record for record in self.all() if record.key.step == step)
 
     def path(self, key: str) -> Path:
         """Where the record under `key` lies."""
-        return self._root / f"{key}.json"
+        return self.root / f"{key}.json"

@@ -12,6 +12,8 @@ from digits.dataset import Layout
 from digits.recipes import TrainingSettings
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# Of what was made outside a run, nothing is known.
+Key = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 Kind = Literal["datasets", "arrays", "validations", "models", "evaluations", "reports", "lineages"]
 
 
@@ -30,7 +32,7 @@ class Reference(Frozen):
 
     kind: ClassVar[Kind]
     digest: Digest
-    made_by: str = ""
+    made_by: Key = ""
 
     @property
     def content(self) -> str:

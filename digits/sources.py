@@ -15,9 +15,9 @@ from pathlib import Path
 from digits.archives import FILE_NAMES, MAX_IMAGES, decompress, size_limit
 from digits.dataset import ROLES, DatasetSpec, FolderSource, RemoteSource, Role
 from digits.errors import DataError
+from digits.files import TEMPORARY, write_whole
 from digits.locks import hold
 from digits.settings import Settings
-from digits.store import TEMPORARY, write_whole
 
 logger = logging.getLogger(__name__)
 

@@ -1,66 +1,36 @@
 """The content-addressed store: the one place that knows where things lie.
 
-A bundle is a folder of files with a manifest.json that lists each file's SHA-256 and size. It is
-named by the SHA-256 of its manifest. It is written under a temporary name, flushed to disk, and
-renamed, so that whatever is visible under its final name is whole.
+A bundle is named by the SHA-256 of its manifest. It is written under a temporary name, flushed to
+disk, and renamed, so that whatever is visible under its final name is whole; it is removed the
+other way round.
 """
 
 import contextlib
 import errno
-import hashlib
-import json
 import logging
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
+from digits.bundles import Inspector, seal_folder
 from digits.errors import DamagedError, DigitsError
-from digits.locks import hold, is_free
+from digits.files import TEMPORARY, flush, make_folder
+from digits.locks import attempt, hold, is_free
 from digits.references import Kind, Reference
 from digits.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
-TEMPORARY = ".tmp-"
-DAMAGED = ".damaged-"
-DISK_REFUSES = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
-)
+PUBLISHING = ".publish.lock"
 PREPARED_KINDS = frozenset({"datasets", "arrays"})
 
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+NO_ACCESS = frozenset({errno.EACCES, errno.EPERM, errno.EIO})
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def flush(path: Path) -> None:
-    """Force a file's bytes, or a folder's entries, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a small file so that a reader sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{uuid.uuid4().hex}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    flush(path.parent)
+# A file that is larger is only measured at a glance.
+GLANCE_BYTES = 16 * 2**20
 
 
 class Draft:
@@ -76,7 +46,7 @@ class Store:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._verified: dict[Path, tuple[int, int, int]] = {}
+        self._inspector = Inspector()
 
     def root(self, kind: Kind) -> Path:
         """The folder that holds all bundles of one kind."""
@@ -95,113 +65,121 @@ class Store:
         Raises DigitsError when the disk refuses (full, read-only, no permission).
         """
         root = self.root(kind)
-        name = f"{TEMPORARY}{uuid.uuid4().hex}"
-        lock = root / f"{name}.lock"
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            with hold(lock):
-                draft = Draft(root / name)
-                draft.path.mkdir()
+        draft = Draft(root / _temporary_name())
+        with _explained(root):
+            make_folder(root)
+            _sweep(root)
+            with hold(_lock_of(draft.path)):
                 try:
+                    draft.path.mkdir()
                     yield draft
-                    draft.digest = _seal(draft.path)
-                    self._publish(draft.path, root / draft.digest)
+                    draft.digest = seal_folder(draft.path)
+                    self._publish(draft, root)
                 finally:
-                    shutil.rmtree(draft.path, ignore_errors=True)
-                    lock.unlink(missing_ok=True)
-        except OSError as error:
-            if error.errno not in DISK_REFUSES:
-                raise
-            raise DigitsError(
-                f"cannot write to {root}: {error.strerror} - nothing half-written was kept; "
-                "make room or give write permission, then run again"
-            ) from error
+                    _clear(draft.path)
 
     def verify(self, reference: Reference) -> None:
         """Check every byte of a bundle against its digest.
 
-        A file whose identity, size and modification time are those of a check that this process
-        made already is not read again. Raises DamagedError naming the file and the difference.
+        A file that nobody has touched since this process checked it, by its identity and its
+        change time, is not read again. Raises DamagedError naming the file and what differs.
         """
-        folder = self.folder(reference)
-        manifest_path = folder / MANIFEST
-        self._check(manifest_path, reference.digest)
-        manifest = json.loads(manifest_path.read_bytes())
-        for name, facts in manifest["files"].items():
-            self._check(folder / name, facts["sha256"])
-        for path in folder.iterdir():
-            if path.name != MANIFEST and path.name not in manifest["files"]:
-                raise DamagedError(f"{path} is not in the bundle's manifest")
+        self._inspector.inspect(self.folder(reference), reference.digest)
+
+    def glance(self, reference: Reference) -> list[str]:
+        """As `verify`, except for files above 16 MiB, which are measured: their names.
+
+        For those who only want to know what would happen, however large the data is.
+        """
+        return self._inspector.inspect(self.folder(reference), reference.digest, GLANCE_BYTES)
 
     def is_whole(self, reference: Reference) -> bool:
         """Whether a bundle is there with every byte as it was written."""
+        return self._is_whole(self.folder(reference), reference.digest)
+
+    def contents(self, kind: Kind) -> list[Path]:
+        """All bundles of one kind, and what killed writers left among them."""
+        root = self.root(kind)
+        paths = root.iterdir() if root.is_dir() else ()
+        bundles = {path for path in paths if not _is_of_writers(path)}
+        return sorted(bundles | {draft for draft in _drafts(root) if is_free(_lock_of(draft))})
+
+    def discard(self, path: Path) -> None:
+        """Remove one of `contents`; a bundle is out of sight before its first file goes."""
+        if _is_of_writers(path):
+            _sweep(path.parent)
+        else:
+            hidden = path.with_name(_temporary_name())
+            path.rename(hidden)
+            _clear(hidden)
+
+    def _publish(self, draft: Draft, root: Path) -> None:
+        """Give a sealed draft its final name, in place of a damaged bundle if there is one."""
+        final = root / draft.digest
+        with hold(root / PUBLISHING):
+            if os.path.lexists(final) and not self._is_whole(final, draft.digest):
+                logger.warning("%s was damaged and is written anew", final)
+                self.discard(final)
+            if not os.path.lexists(final):
+                draft.path.rename(final)
+                flush(root)
+
+    def _is_whole(self, folder: Path, digest: str) -> bool:
         try:
-            self.verify(reference)
+            self._inspector.inspect(folder, digest)
         except DamagedError:
             return False
         return True
 
-    def sweep(self) -> None:
-        """Remove what writers that were killed left behind; the living keep theirs."""
-        roots = {self.root(kind) for kind in get_args(Kind)}
-        for lock in (path for root in roots for path in root.glob(f"{TEMPORARY}*.lock")):
-            if is_free(lock):
-                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
-                lock.unlink(missing_ok=True)
 
-    def _check(self, path: Path, expected: str) -> None:
-        try:
-            status = path.stat()
-            signature = (status.st_ino, status.st_size, status.st_mtime_ns)
-            if self._verified.get(path) == signature:
-                return
-            found = file_digest(path)
-        except OSError as error:
-            raise DamagedError(f"{path} cannot be read: {error.strerror or error}") from error
-        if found != expected:
-            raise DamagedError(
-                f"{path} was altered: its SHA-256 is {found[:12]}, not {expected[:12]} as written"
-            )
-        self._verified[path] = signature
-
-    def _publish(self, draft: Path, final: Path) -> None:
-        """Give a sealed draft its final name, in place of a damaged bundle if there is one."""
-        if final.exists():
-            if _is_equal(draft, final):
-                return
-            final.rename(final.with_name(f"{DAMAGED}{uuid.uuid4().hex}"))
-            logger.warning("%s was damaged and is written anew", final)
-        try:
-            draft.rename(final)
-        except OSError:
-            # Another process may have published the same content in between.
-            if not _is_equal(draft, final):
-                raise
-        flush(final.parent)
-        for damaged in final.parent.glob(f"{DAMAGED}*"):
-            shutil.rmtree(damaged, ignore_errors=True)
-
-
-def _seal(folder: Path) -> str:
-    """Write the manifest of a folder's files, flush all of it; the manifest's SHA-256."""
-    files = {}
-    for path in sorted(folder.iterdir()):
-        flush(path)
-        files[path.name] = {"sha256": file_digest(path), "bytes": path.stat().st_size}
-    manifest = json.dumps({"files": files}, indent=1, sort_keys=True).encode()
-    with (folder / MANIFEST).open("xb") as file:
-        file.write(manifest)
-        file.flush()
-        os.fsync(file.fileno())
-    flush(folder)
-    return hashlib.sha256(manifest).hexdigest()
-
-
-def _is_equal(draft: Path, final: Path) -> bool:
+@contextlib.contextmanager
+def _explained(root: Path) -> Iterator[None]:
+    """Say what to do when the disk refuses."""
     try:
-        names = {path.name for path in draft.iterdir()}
-        return names == {path.name for path in final.iterdir()} and all(
-            file_digest(draft / name) == file_digest(final / name) for name in names
-        )
-    except OSError:
-        return False
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM or (error.errno in NO_ACCESS and _is_about(error, root)):
+            raise DigitsError(
+                f"cannot write to {root}: {error.strerror} - nothing half-written was kept; "
+                "make room or give write permission, then run again"
+            ) from error
+        raise
+
+
+def _is_about(error: OSError, root: Path) -> bool:
+    """Whether an error names no file, or one beneath `root` or on the way to it."""
+    path = Path(str(error.filename))
+    return error.filename is None or path.is_relative_to(root) or root.is_relative_to(path)
+
+
+def _sweep(root: Path) -> None:
+    """Remove what writers that were killed left behind; the living keep theirs."""
+    for draft in _drafts(root):
+        with attempt(_lock_of(draft)) as is_left:
+            if is_left:
+                _clear(draft)
+
+
+def _clear(draft: Path) -> None:
+    """Remove a draft, then the lock that its writer holds."""
+    if draft.is_dir() and not draft.is_symlink():
+        shutil.rmtree(draft, ignore_errors=True)
+    else:
+        draft.unlink(missing_ok=True)
+    _lock_of(draft).unlink(missing_ok=True)
+
+
+def _drafts(root: Path) -> set[Path]:
+    return {path.with_suffix("") for path in root.glob(f"{TEMPORARY}*")}
+
+
+def _temporary_name() -> str:
+    return f"{TEMPORARY}{uuid.uuid4().hex}"
+
+
+def _lock_of(draft: Path) -> Path:
+    return draft.with_name(f"{draft.name}.lock")
+
+
+def _is_of_writers(path: Path) -> bool:
+    return path.name == PUBLISHING or path.name.startswith(TEMPORARY)

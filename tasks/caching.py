@@ -26,10 +26,10 @@ from prefect.tasks import Task
 from prefect.transactions import IsolationLevel
 
 from digits.errors import DamagedError
+from digits.files import write_whole
 from digits.records import Record, StepKey
 from digits.references import Reference
 from digits.steps import project, step_key
-from digits.store import write_whole
 from digits.workspace import current_workspace
 from tasks.journal import note
 from tasks.locking import FlockManager
