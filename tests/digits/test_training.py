@@ -162,7 +162,7 @@ def cut_description(folder: Path) -> None:
 def alter_history(folder: Path) -> None:
     path = folder / "checkpoint.json"
     before = path.read_text()
-    after = before.replace('"epoch": 2', '"epoch": 3')
+    after = before.replace('"epoch":2', '"epoch":3')
     assert after != before
     path.write_text(after)
 
