@@ -1,8 +1,11 @@
 """Which kind of device a training runs on, and how the backend is set up for it."""
 
+import contextlib
 import ctypes
 import logging
 import os
+import threading
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
@@ -18,6 +21,8 @@ CUDA_PACKAGES = {
     "jax": ("jax-cuda12-plugin", "jax-cuda13-plugin"),
     "torch": ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13"),
 }
+
+_NATIVE_OUTPUT = threading.Lock()
 
 
 def backend() -> str:
@@ -76,6 +81,8 @@ def configure_backend(device: str) -> None:
     although one was resolved.
     """
     if backend() == "tensorflow":
+        with _native_output_dropped():
+            import tensorflow  # noqa: F401
         _configure_tensorflow(device)
     elif backend() == "jax" and device == "cpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
@@ -89,6 +96,22 @@ def configure_backend(device: str) -> None:
             f"{device.removeprefix('gpu:')} is there, but {backend()} does not see it; "
             "check the driver and the CUDA libraries, or use --device cpu"
         )
+
+
+@contextlib.contextmanager
+def _native_output_dropped() -> Iterator[None]:
+    """Drop what C++ code writes to the error stream, for one thread at a time.
+
+    What TensorFlow says of itself while it is imported heeds none of its settings.
+    """
+    with _NATIVE_OUTPUT, open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        kept = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 @cache

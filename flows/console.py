@@ -1,6 +1,7 @@
 """What the commands print: logs and tables in a terminal, plain lines elsewhere."""
 
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -15,23 +16,53 @@ if TYPE_CHECKING:
     from flows.retrain import RunResult
 
 LOGGERS = ("digits", "tasks", "flows")
+TIME_FORMAT = "%H:%M:%S"
 
 
 def show_logs() -> None:
     """Show the project's own log lines on the error stream, one line each."""
+    # From now on Python writes to a descriptor of its own, which stays open while what libraries in
+    # C++ write to theirs is dropped.
+    sys.stderr = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
     handler: logging.Handler
     if sys.stderr.isatty():
+        from rich.highlighter import NullHighlighter
         from rich.logging import RichHandler
 
         from digits.progress import console
 
-        handler = RichHandler(console=console(), show_path=False, show_level=False)
+        handler = RichHandler(
+            console=console(),
+            show_path=False,
+            show_level=False,
+            omit_repeated_times=False,
+            log_time_format=TIME_FORMAT,
+            highlighter=NullHighlighter(),
+            keywords=[],
+        )
     else:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", TIME_FORMAT))
+    handler.addFilter(Once("digits.devices"))
     for name in LOGGERS:
         logging.getLogger(name).addHandler(handler)
         logging.getLogger(name).setLevel(logging.INFO)
+
+
+class Once:
+    """A filter for what every step of a run says for itself: a reader needs it once."""
+
+    def __init__(self, logger_name: str) -> None:
+        self._logger_name = logger_name
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to show the record."""
+        if record.name != self._logger_name:
+            return True
+        is_new = record.getMessage() not in self._said
+        self._said.add(record.getMessage())
+        return is_new
 
 
 def run_facts(result: "RunResult") -> dict[str, Any]:
@@ -84,7 +115,7 @@ def print_run(result: "RunResult") -> None:
             f"{model.seconds:.1f} s",
         )
     judgement = result.decision.entry.judgement
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print()
     console.print(table)
     console.print(f"\nDecision: {judgement.outcome}: {judgement.reason}")
