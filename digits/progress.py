@@ -3,10 +3,13 @@
 import contextlib
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from digits.errors import DigitsError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +19,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _bars: ContextVar["Bars | None"] = ContextVar("bars", default=None)
+_is_over: ContextVar[threading.Event | None] = ContextVar("is_over", default=None)
+
+
+class Stopped(DigitsError):  # noqa: N818 -- it says what happened, not what broke
+    """A training was stopped after a batch, because its run is over; its last epoch is kept."""
 
 
 @cache
@@ -71,12 +79,30 @@ def transfer(name: str, num_bytes: int | None) -> Iterator[Callable[[int], None]
         shown.remove_task(task)
 
 
+@contextlib.contextmanager
+def ending_together() -> Iterator[None]:
+    """Stop the trainings of this block, each after its present batch, once an error ends it.
+
+    This goes for trainings in threads that run in a copy of this block's context.
+    """
+    is_over = threading.Event()
+    token = _is_over.set(is_over)
+    try:
+        yield
+    except BaseException:
+        is_over.set()
+        raise
+    finally:
+        _is_over.reset(token)
+
+
 class Progress:
     """The progress of one training."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._bars = _bars.get()
+        self._is_over = _is_over.get()
         self._task: TaskID | None = None
         self._num_epochs = self._num_batches = 0
 
@@ -93,7 +119,9 @@ class Progress:
             )
 
     def advance(self, epoch: int, batch: int) -> None:
-        """`batch` batches of the epoch after `epoch` are done."""
+        """`batch` batches of the epoch after `epoch` are done; Stopped if the run is over."""
+        if self._is_over is not None and self._is_over.is_set():
+            raise Stopped(f"{self._name}: stopped, since its run is over")
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, completed=epoch * self._num_batches + batch)
 

@@ -4,7 +4,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
@@ -13,7 +13,12 @@ from digits.errors import DigitsError, UsageError
 from digits.settings import Settings
 from digits.workspace import current_workspace
 from flows import console
+from flows.embedded_server import prefect_server
 from flows.environment import prepare_environment, prepare_folders
+from flows.interrupts import Interrupted, interruptible
+
+if TYPE_CHECKING:
+    from digits.dataset import DatasetSpec
 
 P = ParamSpec("P")
 
@@ -69,6 +74,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except Interrupted as interrupted:
+            ctx.exit(interrupted.code)
         except Exception as error:
             if ctx.params["traceback"]:
                 raise
@@ -106,9 +113,11 @@ def run(as_json: bool, models: str, **request: Any) -> None:
     check_request(**request)
     prepare_folders(Settings())
     from digits.progress import bars
-    from flows.retrain import retrain
 
-    with bars():
+    with interruptible(), prefect_server() as wait_for_server, bars():
+        from flows.retrain import retrain
+
+        wait_for_server()
         result = retrain(**request)
     if as_json:
         print_json(console.run_facts(result))
@@ -173,13 +182,12 @@ def rollback(version: int | None, dataset: str, as_json: bool) -> None:
 @json_option
 def plan(as_json: bool, models: str, dataset: str, **request: Any) -> None:
     """Which steps `run` would execute now, and why. Runs nothing."""
-    from digits.dataset import load_spec
     from digits.plan import plan_run
 
     request.pop("require_significance")
-    workspace = current_workspace()
-    spec = load_spec(dataset, workspace.settings)
-    steps = plan_run(spec, models=split_names(models), workspace=workspace, **request)
+    request["models"] = split_names(models)
+    spec = check_request(dataset, **request)
+    steps = plan_run(spec, workspace=current_workspace(), **request)
     if as_json:
         print_json([step.model_dump(mode="json") for step in steps])
     else:
@@ -199,7 +207,7 @@ def reproduce(version: int, dataset: str, as_json: bool) -> None:
 
     workspace = current_workspace()
     load_spec(dataset, workspace.settings)
-    with bars():
+    with interruptible(), bars():
         outcome = train_again(dataset, version, workspace)
     if as_json:
         print_json(outcome.model_dump(mode="json"))
@@ -237,17 +245,25 @@ def gc(dry_run: bool, keep: int, as_json: bool) -> None:
 
 def check_request(
     dataset: str, models: list[str], recipe: str, epochs: int | None, device: Device, **_: Any
-) -> None:
-    """Refuse a wrong request before anything is loaded or begun. Raises UsageError."""
+) -> "DatasetSpec":
+    """Refuse what could not end well before anything is loaded or begun; the dataset's spec.
+
+    Raises UsageError for a wrong request, LedgerError for a ledger that is not as it was written.
+    """
     from digits.dataset import load_spec
     from digits.recipes import training_settings
 
-    load_spec(dataset, current_workspace().settings)
+    workspace = current_workspace()
+    spec = load_spec(dataset, workspace.settings)
     resolve_device(device)
     if not models:
         raise UsageError("no model to train: name at least one, as in --models mlp,cnn")
+    if len(set(models)) < len(models):
+        raise UsageError(f"--models names a model twice: {','.join(models)}")
     for model in models:
         training_settings(recipe, model, epochs=epochs)
+    workspace.ledger(dataset).entries()
+    return spec
 
 
 def split_names(names: str) -> list[str]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flows.retrain import RunResult
 
 LOGGERS = ("digits", "tasks", "flows")
+TIME_FORMAT = "%H:%M:%S"
 
 
 def show_logs() -> None:
@@ -23,17 +24,43 @@ def show_logs() -> None:
     separate_error_stream()
     handler: logging.Handler
     if sys.stderr.isatty():
+        from rich.highlighter import NullHighlighter
         from rich.logging import RichHandler
 
         from digits.progress import console
 
-        handler = RichHandler(console=console(), show_path=False, show_level=False)
+        handler = RichHandler(
+            console=console(),
+            show_path=False,
+            show_level=False,
+            omit_repeated_times=False,
+            log_time_format=TIME_FORMAT,
+            highlighter=NullHighlighter(),
+            keywords=[],
+        )
     else:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", TIME_FORMAT))
+    handler.addFilter(Once("digits.devices"))
     for name in LOGGERS:
         logging.getLogger(name).addHandler(handler)
         logging.getLogger(name).setLevel(logging.INFO)
+
+
+class Once:
+    """A filter for what every step of a run says for itself: a reader needs it once."""
+
+    def __init__(self, logger_name: str) -> None:
+        self._logger_name = logger_name
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to show the record."""
+        if record.name != self._logger_name:
+            return True
+        is_new = record.getMessage() not in self._said
+        self._said.add(record.getMessage())
+        return is_new
 
 
 def run_facts(result: "RunResult") -> dict[str, Any]:
@@ -86,7 +113,7 @@ def print_run(result: "RunResult") -> None:
             f"{model.seconds:.1f} s",
         )
     judgement = result.decision.entry.judgement
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print()
     console.print(table)
     console.print(f"\nDecision: {judgement.outcome}: {judgement.reason}")

@@ -3,14 +3,17 @@
 from typing import Annotated
 
 from prefect import flow
+from prefect.futures import as_completed
 from prefect.runtime import flow_run
 from pydantic import Field
 
 from digits.dataset import load_spec
 from digits.devices import Device, resolve_device
+from digits.errors import DamagedError, DigitsError
 from digits.garbage import runs_lock
 from digits.lineage import trace
 from digits.locks import hold
+from digits.progress import ending_together
 from digits.promotion import Decision, Rule
 from digits.recipes import training_settings
 from digits.references import ArraysRef, EvaluationRef, Frozen, ModelRef, ReportRef
@@ -54,8 +57,10 @@ def retrain(
     settings = {
         model: training_settings(recipe, model, epochs=epochs, seed=seed) for model in models
     }
+    workspace.ledger(dataset).entries()  # a damaged ledger ends the run before anything is trained
     rule = Rule(floor=spec.floor, require_significance=require_significance)
-    with hold(runs_lock(workspace), shared=True), journal() as kept:
+    lock, waiting = runs_lock(workspace), "waiting for garbage collection to end"
+    with hold(lock, waiting, shared=True), journal() as kept, ending_together():
         data = ingest(spec.layout, content_of(spec, workspace.settings), spec)
         validation = validate(data, spec.thresholds)
         arrays = normalize(data)
@@ -64,6 +69,8 @@ def retrain(
             evaluate.submit(training, arrays, on)  # type: ignore[call-overload]
             for training in trainings
         ]
+        for training in as_completed(trainings):
+            training.result()  # the first that fails ends the run, and the others with it
         scored = [(t.result(), s.result()) for t, s in zip(trainings, scorings, strict=True)]
         made = (data, validation, arrays, *(made for pair in scored for made in pair))
         lineage = trace(made, workspace.records)
@@ -93,7 +100,7 @@ def retrain(
 def champion_score(arrays: ArraysRef, device: str, dataset: str) -> EvaluationRef | None:
     """The champion's score on the present test set, scored again if its own is not of it.
 
-    Raises DamagedError when it has to be scored and its bytes are not whole.
+    Raises DigitsError when it has to be scored and its bytes are not whole.
     """
     workspace = current_workspace()
     champion = workspace.ledger(dataset).champion()
@@ -102,5 +109,12 @@ def champion_score(arrays: ArraysRef, device: str, dataset: str) -> EvaluationRe
     is_same_test = champion.evaluation.test_digest == arrays.test_digest
     if is_same_test and workspace.store.is_whole(champion.evaluation):
         return champion.evaluation
-    workspace.store.verify(champion.model)
+    try:
+        workspace.store.verify(champion.model)
+    except DamagedError as error:
+        raise DigitsError(
+            f"the champion, version {champion.number}, has to be scored on this test set, and is "
+            f"not whole: {error}; put it back from a copy, or make another version champion with "
+            "`digits rollback`"
+        ) from error
     return evaluate(champion.model, arrays, device)

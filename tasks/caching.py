@@ -9,7 +9,7 @@ name is ever followed.
 import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from functools import cache, wraps
+from functools import wraps
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, ParamSpec, TypeVar
@@ -73,7 +73,7 @@ def step(name: str, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
 
         policy = StepPolicy(step=name).configure(
             key_storage=CheckedRecords(),
-            lock_manager=_locks(),
+            lock_manager=FlockManager(),
             isolation_level=IsolationLevel.SERIALIZABLE,
         )
         return task(
@@ -114,13 +114,14 @@ class CheckedRecords(WritableFileSystem):
         """The metadata of a result under the key `path`; raises unless all of it is whole."""
         try:
             record = current_workspace().records.verified(path)
-        except DamagedError as error:
+            metadata = _laid_out(record) if record else b""
+        except (DamagedError, OSError) as error:
             logger.warning("%s: %s; the step runs again", _label(path), error)
             raise
         if record is None:
             raise FileNotFoundError(path)
-        note(_label(path), made_in=record.run_name)
-        return _laid_out(record)
+        note(_label(path), made_in=f"{record.run_name} of {record.created:%Y-%m-%d %H:%M}")
+        return metadata
 
     def write_path(  # type: ignore[override]
         self,
@@ -149,11 +150,6 @@ class CheckedRecords(WritableFileSystem):
                 _label(path),
                 error,
             )
-
-
-@cache
-def _locks() -> FlockManager:
-    return FlockManager(current_workspace().settings.artifacts_dir / "locks")
 
 
 def _computed_key(name: str, arguments: Mapping[str, Any]) -> str:

@@ -1,9 +1,12 @@
 """Which steps of a run were executed, and which came from the cache and from which run."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -37,7 +40,15 @@ def journal() -> Iterator[Journal]:
 
 
 def note(label: str, made_in: str | None) -> None:
-    """Note a step, executed now (None) or taken from the cache of the run `made_in`."""
+    """Note and say that a step is executed now (None), or taken from the cache of `made_in`.
+
+    A step that is asked for more than once in a run counts as executed if it was so once.
+    """
     kept = _journal.get()
-    if kept is not None:
-        kept.steps[label] = made_in
+    if kept is None or (label in kept.steps and (made_in or kept.steps[label] is None)):
+        return
+    kept.steps[label] = made_in
+    if made_in is None:
+        logger.info("%s: running", label)
+    else:
+        logger.info("%s: from the cache, made in %s", label, made_in)

@@ -9,19 +9,19 @@ import threading
 from pathlib import Path
 
 from digits import locks
+from digits.workspace import current_workspace
 
 logger = logging.getLogger(__name__)
 
 
 class FlockManager:
-    """One lock a key, among threads and processes of this machine.
+    """One lock a key, among threads and processes of this machine, in the present workspace.
 
     Prefect's own file lock manager records the holder in a file, which a killed holder leaves
     behind for ever; a lock of the kernel's goes with the process.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
         self._held: dict[str, tuple[str, int]] = {}
         self._guard = threading.Lock()
 
@@ -80,4 +80,4 @@ class FlockManager:
         return await asyncio.to_thread(self.wait_for_lock, key)
 
     def _path(self, key: str) -> Path:
-        return self._folder / f"{key}.lock"
+        return current_workspace().settings.artifacts_dir / "locks" / f"{key}.lock"
