@@ -10,10 +10,10 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 
-def acquire(path: Path, waiting: str = "", *, shared: bool = False) -> int:
+def acquire(path: Path, waiting: str = "", *, shared: bool = False, wait: bool = True) -> int:
     """Take the lock at `path`, alone or, if `shared`, beside others that share it.
 
-    Waits as long as another holds it otherwise.
+    Waits as long as another holds it otherwise; without `wait` raises BlockingIOError.
 
     `waiting` is logged once if there is a wait. The kernel drops the lock with the descriptor, so
     a killed holder never blocks anyone. The file may have been removed while we waited; only a
@@ -27,6 +27,8 @@ def acquire(path: Path, waiting: str = "", *, shared: bool = False) -> int:
             try:
                 fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
             except BlockingIOError:
+                if not wait:
+                    raise
                 if waiting:
                     logger.info("%s", waiting)
                     waiting = ""

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Follower = Callable[[str, int, int, str], None]
+"""Is told of a training: its name, how many epochs are done, how many there are, the figures."""
+
 _bars: ContextVar["Bars | None"] = ContextVar("bars", default=None)
+_follower: ContextVar[Follower | None] = ContextVar("follower", default=None)
 
 
 @cache
@@ -52,18 +56,33 @@ def bars() -> Iterator[None]:
             _bars.reset(token)
 
 
+@contextlib.contextmanager
+def followed(follower: Follower) -> Iterator[None]:
+    """Tell `follower` of the trainings of this block, after each epoch.
+
+    Those in other threads are meant too, if these run in a copy of this block's context.
+    """
+    token = _follower.set(follower)
+    try:
+        yield
+    finally:
+        _follower.reset(token)
+
+
 class Progress:
     """The progress of one training."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._bars = _bars.get()
+        self._follower = _follower.get()
         self._task: TaskID | None = None
         self._num_epochs = self._num_batches = 0
 
     def begin(self, num_epochs: int, num_batches: int, epoch: int) -> None:
         """Start at `epoch` (whole epochs done) of `num_epochs`, of `num_batches` each."""
         self._num_epochs, self._num_batches = num_epochs, num_batches
+        self._tell(epoch, "begun")
         if self._bars is not None:
             self._task = self._bars.add_task(
                 self._name,
@@ -86,3 +105,8 @@ class Progress:
             self._bars.update(self._task, epoch=epoch, figures=text)
         else:
             logger.info("%s: epoch %s, %s", self._name, epoch, text)
+        self._tell(figures["epoch"], text)
+
+    def _tell(self, epoch: int, text: str) -> None:
+        if self._follower is not None:
+            self._follower(self._name, epoch, self._num_epochs, text)
