@@ -24,13 +24,19 @@ UNUSABLE := unusable
 endif
 
 .NOTPARALLEL:
-.PHONY: help run test check format lock gpu clean unusable
+.PHONY: help run up down test check format lock gpu clean unusable
 
 help:  ## this list
 	@awk -F ' *## ' '/^[a-z]+:.*## / { sub(/:.*/, "", $$1); printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 run: $(VENV)/.project $(wildcard $(VENV)/.gpu)  ## retrain, evaluate, promote: make run ARGS="--epochs 1"
 	@$(VENV)/bin/digits run $(ARGS)
+
+up: $(VENV)/.project $(wildcard $(VENV)/.gpu)  ## server, dashboard, deployments and a worker, until Ctrl-C
+	@$(VENV)/bin/digits up
+
+down:  ## end what `make up` started and could not end itself
+	@if test -x $(VENV)/bin/digits; then $(VENV)/bin/digits down; fi
 
 test: $(VENV)/.development $(VENV)/.project  ## the tests, with coverage: make test ARGS="-k ledger --no-cov"
 	@$(VENV)/bin/python -m pytest --cov $(ARGS)

@@ -85,7 +85,7 @@ class ValidationFailed(DigitsError):  # noqa: N818 -- it says what happened, not
     """The data is not what the dataset's spec expects."""
 
     def __init__(self, outcome: ValidationOutcome, page: Path) -> None:
-        self.outcome = outcome
+        self.outcome, self.page = outcome, page
         failed = "\n".join(f"  {finding}" for finding in outcome.failures)
         super().__init__(
             f"{len(outcome.failures)} of {outcome.num_expectations} expectations of the data"

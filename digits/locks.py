@@ -10,18 +10,21 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 
-def acquire(path: Path, waiting: str = "", *, shared: bool = False) -> int:
+def acquire(path: Path, waiting: str = "", *, shared: bool = False, wait: bool = True) -> int:
     """Take the lock at `path`, alone or, if `shared`, beside others that share it.
 
     Waits as long as another holds it otherwise; `waiting` is logged once if there is a wait. The
     kernel drops the lock with the descriptor, so a killed holder never blocks anyone. Returns the
-    descriptor to close. Raises OSError where no file can be written.
+    descriptor to close. Without `wait` raises BlockingIOError where another holds it; OSError where
+    no file can be written.
     """
     operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     while True:
         descriptor = _open(path)
         try:
             if not _is_taken(descriptor, operation):
+                if not wait:
+                    raise BlockingIOError(f"{path} is held by another process")
                 if waiting:
                     logger.info("%s", waiting)
                     waiting = ""

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Follower = Callable[[str, int, int, str], None]
+"""Is told of a training: its name, how many epochs are done, how many there are, the figures."""
+
 _bars: ContextVar["Bars | None"] = ContextVar("bars", default=None)
 _is_over: ContextVar[threading.Event | None] = ContextVar("is_over", default=None)
+_follower: ContextVar[Follower | None] = ContextVar("follower", default=None)
 
 
 class Stopped(DigitsError):  # noqa: N818 -- it says what happened, not what broke
@@ -96,6 +100,19 @@ def ending_together() -> Iterator[None]:
         _is_over.reset(token)
 
 
+@contextlib.contextmanager
+def followed(follower: Follower) -> Iterator[None]:
+    """Tell `follower` of the trainings of this block, after each epoch.
+
+    Those in other threads are meant too, if these run in a copy of this block's context.
+    """
+    token = _follower.set(follower)
+    try:
+        yield
+    finally:
+        _follower.reset(token)
+
+
 class Progress:
     """The progress of one training."""
 
@@ -103,12 +120,14 @@ class Progress:
         self._name = name
         self._bars = _bars.get()
         self._is_over = _is_over.get()
+        self._follower = _follower.get()
         self._task: TaskID | None = None
         self._num_epochs = self._num_batches = 0
 
     def begin(self, num_epochs: int, num_batches: int, epoch: int) -> None:
         """Start at `epoch` (whole epochs done) of `num_epochs`, of `num_batches` each."""
         self._num_epochs, self._num_batches = num_epochs, num_batches
+        self._tell(epoch, "begun")
         if self._bars is not None:
             self._task = self._bars.add_task(
                 self._name,
@@ -133,3 +152,8 @@ class Progress:
             self._bars.update(self._task, done=done, figures=text)
         else:
             logger.info("%s: %s, %s", self._name, done, text)
+        self._tell(figures["epoch"], text)
+
+    def _tell(self, epoch: int, text: str) -> None:
+        if self._follower is not None:
+            self._follower(self._name, epoch, self._num_epochs, text)

@@ -1,9 +1,9 @@
-"""Where run-time files lie: one setting for each of the two folders."""
+"""The settings: one for each of the two run-time folders, and who is told of what happens."""
 
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +31,7 @@ class Settings(BaseSettings):
 
     data_dir: Folder = ROOT / "data"
     artifacts_dir: Folder = ROOT / "artifacts"
+    webhook_url: SecretStr | None = None
 
     @property
     def raw_dir(self) -> Path:

@@ -243,6 +243,25 @@ def gc(dry_run: bool, keep: int, as_json: bool) -> None:
     )
 
 
+@main.command()
+def up() -> None:
+    """Server, dashboard, deployments and a worker on this machine, until Ctrl-C."""
+    from flows import service
+
+    console.show_logs()
+    prepare_folders(Settings())
+    service.up(Settings())
+
+
+@main.command()
+def down() -> None:
+    """End what `digits up` started and did not end itself."""
+    from flows import service
+
+    console.show_logs()
+    service.down(Settings())
+
+
 def check_request(
     dataset: str, models: list[str], recipe: str, epochs: int | None, device: Device, **_: Any
 ) -> "DatasetSpec":

@@ -1,11 +1,8 @@
 """Retrain: the whole pipeline, from raw data to a decision about the champion."""
 
-from typing import Annotated
-
 from prefect import flow
 from prefect.futures import as_completed
 from prefect.runtime import flow_run
-from pydantic import Field
 
 from digits.dataset import load_spec
 from digits.devices import Device, resolve_device
@@ -19,6 +16,9 @@ from digits.recipes import training_settings
 from digits.references import ArraysRef, EvaluationRef, Frozen, ModelRef, ReportRef
 from digits.sources import content_of
 from digits.workspace import current_workspace
+from flows.parameters import DatasetName, ModelNames, Positive, RecipeName, Seed
+from flows.service import page_address
+from tasks.dashboard import on_dashboard, show_run
 from tasks.evaluate import evaluate
 from tasks.ingest import ingest
 from tasks.journal import journal
@@ -43,15 +43,25 @@ class RunResult(Frozen):
 @flow(name="retrain", flow_run_name="retrain {dataset} {recipe}", persist_result=False)
 def retrain(
     *,
-    dataset: str = "mnist",
-    models: Annotated[list[str], Field(min_length=1)] = ["mlp", "cnn"],  # noqa: B006
-    recipe: str = "reference",
-    epochs: Annotated[int, Field(ge=1)] | None = None,
-    seed: Annotated[int, Field(ge=0)] = 0,
+    dataset: DatasetName = "mnist",
+    models: ModelNames = ["mlp", "cnn"],  # noqa: B006
+    recipe: RecipeName = "reference",
+    epochs: Positive | None = None,
+    seed: Seed = 0,
     device: Device = "auto",
     require_significance: bool = False,
 ) -> RunResult:
-    """Retrain the models on a dataset and promote the better one if it beats the champion."""
+    """Retrain the models on a dataset and promote the better one if it beats the champion.
+
+    Args:
+        dataset: A spec in data/datasets, by its name.
+        models: Which models to train; the better one is the candidate.
+        recipe: How to train.
+        epochs: Instead of the recipe's number of epochs.
+        seed: Where all chance starts from.
+        device: A GPU if there is one, or what you say.
+        require_significance: Promote only if the exact McNemar test is significant too.
+    """
     workspace, on = current_workspace(), resolve_device(device)
     spec = load_spec(dataset, workspace.settings)
     settings = {
@@ -60,7 +70,12 @@ def retrain(
     workspace.ledger(dataset).entries()  # a damaged ledger ends the run before anything is trained
     rule = Rule(floor=spec.floor, require_significance=require_significance)
     lock, waiting = runs_lock(workspace), "waiting for garbage collection to end"
-    with hold(lock, waiting, shared=True), journal() as kept, ending_together():
+    with (
+        hold(lock, waiting, shared=True),
+        journal() as kept,
+        ending_together(),
+        on_dashboard(dataset, spec.title, (recipe, on), page_address),
+    ):
         data = ingest(spec.layout, content_of(spec, workspace.settings), spec)
         validation = validate(data, spec.thresholds)
         arrays = normalize(data)
@@ -86,6 +101,17 @@ def retrain(
             judgement=decision.standing,
             rival=decision.rival,
             lineage=lineage,
+        )
+        show_run(
+            spec.title,
+            validation=validation,
+            arrays=arrays,
+            scored=scored,
+            decision=decision,
+            lineage=lineage,
+            report=page,
+            steps=kept.steps,
+            address=page_address,
         )
     return RunResult(
         run=str(flow_run.name),

@@ -9,7 +9,7 @@ name is ever followed.
 import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from functools import wraps
+from functools import partial, wraps
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, ParamSpec, TypeVar
@@ -19,6 +19,7 @@ from prefect._internal.result_records import ResultRecordMetadata
 from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
 from prefect.filesystems import WritableFileSystem
+from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.serializers import JSONSerializer
 from prefect.settings import get_current_settings
@@ -81,6 +82,7 @@ def step(name: str, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
             cache_policy=policy,
             persist_result=True,
             result_serializer="json",
+            task_run_name=partial(_label_of, name),
             **options,
         )(body)
 
@@ -121,6 +123,10 @@ class CheckedRecords(WritableFileSystem):
         if record is None:
             raise FileNotFoundError(path)
         note(_label(path), made_in=f"{record.run_name} of {record.created:%Y-%m-%d %H:%M}")
+        # For the dashboard alone: in a terminal, one line sums up all of them.
+        get_run_logger().info(
+            "From the cache: made by %s, flow run %s", record.run_name, record.run_id
+        )
         return metadata
 
     def write_path(  # type: ignore[override]
@@ -154,9 +160,14 @@ class CheckedRecords(WritableFileSystem):
 
 def _computed_key(name: str, arguments: Mapping[str, Any]) -> str:
     key = step_key(name, arguments)
-    model = getattr(arguments.get("model"), "model", arguments.get("model"))
-    _keys[key.digest] = (key, f"{name} {model}" if model else name)
+    _keys[key.digest] = (key, _label_of(name, arguments))
     return key.digest
+
+
+def _label_of(name: str, parameters: Mapping[str, Any]) -> str:
+    """A step and, where it is about one, the model."""
+    model = getattr(parameters.get("model"), "model", parameters.get("model"))
+    return f"{name} {model}" if model else name
 
 
 def _label(key: str) -> str:

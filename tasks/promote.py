@@ -10,9 +10,10 @@ from digits.lineage import Lineage
 from digits.promotion import Decision, Rule, decide
 from digits.references import DatasetRef, EvaluationRef, ModelRef
 from digits.workspace import current_workspace
+from tasks.dashboard import announce
 
 
-@task(name="promote", cache_policy=NO_CACHE, persist_result=False)
+@task(name="promote", task_run_name="promote", cache_policy=NO_CACHE, persist_result=False)
 def promote(
     dataset: DatasetRef,
     scored: Sequence[tuple[ModelRef, EvaluationRef]],
@@ -26,6 +27,9 @@ def promote(
     Returns None, having decided nothing, when another run has just changed the champion.
     """
     run, workspace = str(flow_run.name), current_workspace()
-    return decide(
+    decision = decide(
         dataset, scored, incumbent, rule=rule, lineage=lineage, run=run, workspace=workspace
     )
+    if decision is not None:
+        announce(decision.entry)
+    return decision

@@ -1,0 +1,23 @@
+"""Rollback: an earlier champion becomes the champion again."""
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from digits.history import roll_back
+from digits.ledger import Entry
+from digits.workspace import current_workspace
+from flows.parameters import DatasetName, Positive
+from tasks.dashboard import announce
+
+
+@flow(name="rollback", flow_run_name="rollback {dataset}", persist_result=False)
+def rollback(*, dataset: DatasetName = "mnist", version: Positive | None = None) -> Entry:
+    """Make an earlier version champion again, after every byte of it was checked.
+
+    Args:
+        dataset: Whose champion, by the name of its spec in data/datasets.
+        version: Which version; the champion before the present one if left empty.
+    """
+    entry = roll_back(dataset, version, str(flow_run.name), current_workspace())
+    announce(entry)
+    return entry

@@ -1,0 +1,49 @@
+"""The events that others react to: what became of a champion, data that is not as expected."""
+
+from typing import Any
+
+from prefect.events import emit_event
+
+from digits.findings import ValidationOutcome
+from digits.ledger import Entry
+
+DECISIONS = {
+    "promoted": "champion.promoted",
+    "kept": "champion.kept",
+    "unchanged": "champion.unchanged",
+    "rolled back": "champion.rolled-back",
+}
+VALIDATION_FAILED = "validation.failed"
+
+
+def emit_decision(entry: Entry) -> None:
+    """Say what was decided about a champion, with the facts of the ledger's line."""
+    judgement = entry.judgement
+    _emit(
+        DECISIONS[judgement.outcome],
+        entry.dataset,
+        text=f"{entry.dataset}: {judgement.outcome}: {judgement.reason}",
+        run=entry.run,
+        data_digest=entry.data_digest,
+        **judgement.model_dump(mode="json"),
+    )
+
+
+def emit_validation_failed(dataset: str, outcome: ValidationOutcome) -> None:
+    """Say which expectations of a dataset failed."""
+    failures = [str(failure) for failure in outcome.failures]
+    _emit(
+        VALIDATION_FAILED,
+        dataset,
+        text=f"{dataset}: the data is not as expected: {'; '.join(failures)}",
+        failures=failures,
+        num_expectations=outcome.num_expectations,
+    )
+
+
+def _emit(event: str, dataset: str, **facts: Any) -> None:
+    resource = {
+        "prefect.resource.id": f"digits.dataset.{dataset}",
+        "prefect.resource.name": dataset,
+    }
+    emit_event(event, resource=resource, payload={"dataset": dataset, **facts})

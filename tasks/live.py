@@ -1,0 +1,78 @@
+"""How far the trainings are, live in the dashboard."""
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context, copy_context
+from types import TracebackType
+from typing import Self, cast
+from uuid import UUID
+
+import httpx
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.exceptions import PrefectHTTPStatusError
+
+logger = logging.getLogger(__name__)
+
+# Between two updates: an epoch may take less, and the server has other things to do.
+PAUSE_SECONDS = 1.0
+
+
+class LiveProgress:
+    """A follower of trainings that shows the newest of each, and never makes one wait.
+
+    Each training's bar belongs to the task run in which it was first heard of.
+    """
+
+    def __init__(self) -> None:
+        self._sender = ThreadPoolExecutor(1, thread_name_prefix="live progress")
+        self._guard = threading.Lock()
+        self._newest: dict[str, Callable[[], None]] = {}
+        self._bars: dict[str, UUID] = {}
+        self._is_sending = False
+        self._is_over = threading.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Send what is left to be sent."""
+        self._is_over.set()
+        self._sender.shutdown()
+
+    def __call__(self, name: str, epoch: int, num_epochs: int, text: str) -> None:
+        """Show soon that so many epochs are done; the newest news of a training takes the place."""
+        context, share = copy_context(), 100.0 * epoch / num_epochs
+        description = f"{name}: epoch {epoch} of {num_epochs}, {text}"
+        with self._guard:
+            self._newest[name] = lambda: self._show(context, name, share, description)
+            if not self._is_sending:
+                self._is_sending = True
+                self._sender.submit(self._send)
+
+    def _send(self) -> None:
+        while show := self._next():
+            try:
+                show()
+            except (httpx.HTTPError, PrefectHTTPStatusError) as error:
+                logger.warning("the dashboard cannot show how far the training is: %s", error)
+            self._is_over.wait(PAUSE_SECONDS)
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._guard:
+            self._is_sending = bool(self._newest)
+            return self._newest.pop(next(iter(self._newest))) if self._newest else None
+
+    def _show(self, context: Context, name: str, share: float, description: str) -> None:
+        bar = self._bars.get(name)
+        if bar is None:
+            made = context.run(create_progress_artifact, share, name.replace(" ", "-"), description)
+            self._bars[name] = cast("UUID", made)
+        else:
+            context.run(update_progress_artifact, bar, share, description)
