@@ -127,7 +127,7 @@ class Ledger:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
             raise LedgerError(f"{where} is damaged: {place}: {first['msg']}; {advice}") from error
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise LedgerError(f"{where} is damaged: {error}; {advice}") from error
         if entry.number != number:
             raise LedgerError(f"{where} says that it is line {entry.number}; {advice}")

@@ -60,13 +60,13 @@ def obtain(spec: DatasetSpec, content: Content, settings: Settings) -> Files:
     naming every source and why it did not serve, or the path that cannot be written.
     """
     files, problems = _look(spec, content, settings)
+    remote = [source for source in spec.sources if not isinstance(source, FolderSource)]
+    if len(files) < len(ROLES) and not remote:
+        raise DataError(_missing(spec, settings, problems))
     for problem in problems:
         logger.warning("%s; it is not used", problem)
     if len(files) == len(ROLES):
         return files
-    remote = [source for source in spec.sources if not isinstance(source, FolderSource)]
-    if not remote:
-        raise DataError(_missing(spec, settings, problems))
     folder = settings.raw_dir / spec.name
     waiting = f"waiting for another run that is fetching {spec.name}"
     with _explained(folder), hold(folder / ".lock", waiting):

@@ -113,7 +113,7 @@ class Thresholds(BaseModel, frozen=True, extra="forbid"):
     centroids: CentroidFile | None = None
     """What `min_centroid_accuracy` is measured against; None: nothing is."""
 
-    max_label_divergence: Annotated[float, Field(gt=0.0)] | None = None
+    max_label_divergence: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
     """Greatest KL divergence of the test split's labels from those of train, in nats.
 
     A small split exceeds it by chance: digits.checks.divergence_bound raises it by size.

@@ -1,11 +1,8 @@
-import contextlib
 import gzip
 import tarfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from digits.archives import FILE_NAMES, decompress, read_package, size_limit
 from digits.dataset import ROLES, Role
@@ -123,22 +120,6 @@ def test_a_package_that_is_not_whole_is_refused(archive: bytes, problem: str) ->
 
 def test_headers_without_end_are_read_one_by_one() -> None:
     longname = member("././@LongLink", tarfile.GNUTYPE_LONGNAME).tobuf(tarfile.GNU_FORMAT)
-    hostile = gzip.compress(50_000 * longname + tar(FILES))
+    hostile = gzip.compress(20_000 * longname + tar(FILES))
 
     assert read_package(hostile, "data", SHAPE, "a package") == FILES
-
-
-ARCHIVE = tar(FILES)
-edits = st.tuples(st.integers(0, len(ARCHIVE) - 1), st.binary(min_size=1, max_size=20))
-
-
-@given(st.lists(edits, min_size=1, max_size=5), st.integers(0, len(ARCHIVE)))
-def test_a_damaged_package_is_read_or_refused(edits: list[tuple[int, bytes]], end: int) -> None:
-    archive = bytearray(ARCHIVE)
-    for start, patch in edits:
-        archive[start : start + len(patch)] = patch
-
-    # Only DataError may come out.
-    for content in (bytes(archive), bytes(archive[:end])):
-        with contextlib.suppress(DataError):
-            read_package(gzip.compress(content, 1), "data", SHAPE, "a package")

@@ -2,7 +2,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from digits.errors import DataError
@@ -50,19 +49,3 @@ def test_other_bytes_are_refused_with_what_was_found(content: bytes, message: st
 
     assert str(caught.value).startswith("data/x.idx ")
     assert message in str(caught.value)
-
-
-headers = st.builds(
-    lambda kind, sizes: bytes((0, 0, kind, len(sizes))) + np.array(sizes, ">u4").tobytes(),
-    st.sampled_from([0x08, 0x09, 0x0D]),
-    st.lists(st.one_of(st.integers(0, 5), st.integers(0, 2**32 - 1)), max_size=6),
-)
-
-
-@given(st.one_of(st.binary(max_size=64), st.builds(bytes.__add__, headers, st.binary(max_size=64))))
-def test_any_bytes_are_an_array_of_themselves_or_refused(content: bytes) -> None:
-    try:
-        array = parse_idx(content, "a file")
-    except DataError:
-        return
-    assert format_idx(array) == content

@@ -35,8 +35,7 @@ def ingest_splits(workspace: Workspace, splits: Splits) -> DatasetRef:
 def visible(workspace: Workspace) -> list[str]:
     """The names of the bundles in the store, and of anything that a writer left."""
     root = workspace.store.root("datasets")
-    names = {path.name for path in root.iterdir()} if root.exists() else set()
-    return sorted(names - {".publish.lock"})
+    return [path.name for path in root.glob("*") if path.suffix != ".lock"]
 
 
 def test_the_files_become_a_typed_dataset_in_the_store(workspace: Workspace) -> None:

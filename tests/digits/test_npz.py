@@ -1,10 +1,8 @@
-import contextlib
+import io
 import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from digits.errors import DataError
 from digits.npz import read_npz
@@ -12,6 +10,7 @@ from tests.archives import idx_files, npy, npz, npz_of_members
 from tests.handwriting import SHAPE, make_splits
 
 IMAGES = np.zeros((2, *SHAPE), np.uint8)
+NOTHING = np.zeros((0, 2**40), np.uint8)
 
 
 def test_the_arrays_become_the_very_files_that_they_were_made_of() -> None:
@@ -29,6 +28,7 @@ def test_the_arrays_become_the_very_files_that_they_were_made_of() -> None:
         (npz(make_splits(), x_test=IMAGES.T), "x_test holds uint8, expected uint8 in C order"),
         (npz(make_splits(), y_test=np.array([{}])), "y_test holds object, expected uint8"),
         (npz_of_members({"x_train": b"\x93NUMPY\x01\x00"}), "EOF"),
+        (npz_of_members({"x_train": npy(NOTHING)}), "out of bounds"),
         (npz_of_members({"x_train": npy(IMAGES)[:-1]}), "x_train does not hold the 288 values"),
         (npz_of_members({"x_train": npy(IMAGES) + b"x"}), "x_train does not hold the 288 values"),
         (npz_of_members({"x_train": b"\x93NUMPY\x03"}), "expected 8 bytes"),
@@ -67,28 +67,11 @@ def test_a_member_that_unpacks_to_more_than_it_announces_is_cut_there() -> None:
         read_npz(short, SHAPE, "mnist.npz")
 
 
-ARCHIVE, MEMBER = npz_of_members({}), npy(IMAGES)
-patches = st.one_of(
-    st.binary(min_size=1, max_size=8),
-    st.sampled_from([b"(" * 60, b"9" * 20, b"'descr'", b"\n", b"'", b"L", b"-1", b"'|O'", b"{"]),
-)
-edits = st.lists(st.tuples(st.integers(0, 2000), patches), min_size=1, max_size=4)
+def test_a_list_of_contents_without_end_is_not_read() -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for number in range(101):
+            archive.writestr(f"{number}", b"")
 
-
-def edited(content: bytes, edits: list[tuple[int, bytes]]) -> bytes:
-    result = bytearray(content)
-    for place, patch in edits:
-        start = place % len(result)
-        result[start : start + len(patch)] = patch
-    return bytes(result)
-
-
-@pytest.mark.filterwarnings("ignore:Reading `.npy`:UserWarning")
-@given(edits)
-def test_a_damaged_file_is_read_or_refused(edits: list[tuple[int, bytes]]) -> None:
-    damaged_member = npz_of_members({"x_train": edited(MEMBER[:140], edits) + MEMBER[140:]})
-
-    # Only DataError may come out.
-    for content in (damaged_member, edited(ARCHIVE, edits)):
-        with contextlib.suppress(DataError):
-            read_npz(content, SHAPE, "mnist.npz")
+    with pytest.raises(DataError, match=r"^mnist.npz lists more than 100 files, expected 4$"):
+        read_npz(file.getvalue(), SHAPE, "mnist.npz")

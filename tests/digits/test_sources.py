@@ -15,8 +15,7 @@ from digits.archives import FILE_NAMES
 from digits.dataset import ROLES, Role, load_spec
 from digits.errors import DataError
 from digits.settings import ROOT, Settings
-from digits.sources import content_of, obtain
-from digits.store import TEMPORARY
+from digits.sources import TEMPORARY, content_of, obtain
 from tests.archives import npz
 from tests.disks import full_disk
 from tests.permissions import mode
@@ -380,6 +379,7 @@ def test_a_write_killed_in_the_middle_leaves_only_whole_files(
 ) -> None:
     served = serve_npz(server)
     write_served_spec(settings, served)
+    (settings.raw_dir / NAME).mkdir(parents=True)
     killing = f"""
 left = [{moment}]
 def fsync(descriptor):
