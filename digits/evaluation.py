@@ -1,6 +1,7 @@
 """Scoring a trained model on the test set."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,35 @@ from digits.predictions import write_predictions
 Array = npt.NDArray[Any]
 BATCH_SIZE = 1000
 MAX_SHIFT = 6
+MEMBERS = ["config.json", "metadata.json", "model.weights.h5"]
 # One direction for each quarter of the images: (rows down, columns right) for one pixel.
 DIRECTIONS = ((0, 1), (0, -1), (1, 0), (-1, 0))
 
 
 def load_model(path: Path) -> keras.Model:
-    """A model from a .keras archive, in Keras's safe mode: no code in the archive is run."""
+    """A model from a .keras archive, in Keras's safe mode: no code in the archive is run.
+
+    Raises DamagedError where it cannot be loaded so.
+    """
     try:
+        _check_members(path)
         return keras.saving.load_model(path, safe_mode=True, compile=False)
-    except (ValueError, TypeError, OSError, KeyError) as error:
-        raise DamagedError(f"{path} is not a model that Keras can load safely: {error}") from error
+    except Exception as error:
+        # The zip, the JSON, the HDF5 and each layer have errors of their own, some of many lines.
+        problem = str(error).partition("\n")[0] or type(error).__name__
+        raise DamagedError(
+            f"{path} is not a model that Keras can load safely: {problem}"
+        ) from error
+
+
+def _check_members(path: Path) -> None:
+    """Let nothing through that Keras would unpack to the disk, or that is larger than the file."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if sorted(member.filename for member in members) != MEMBERS:
+        raise ValueError(f"it holds other files than {', '.join(MEMBERS)}")
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError("its files are compressed, which Keras's are not")
 
 
 def evaluate_model(model_path: Path, arrays: Path, layout: Layout, output: Path) -> dict[str, Any]:
@@ -38,18 +58,22 @@ def evaluate_model(model_path: Path, arrays: Path, layout: Layout, output: Path)
     probabilities = predict(model, x_test)
     y_predicted = probabilities.argmax(axis=1).astype(np.int32)
     num_correct = int((y_predicted == y_test).sum())
+    accuracy = num_correct / len(y_test)
     confusion = confusion_matrix(y_test, y_predicted, layout.num_classes)
     metrics = {
         "model": model.name,
         "num_parameters": model.count_params(),
         "num_images": len(y_test),
         "num_correct": num_correct,
-        "accuracy": num_correct / len(y_test),
+        "accuracy": accuracy,
         "interval": accuracy_interval(num_correct, len(y_test)),
         "loss": cross_entropy(y_test, probabilities),
         "classes": class_scores(confusion, layout.class_names),
         "confusion": confusion.tolist(),
-        "shift": accuracy_against_shift(model, x_test, y_test),
+        "shift": [
+            {"pixels": 0, "accuracy": accuracy},
+            *accuracy_against_shift(model, x_test, y_test),
+        ],
     }
     (output / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
     write_predictions(output / "predictions.parquet", y_test, y_predicted, probabilities)
@@ -99,9 +123,9 @@ def class_scores(confusion: Array, names: tuple[str, ...]) -> list[dict[str, Any
 def accuracy_against_shift(
     model: keras.Model, images: Array, y_true: Array
 ) -> list[dict[str, Any]]:
-    """Accuracy with the images moved by 0 to 6 pixels, a quarter of them in each direction."""
+    """Accuracy with the images moved by 1 to 6 pixels, a quarter of them in each direction."""
     scores = []
-    for pixels in range(MAX_SHIFT + 1):
+    for pixels in range(1, MAX_SHIFT + 1):
         y_predicted = predict(model, shifted(images, pixels)).argmax(axis=1)
         scores.append({"pixels": pixels, "accuracy": float((y_predicted == y_true).mean())})
     return scores

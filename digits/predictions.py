@@ -12,23 +12,27 @@ import pyarrow.parquet as pq
 from digits.errors import DamagedError
 
 Array = npt.NDArray[Any]
+SCHEMA = pa.schema(
+    {
+        "label": pa.int32(),
+        "predicted": pa.int32(),
+        "probability": pa.float32(),
+        "probabilities": pa.list_(pa.float32()),
+    }
+)
 
 
 def write_predictions(path: Path, y_true: Array, y_predicted: Array, probabilities: Array) -> None:
     """Write labels int (N,), predicted labels int (N,) and class probabilities float (N, K)."""
     num_classes = probabilities.shape[1]
-    of_each = pa.ListArray.from_arrays(
-        pa.array(np.arange(0, probabilities.size + 1, num_classes, dtype=np.int32)),
-        pa.array(probabilities.ravel(), pa.float32()),
-    )
-    table = pa.table(
-        {
-            "label": pa.array(y_true, pa.int32()),
-            "predicted": pa.array(y_predicted, pa.int32()),
-            "probability": pa.array(probabilities.max(axis=1), pa.float32()),
-            "probabilities": of_each,
-        }
-    )
+    ends = np.arange(0, probabilities.size + 1, num_classes, dtype=np.int32)
+    columns = [
+        pa.array(y_true, pa.int32()),
+        pa.array(y_predicted, pa.int32()),
+        pa.array(probabilities.max(axis=1), pa.float32()),
+        pa.ListArray.from_arrays(ends, pa.array(probabilities.ravel(), pa.float32())),
+    ]
+    table = pa.Table.from_arrays(columns, schema=SCHEMA)
     pq.write_table(table, path, compression="zstd", write_page_checksum=True)
 
 
@@ -37,7 +41,10 @@ def read_predictions(
 ) -> tuple[Array, ...]:
     """Columns (N,), by default the true and the predicted labels. Raises DamagedError."""
     try:
-        table = pq.read_table(path, columns=list(columns), page_checksum_verification=True)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            if file.schema_arrow != SCHEMA:
+                raise DamagedError(f"{path} has other columns than predictions have")
+            table = file.read(list(columns))
         return tuple(table[column].to_numpy() for column in columns)
-    except (OSError, pa.ArrowException, KeyError) as error:
+    except (OSError, pa.ArrowException) as error:
         raise DamagedError(f"{path} cannot be read as predictions: {error}") from error

@@ -12,7 +12,7 @@ from digits.settings import Settings
 from digits.workspace import Workspace
 from tests.server import Server, serving
 from tests.small_dataset import write_small_dataset
-from tests.trainings import Arrays, prepare_arrays
+from tests.trainings import Arrays, Training, prepare_arrays
 
 # A test that finds something today must find it tomorrow, on a busy machine as well.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
@@ -59,3 +59,16 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def small_arrays(tmp_path_factory: pytest.TempPathFactory) -> Arrays:
     """The small dataset, ingested and normalized."""
     return prepare_arrays(tmp_path_factory.mktemp("arrays"))
+
+
+@pytest.fixture(scope="session")
+def trained(small_arrays: Arrays, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Training]:
+    """Both models, trained until they know the small dataset."""
+    folder = tmp_path_factory.mktemp("trained")
+    trainings = {
+        model: Training.of(small_arrays, folder / model, model, epochs=5, batch_size=32)
+        for model in ("mlp", "cnn")
+    }
+    for training in trainings.values():
+        training.run()
+    return trainings

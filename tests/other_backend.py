@@ -28,7 +28,7 @@ def main(root: Path) -> None:
     for model in BUILDERS:
         training = Training.of(arrays, root / model, model, epochs=2, batch_size=100)
         training.run()
-        trained = load_model(training.folder / "output" / "model.keras")
+        trained = load_model(training.archive)
         probabilities = predict(trained, np.load(arrays.folder / "x_test.npy"))
         np.save(training.folder / "probabilities.npy", probabilities)
 

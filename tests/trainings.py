@@ -111,6 +111,11 @@ class Training:
         return Checkpoint(self.folder / "checkpoint")
 
     @property
+    def archive(self) -> Path:
+        """The model that came out."""
+        return self.folder / "output" / "model.keras"
+
+    @property
     def output(self) -> dict[str, bytes]:
         """The files that came out, by name."""
         paths = sorted((self.folder / "output").iterdir())

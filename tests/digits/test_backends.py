@@ -45,7 +45,7 @@ def test_a_model_of_another_backend_has_learnt_and_answers_the_same_here(
     model: str, folder: Path, small_arrays: Arrays
 ) -> None:
     training = Training.of(small_arrays, folder / model, model)
-    trained = load_model(training.folder / "output" / "model.keras")
+    trained = load_model(training.archive)
 
     probabilities = predict(trained, np.load(small_arrays.folder / "x_test.npy"))
 

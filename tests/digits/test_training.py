@@ -228,7 +228,7 @@ def test_the_curve_is_that_of_the_model_that_comes_out(
 ) -> None:
     x_test, y_test = (np.load(small_arrays.folder / f"{name}_test.npy") for name in "xy")
     for training in straight.values():
-        model = keras.saving.load_model(training.folder / "output" / "model.keras")
+        model = keras.saving.load_model(training.archive)
         predicted = model.predict(x_test, verbose=0).argmax(axis=1)
 
         assert training.curve[-1]["val_accuracy"] == pytest.approx((predicted == y_test).mean())
@@ -333,7 +333,7 @@ def test_the_archive_holds_no_optimizer_and_nothing_else_comes_out(
                 "metadata.json",
                 "model.weights.h5",
             ]
-        model = keras.saving.load_model(training.folder / "output" / "model.keras")
+        model = keras.saving.load_model(training.archive)
         size = 4 * model.count_params()
         assert size < len(training.output["model.keras"]) < size + 50_000
 
