@@ -1,5 +1,6 @@
 """What a report shows: the facts of a run, as the files of its bundles and the ledger have them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,12 @@ from digits.dataset import Layout
 from digits.ledger import Judgement
 
 Array = npt.NDArray[Any]
+DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def is_digest(text: str) -> bool:
+    """Whether a text is a SHA-256."""
+    return DIGEST.fullmatch(text) is not None
 
 
 class Facts(BaseModel):
@@ -148,3 +155,23 @@ class ReportFacts:
     x_test: Array = field(repr=False)
     y_test: Array = field(repr=False)
     champion: ChampionFacts | None = None
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Every digest, by what it is of."""
+        named = {"test set": self.dataset.test_digest}
+        for step in self.lineage:
+            named |= {f"{step.label}: {name}": text for name, text in step.inputs.items()}
+            named |= {
+                f"{step.label}: code": step.code,
+                f"{step.label}: key": step.key,
+                f"{step.label}: output": step.output,
+            }
+        if self.champion is not None:
+            version = f"version {self.champion.version}"
+            named |= {
+                f"{version}: model": self.champion.model_digest,
+                f"{version}: score": self.champion.score_digest,
+                f"{version}: lineage": self.champion.lineage_digest,
+            }
+        return {name: text for name, text in named.items() if is_digest(text)}

@@ -83,6 +83,32 @@ def confusion_remark(confusion: npt.NDArray[Any], names: Sequence[str], number: 
     return f"Most often misread: {', '.join(listed)}." if listed else "Nothing was misread."
 
 
+def share(number: float) -> str:
+    """A share as percent."""
+    return f"{number:.2%}"
+
+
+def certainty(probability: float) -> str:
+    """A probability as percent that claims no more than it should."""
+    return "over 99.99%" if probability > 0.9999 else share(probability)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def value(setting: Any) -> str:
+    """A setting as text."""
+    if isinstance(setting, list | tuple):
+        return ", ".join(map(str, setting))
+    return "-" if setting is None else str(setting)
+
+
 def pixels(number: int) -> str:
     """A distance in words."""
     return "1 pixel" if number == 1 else f"{number} pixels"

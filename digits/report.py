@@ -1,19 +1,18 @@
 """A run on one self-contained HTML page."""
 
-import math
-import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from digits import remarks
 from digits.answers import Answer, Answers
-from digits.facts import ModelFacts, ReportFacts
-from digits.figures import NUM_TONES, Curve, draw_curves, heat, heat_uri
+from digits.charts import learning_chart, shift_chart
+from digits.facts import ModelFacts, ReportFacts, is_digest
+from digits.figures import NUM_TONES, heat, heat_uri
 from digits.pages import page_environment
 
 NUM_IN_GRID = 30
@@ -31,8 +30,6 @@ SIGHT: Mapping[str, str] = {
     "cnn": "Space: the same small filters look at every neighbourhood of the image.",
 }
 
-DIGEST = re.compile(r"[0-9a-f]{64}")
-
 
 def write_report(facts: ReportFacts, output: Path) -> None:
     """Write the page of a run to the file `output`; equal facts give equal bytes.
@@ -46,10 +43,10 @@ def render_report(facts: ReportFacts) -> str:
     """The page of a run as HTML. Raises as `write_report` does."""
     environment = page_environment()
     environment.filters |= {
-        "certainty": certainty,
-        "duration": duration,
-        "share": share,
-        "value": value,
+        "certainty": remarks.certainty,
+        "duration": remarks.duration,
+        "share": remarks.share,
+        "value": remarks.value,
     }
     environment.tests["digest"] = is_digest
     template = environment.get_template("report.html")
@@ -75,26 +72,6 @@ class Page:
     def settings(self) -> list[str]:
         """The names of all settings of all models, in their order."""
         return list(dict.fromkeys(name for model in self._facts.models for name in model.settings))
-
-    @cached_property
-    def digests(self) -> dict[str, str]:
-        """Every digest of the page, by what it is of."""
-        champion = self._facts.champion
-        named = {"test set": self._facts.dataset.test_digest}
-        for step in self._facts.lineage:
-            named |= {f"{step.label}: {name}": text for name, text in step.inputs.items()}
-            named |= {
-                f"{step.label}: code": step.code,
-                f"{step.label}: key": step.key,
-                f"{step.label}: output": step.output,
-            }
-        if champion is not None:
-            named |= {
-                f"version {champion.version}: model": champion.model_digest,
-                f"version {champion.version}: score": champion.score_digest,
-                f"version {champion.version}: lineage": champion.lineage_digest,
-            }
-        return {name: text for name, text in named.items() if is_digest(text)}
 
     @property
     def comparison(self) -> str:
@@ -126,19 +103,8 @@ class Page:
 
     def shift_chart(self) -> str:
         """Accuracy against shift, all models in one chart."""
-        curves = [
-            Curve(model.name, *_columns(self.shifts[model.name]), tone)
-            for tone, model in enumerate(self._facts.models)
-            if model.name in self.shifts
-        ]
-        return draw_curves(
-            curves,
-            title=f"Test accuracy against shift. {self.shift_remark}",
-            x_label="shift in pixels",
-            y_limits=(0, 1),
-            is_share=True,
-            legend="lower left",
-        )
+        tones = {model.name: tone for tone, model in enumerate(self._facts.models)}
+        return shift_chart(self.shifts, tones, remark=self.shift_remark)
 
 
 class ModelPart:
@@ -185,77 +151,6 @@ class ModelPart:
         ):
             yield name, list(zip(counts.tolist(), shares.tolist(), strict=True))
 
-    def learning_curve(self, figure: Literal["accuracy", "loss"]) -> str:
-        """Train and test figures by epoch, on the same scale for all models; empty without any."""
-        epochs = self.facts.history.epochs
-        if not epochs:
-            return ""
-        numbers = [epoch.epoch for epoch in epochs]
-        train = [getattr(epoch, figure) for epoch in epochs]
-        test = [getattr(epoch, f"val_{figure}") for epoch in epochs]
-        is_share = figure == "accuracy"
-        curves = [
-            Curve("test", numbers, test, self._tone),
-            Curve("train", numbers, train, self._tone, is_faint=True),
-        ]
-        shown = [curve for curve in curves if any(map(math.isfinite, curve.y))]
-        ends = ", ".join(f"{c.label} {_figure(c.y[-1], is_share)}" for c in shown)
-        return draw_curves(
-            shown,
-            title=f"{figure.capitalize()} of the {self.facts.name} by epoch; at the end: {ends}",
-            x_label="epoch",
-            y_limits=self._limits(figure),
-            is_share=is_share,
-            legend="lower right" if is_share else "upper right",
-        )
-
-    def _limits(self, figure: str) -> tuple[float, float]:
-        all_figures = [
-            getattr(epoch, name)
-            for model in self._models
-            for epoch in model.history.epochs
-            for name in (figure, f"val_{figure}")
-        ]
-        finite = [number for number in all_figures if math.isfinite(number)]
-        if figure == "accuracy":
-            return max(math.floor(min(finite, default=0) * 20 - 0.5) / 20, 0), 1
-        return 0, max(finite, default=1) * 1.05 or 1
-
-
-def is_digest(text: str) -> bool:
-    """Whether a text is a SHA-256."""
-    return DIGEST.fullmatch(text) is not None
-
-
-def share(number: float) -> str:
-    """A share as percent."""
-    return f"{number:.2%}"
-
-
-def certainty(probability: float) -> str:
-    """A probability as percent that claims no more than it should."""
-    return "over 99.99%" if probability > 0.9999 else share(probability)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words."""
-    if round(seconds, 1) < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def value(setting: Any) -> str:
-    """A setting as text."""
-    if isinstance(setting, list | tuple):
-        return ", ".join(map(str, setting))
-    return "-" if setting is None else str(setting)
-
-
-def _columns(shift: remarks.Shift) -> tuple[list[float], list[float]]:
-    return [float(distance) for distance in shift], list(shift.values())
-
-
-def _figure(number: float, is_share: bool) -> str:
-    return share(number) if is_share else f"{number:.3f}"
+    def learning_chart(self, figure: Literal["accuracy", "loss"]) -> str:
+        """Train and test figures by epoch; empty where nothing was recorded."""
+        return learning_chart(self.facts, figure, tone=self._tone, models=self._models)

@@ -60,10 +60,21 @@ def test_there_are_no_more_answers_than_images(path: Path) -> None:
     assert len(answers(path).first(100)) == 6
 
 
-def test_worst_are_the_surest_mistakes_and_of_equals_the_first(path: Path) -> None:
+def test_worst_are_the_surest_mistakes(path: Path) -> None:
     assert [answer.index for answer in answers(path).worst(10)] == [3, 1, 4]
     assert [answer.index for answer in answers(path).worst(2)] == [3, 1]
     assert not any(answer.is_right for answer in answers(path).worst(10))
+
+
+def test_of_equally_sure_mistakes_the_first_images_are_the_worst(tmp_path: Path) -> None:
+    true, images = np.zeros(100, np.int32), np.zeros((100, 8, 8), np.uint8)
+    sure = np.resize([0.6, 0.7, 0.8], 100)
+    probabilities = np.stack([1 - sure, sure, 0 * sure], axis=1)
+    write_predictions(tmp_path / "p", true, true + 1, probabilities)
+
+    worst = Answers(tmp_path / "p", images, true, NAMES).worst(50)
+
+    assert [answer.index for answer in worst] == [*range(2, 100, 3), *range(1, 54, 3)][:50]
 
 
 def truncate(path: Path) -> None:

@@ -63,12 +63,14 @@ def test_what_failed_comes_first_with_the_rows_at_fault() -> None:
 
 
 def test_everything_checked_is_listed_with_its_verdict() -> None:
-    train, test = (table.rows() for table in render(make_outcome(WARNED, FAILED)).all("table"))
+    page = render(make_outcome(WARNED, FAILED))
 
+    train, test = (table.rows() for table in page.all("table"))
     assert train[0] == ["Verdict", "What", "Expected", "Found"]
     assert [row[0] for row in train[1:]] == ["passed", "warned", "failed", "passed"]
     assert train[-1][1] == "2 expectations of columns and missing values"
     assert [row[0] for row in test[1:]] == ["passed", "passed"]
+    assert [cell.text for cell in page.all("td.found")] == [WARNED.found, FAILED.found]
 
 
 def test_what_holds_of_the_table_is_folded_but_what_fails_is_not() -> None:

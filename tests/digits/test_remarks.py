@@ -6,11 +6,15 @@ import pytest
 from digits.remarks import (
     Shift,
     agreement_remark,
+    certainty,
     confusion_remark,
+    duration,
     headline,
     parameters_remark,
     pixels,
+    share,
     shift_remark,
+    value,
     widest_shift,
 )
 from tests.reports import make_judgement
@@ -159,3 +163,39 @@ def test_most_frequent_mistakes_come_first(confusion: list[list[int]], words: st
 
 def test_distance_in_words() -> None:
     assert [pixels(1), pixels(2)] == ["1 pixel", "2 pixels"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.04, "0.0 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 0 s"),
+        (60, "1 min 0 s"),
+        (321.6, "5 min 22 s"),
+        (3599.7, "1 h 0 min"),
+        (7384, "2 h 3 min"),
+    ],
+)
+def test_duration_in_words(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("probability", "words"),
+    [(0.5, "50.00%"), (0.9999, "99.99%"), (0.99991, "over 99.99%"), (1.0, "over 99.99%")],
+)
+def test_certainty_claims_no_more_than_it_should(probability: float, words: str) -> None:
+    assert certainty(probability) == words
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [((0.2, 0.5), "0.2, 0.5"), ([], ""), (None, "-"), (0, "0"), (False, "False"), (1e-05, "1e-05")],
+)
+def test_setting_as_text(setting: object, words: str) -> None:
+    assert value(setting) == words
+
+
+def test_share_is_a_percentage() -> None:
+    assert [share(0.9902), share(1), share(0)] == ["99.02%", "100.00%", "0.00%"]
