@@ -43,8 +43,15 @@ def read_predictions(
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             if file.schema_arrow != SCHEMA:
-                raise DamagedError(f"{path} has other columns than predictions have")
+                raise DamagedError(
+                    f"{path} cannot be read as predictions: it has {_columns(file.schema_arrow)}, "
+                    f"expected {_columns(SCHEMA)}"
+                )
             table = file.read(list(columns))
         return tuple(table[column].to_numpy() for column in columns)
     except (OSError, pa.ArrowException) as error:
         raise DamagedError(f"{path} cannot be read as predictions: {error}") from error
+
+
+def _columns(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} {field.type}" for field in schema)

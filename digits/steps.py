@@ -55,7 +55,7 @@ STEPS: Mapping[str, Step] = {
             without=("digits.models:BUILDERS",),
         ),
         Step("evaluate", libraries=("keras", "numpy", "scipy", "pyarrow")),
-        Step("report", libraries=("jinja2", "matplotlib", "numpy")),
+        Step("report", libraries=("jinja2", "matplotlib", "numpy", "pillow", "pyarrow")),
     )
 }
 
