@@ -5,34 +5,21 @@ Whatever the source, a file is believed only when its SHA-256 is the one that is
 
 import contextlib
 import hashlib
-import itertools
 import logging
-import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from digits.archives import FILE_NAMES, MAX_IMAGES, decompress, size_limit
+from digits.archives import FILE_NAMES, size_limit
 from digits.dataset import ROLES, DatasetSpec, FolderSource, RemoteSource, Role
 from digits.errors import DataError
 from digits.files import TEMPORARY, write_whole
 from digits.locks import hold
+from digits.rawfiles import Files, RawFile, find_raw, keep, sweep
 from digits.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 Content = Mapping[Role, str]
-
-
-@dataclass(frozen=True)
-class RawFile:
-    """An uncompressed IDX file, and where it lies (there it may be a .gz)."""
-
-    path: Path
-    content: bytes
-
-
-Files = Mapping[Role, RawFile]
 
 
 def content_of(spec: DatasetSpec, settings: Settings) -> Content:
@@ -74,10 +61,10 @@ def obtain(spec: DatasetSpec, content: Content, settings: Settings) -> Files:
         files, problems = _look(spec, content, settings)
         if len(files) < len(ROLES):
             fetched = _fetch(spec, remote, content, settings, problems)
-            _sweep(folder)
+            sweep(folder)
             for role in ROLES:
                 if role not in files:
-                    files[role] = _keep(folder / f"{role}.idx", fetched[role])
+                    files[role] = keep(folder / f"{role}.idx", fetched[role])
     return files
 
 
@@ -100,36 +87,8 @@ def _look(
 def _local(
     role: Role, spec: DatasetSpec, settings: Settings, problems: list[str]
 ) -> Iterator[RawFile]:
-    """Every file on this machine that may be `role`; damaged archives go to `problems`."""
     limit = size_limit(spec.image_shape, role)
-    for folder in _folders(spec, settings):
-        for name in (f"{role}.idx", FILE_NAMES[role]):
-            for path in (folder / name, folder / f"{name}.gz"):
-                try:
-                    content = _read(path, limit)
-                except FileNotFoundError:
-                    continue
-                except DataError as error:
-                    problems.append(str(error))
-                    continue
-                except OSError as error:
-                    raise DataError(
-                        f"{path} cannot be read: {error.strerror}; make it readable or move it away"
-                    ) from error
-                yield RawFile(path, content)
-
-
-def _read(path: Path, limit: int) -> bytes:
-    """The content of a local file, unpacked if it is a .gz, of at most `limit` bytes."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise DataError(f"{path} is not a plain file")
-    if status.st_size > limit:
-        raise DataError(
-            f"{path} has {status.st_size:,} bytes, far above {limit:,} for {MAX_IMAGES:,} images"
-        )
-    content = path.read_bytes()
-    return decompress(content, limit, str(path)) if path.suffix == ".gz" else content
+    return find_raw(role, _folders(spec, settings), limit, problems)
 
 
 def _folders(spec: DatasetSpec, settings: Settings) -> list[Path]:
@@ -180,23 +139,6 @@ def _problem(found: bytes, role: Role, content: Content, name: str) -> str | Non
     except DataError as error:
         return str(error)
     return f"{name} has the SHA-256 {digest[:12]}..., expected {content[role][:12]}..."
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what a run that was killed in the middle of a write left; the lock must be held."""
-    for leftover in folder.glob(f"{TEMPORARY}*"):
-        leftover.unlink()
-
-
-def _keep(path: Path, content: bytes) -> RawFile:
-    # What lies there is another file, or damaged: it is set aside, never written over.
-    if path.exists() or path.is_symlink():
-        names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count(1))
-        aside = next(name for name in names if not name.exists())
-        path.rename(aside)
-        logger.warning("%s was not right; it is kept as %s", path, aside.name)
-    write_whole(path, content)
-    return RawFile(path, content)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from digits.dataset import Layout
 from digits.errors import DataError
 from digits.idx import parse_idx
-from digits.sources import Files, RawFile
+from digits.rawfiles import Files, RawFile
 
 Array = npt.NDArray[Any]
 

@@ -27,10 +27,11 @@ from digits.idx import format_idx, parse_idx
 from digits.images import read_split, write_split
 from digits.ledger import Judgement, Ledger, Version
 from digits.npz import read_npz
+from digits.rawfiles import RawFile
 from digits.recipes import training_settings
 from digits.references import EvaluationRef, ModelRef
 from digits.settings import Settings
-from digits.sources import RawFile, content_of, obtain
+from digits.sources import content_of, obtain
 from digits.splits import load_raw
 from tests.archives import idx_files, npy, npz, npz_of_members, tar
 from tests.handwriting import LAYOUT, SHAPE, make_splits

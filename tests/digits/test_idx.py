@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis.extra import numpy as hnp
 
 from digits.errors import DataError
-from digits.idx import format_idx, parse_idx
+from digits.idx import HEADER_BYTES, format_idx, parse_idx, read_shape
 
 IMAGES = format_idx(np.arange(2 * 12 * 12).reshape(2, 12, 12) % 256)
 shapes = hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=6)
@@ -49,3 +49,10 @@ def test_other_bytes_are_refused_with_what_was_found(content: bytes, message: st
 
     assert str(caught.value).startswith("data/x.idx ")
     assert message in str(caught.value)
+
+
+def test_the_shape_is_known_from_the_first_bytes() -> None:
+    assert read_shape(IMAGES[:HEADER_BYTES], len(IMAGES), "a file") == (2, 12, 12)
+
+    with pytest.raises(DataError, match="was cut short: 303 bytes, expected 304"):
+        read_shape(IMAGES[:HEADER_BYTES], len(IMAGES) - 1, "a file")

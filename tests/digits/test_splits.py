@@ -7,7 +7,7 @@ import pytest
 from digits.dataset import ROLES, Role
 from digits.errors import DataError
 from digits.idx import format_idx
-from digits.sources import Files, RawFile
+from digits.rawfiles import Files, RawFile
 from digits.splits import load_raw
 from tests.archives import idx_files
 from tests.handwriting import LAYOUT, NUM_CLASSES, make_splits
