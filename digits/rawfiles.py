@@ -10,7 +10,7 @@ from pathlib import Path
 from digits.archives import FILE_NAMES, decompress
 from digits.dataset import Role
 from digits.errors import DataError
-from digits.store import TEMPORARY, write_whole
+from digits.files import TEMPORARY, write_whole
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from digits.archives import FILE_NAMES, size_limit
 from digits.dataset import ROLES, DatasetSpec, FolderSource, RemoteSource, Role
 from digits.errors import DataError
-from digits.files import TEMPORARY, write_whole
 from digits.locks import hold
 from digits.rawfiles import Files, RawFile, find_raw, keep, sweep
 from digits.settings import Settings

@@ -97,5 +97,5 @@ def test_another_table_is_no_predictions(tmp_path: Path, columns: dict[str, pa.A
     path = tmp_path / "other.parquet"
     pq.write_table(pa.table(columns), path)
 
-    with pytest.raises(DamagedError, match="cannot be read as predictions: it has (label|image)"):
+    with pytest.raises(DamagedError, match=r"cannot be read as predictions: it has (label|image)"):
         read_predictions(path)
