@@ -23,6 +23,22 @@ from digits.settings import ROOT
 Arguments = Mapping[str, Any]
 
 
+# What says where and how results are kept and shown, never what they are: to edit it runs nothing
+# again. Only the form of a bundle's manifest counts, since a bundle's digest is made of it.
+PLUMBING = (
+    "digits.checkpoints:Checkpoint",
+    "digits.locks:hold",
+    "digits.progress:Progress",
+    "digits.progress:transfer",
+    "digits.store:Store",
+    "digits.streams:native_errors_in",
+    "digits.workspace:Workspace",
+    "digits.workspace:current_workspace",
+    "tasks.caching:current_key",
+)
+MANIFEST_FORM = "digits.bundles:seal_folder"
+
+
 def _no_roots(_: Arguments) -> tuple[str, ...]:
     return ()
 
@@ -70,11 +86,11 @@ def step_key(name: str, arguments: Arguments) -> StepKey:
     """The key of one step called with these arguments."""
     step = STEPS[name]
     relevant = {key: value for key, value in arguments.items() if key not in step.ignored}
-    roots = (f"tasks.{name}:{name}", *step.roots(arguments))
+    roots = (f"tasks.{name}:{name}", MANIFEST_FORM, *step.roots(arguments))
     return StepKey(
         step=name,
         inputs={key: _described(value) for key, value in sorted(relevant.items())},
-        code=project().code_of(roots, without=step.without),
+        code=project().code_of(roots, without=(*PLUMBING, *step.without)),
         libraries=_versions(step.libraries),
     )
 
