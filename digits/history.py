@@ -71,6 +71,8 @@ def roll_back(dataset: str, number: int | None, run: str, workspace: Workspace) 
             raise UsageError(f"version {number} of {dataset} is the champion already")
         workspace.store.verify(target.model)
         workspace.store.verify(target.evaluation)
+        is_same_test = champion.evaluation.test_digest == target.evaluation.test_digest
+        replaced = champion.evaluation if is_same_test else None
         judgement = Judgement(
             outcome="rolled back",
             reason=f"version {champion.number} was rolled back to version {number} by hand",
@@ -78,8 +80,8 @@ def roll_back(dataset: str, number: int | None, run: str, workspace: Workspace) 
             candidate=target.model.model,
             candidate_digest=target.model.digest,
             candidate_accuracy=target.evaluation.accuracy,
-            champion_accuracy=champion.evaluation.accuracy,
-            champion_score=champion.evaluation,
+            champion_accuracy=replaced.accuracy if replaced else None,
+            champion_score=replaced,
             champion_before=champion.number,
             champion_after=number,
         )

@@ -1,29 +1,26 @@
 """The ledger: every decision ever taken about a dataset's champion, one line each, append-only.
 
-A line carries a digest over itself and the digest of the line before, so that an edit anywhere in
-the history is noticed. The champion is what the last line says: there is no second place that
-could disagree, and one flushed append switches it.
+The champion is what the last line says: there is no second place that could disagree, and one
+flushed append switches it.
 """
 
 import contextlib
-import hashlib
 import json
-import logging
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 from pydantic import AwareDatetime, ValidationError
 
+from digits.chain import Chain, Line, Lines
 from digits.errors import DigitsError, LedgerError, UsageError
 from digits.locks import hold
-from digits.references import EvaluationRef, Frozen, ModelRef
+from digits.references import Digest, EvaluationRef, Frozen, ModelRef
 from digits.settings import Settings
 
-logger = logging.getLogger(__name__)
-
-FORMAT = 2
+FORMAT: Literal[2] = 2
+CHAIN_SUFFIXES = frozenset({".jsonl", ".head"})
 
 
 class Version(Frozen):
@@ -32,7 +29,7 @@ class Version(Frozen):
     number: int
     model: ModelRef
     evaluation: EvaluationRef
-    lineage: str
+    lineage: Digest
 
 
 class Judgement(Frozen):
@@ -40,7 +37,7 @@ class Judgement(Frozen):
 
     `champion_score` is the champion's on the same test set. `discordant` counts the test images
     that only the champion, and only the candidate, got right; `p_value` is the exact McNemar test
-    on them. All four are empty where there was no champion to compare with.
+    on them. All four are empty where there was no champion on the same test set to compare with.
     """
 
     outcome: Literal["promoted", "kept", "unchanged", "rolled back"]
@@ -58,9 +55,12 @@ class Judgement(Frozen):
 
 
 class Entry(Frozen):
-    """One line of the ledger. `version` is there where a new version begins."""
+    """One line of the ledger. `version` is there where a new version begins.
 
-    format: int = FORMAT
+    Format 1 had neither `previous` nor `digest`.
+    """
+
+    format: Literal[1, 2] = FORMAT
     number: int
     time: AwareDatetime
     run: str
@@ -77,12 +77,13 @@ class Ledger:
 
     def __init__(self, dataset: str, settings: Settings) -> None:
         self.dataset = dataset
-        self.path = settings.artifacts_dir / "ledger" / f"{dataset}.jsonl"
+        self.path = _folder(settings) / f"{dataset}.jsonl"
+        self.chain = Chain(self.path)
         self._lock = settings.artifacts_dir / "locks" / f"ledger-{dataset}.lock"
 
     def entries(self) -> list[Entry]:
         """All lines, oldest first. Raises LedgerError at the first that is not as written."""
-        return self._read()[0]
+        return self._parsed(self.chain.read())
 
     def versions(self) -> dict[int, Version]:
         """Every version that ever was champion, by number."""
@@ -95,56 +96,51 @@ class Ledger:
     @contextlib.contextmanager
     def deciding(self) -> Iterator["Deciding"]:
         """Hold the ledger while a decision is read, taken and appended: no other comes between."""
-        with hold(self._lock, f"waiting for another decision about {self.dataset}"):
-            entries, size = self._read()
-            yield Deciding(self, entries, size)
+        with contextlib.ExitStack() as stack:
+            try:
+                waiting = f"waiting for another decision about {self.dataset}"
+                stack.enter_context(hold(self._lock, waiting))
+            except OSError as error:
+                raise _unwritable(str(self._lock), error) from error
+            lines = self.chain.read()
+            yield Deciding(self, self._parsed(lines), lines)
 
-    def _read(self) -> tuple[list[Entry], int]:
-        """The entries, and how many bytes of the file they take."""
-        try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
-            return [], 0
-        except OSError as error:
-            raise LedgerError(f"{self.path} cannot be read: {error.strerror}") from error
-        # A line without its end was being written when its process died: it was never in force.
-        whole = content[: content.rfind(b"\n") + 1]
+    def _parsed(self, lines: Lines) -> list[Entry]:
         entries: list[Entry] = []
-        for number, line in enumerate(whole.splitlines(), start=1):
-            entries.append(self._parse(line, number, entries[-1].digest if entries else ""))
-        return entries, len(whole)
+        known: set[int] = set()
+        for number, line in enumerate(lines.lines, start=1):
+            entry = self._parse(line, number)
+            problem = _problem(entry, entries, known, self.dataset)
+            if problem is not None:
+                raise self.chain.problem(number, problem)
+            entries.append(entry)
+        return entries
 
-    def _parse(self, line: bytes, number: int, previous: str) -> Entry:
-        where = f"{self.path} line {number}"
-        advice = (
-            "nothing was changed; put the file back from a copy, or move it aside to begin a new "
-            "history (the models stay in artifacts/models)"
-        )
+    def _parse(self, line: Line, number: int) -> Entry:
         try:
-            fields = json.loads(line)
-            entry = Entry.model_validate(_upgraded(fields))
+            entry = Entry.model_validate_json(line.text)
         except ValidationError as error:
+            found = _format(line.text)
+            if isinstance(found, int) and found > FORMAT:
+                raise LedgerError(
+                    f"{self.path} line {number} has format {found}, this version of digits reads "
+                    f"1 to {FORMAT}: use the newer version that wrote it"
+                ) from error
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
-            raise LedgerError(f"{where} is damaged: {place}: {first['msg']}; {advice}") from error
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise LedgerError(f"{where} is damaged: {error}; {advice}") from error
-        if entry.number != number:
-            raise LedgerError(f"{where} says that it is line {entry.number}; {advice}")
-        if fields["format"] == 1 and not previous:
+            what = f"{place}: {first['msg']}" if place else first["msg"]
+            raise self.chain.problem(number, f"is damaged: {what}") from error
+        # The chain's word counts: a line of format 1 could say anything here.
+        if entry.digest == line.digest:
             return entry
-        if entry.digest != _digest(fields):
-            raise LedgerError(f"{where} was altered: its digest does not match it; {advice}")
-        if entry.previous != previous:
-            raise LedgerError(f"{where} does not follow the line before it; {advice}")
-        return entry
+        return entry.model_copy(update={"digest": line.digest})
 
 
 class Deciding:
     """The ledger as it stands while it is held; `append` adds the decision."""
 
-    def __init__(self, ledger: Ledger, entries: list[Entry], size: int) -> None:
-        self._ledger, self.entries, self._size = ledger, entries, size
+    def __init__(self, ledger: Ledger, entries: list[Entry], lines: Lines) -> None:
+        self._ledger, self.entries, self._lines = ledger, entries, lines
 
     @property
     def champion(self) -> Version | None:
@@ -154,8 +150,11 @@ class Deciding:
     def append(
         self, judgement: Judgement, *, run: str, data_digest: str, version: Version | None = None
     ) -> Entry:
-        """Add one line, flushed to the disk before this returns; all of it or nothing."""
-        fields = Entry(
+        """Add one line, flushed to the disk before this returns; all of it or nothing.
+
+        Raises DigitsError when the disk refuses: the champion is then as it was.
+        """
+        entry = Entry(
             number=len(self.entries) + 1,
             time=datetime.now(UTC),
             run=run,
@@ -163,34 +162,30 @@ class Deciding:
             data_digest=data_digest,
             judgement=judgement,
             version=version,
-            previous=self.entries[-1].digest if self.entries else "",
-        ).model_dump(mode="json")
-        fields["digest"] = _digest(fields)
-        self._write(json.dumps(fields, separators=(",", ":")).encode() + b"\n")
-        self.entries.append(Entry.model_validate(fields))
+        )
+        fields = entry.model_dump(mode="json", exclude={"previous", "digest"})
+        previous = self._lines.last_digest
+        try:
+            self._lines = self._ledger.chain.append(fields, self._lines)
+        except OSError as error:
+            raise _unwritable(str(self._ledger.path), error) from error
+        links = {"previous": previous, "digest": self._lines.last_digest}
+        self.entries.append(entry.model_copy(update=links))
         return self.entries[-1]
 
-    def _write(self, line: bytes) -> None:
-        path = self._ledger.path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("ab") as file:
-                if file.tell() != self._size:
-                    logger.warning("%s: removed a line that a killed run left unfinished", path)
-                    file.truncate(self._size)
-                try:
-                    file.write(line)
-                    file.flush()
-                    os.fsync(file.fileno())
-                except OSError:
-                    file.truncate(self._size)
-                    raise
-        except OSError as error:
-            raise DigitsError(
-                f"{path} cannot be written: {error.strerror}; the champion is as it was - make "
-                "room or give write permission, then run again"
-            ) from error
-        self._size += len(line)
+
+class Withdrawal(NamedTuple):
+    """A version that a rollback took down, and when."""
+
+    number: int
+    time: datetime
+
+
+def all_ledgers(settings: Settings) -> list[Ledger]:
+    """The ledgers of all datasets that anything was decided about, lost ones included."""
+    # The head of a ledger that is lost is still there: reading it then says so.
+    names = {path.stem for path in _folder(settings).glob("*.*") if path.suffix in CHAIN_SUFFIXES}
+    return [Ledger(name, settings) for name in sorted(names)]
 
 
 def versions_of(entries: list[Entry]) -> dict[int, Version]:
@@ -213,16 +208,26 @@ def standing_judgement(entries: list[Entry], champion: Version) -> Judgement:
     )
 
 
-def withdrawn(entries: list[Entry]) -> dict[str, Entry]:
-    """Models that a rollback took down, by digest, unless a later one put them back."""
-    known = versions_of(entries)
-    down: dict[str, Entry] = {}
+def withdrawn(entries: list[Entry]) -> dict[str, Withdrawal]:
+    """Models that a rollback took down, by digest, unless a later one put them back.
+
+    A rollback takes down the champion of that moment, and all that was promoted since the version
+    that it goes back to: going back over two promotions undoes both.
+    """
+    known: dict[int, str] = {}
+    down: dict[str, Withdrawal] = {}
     for entry in entries:
+        if entry.version:
+            known[entry.version.number] = entry.version.model.digest
         before, after = entry.judgement.champion_before, entry.judgement.champion_after
-        if entry.judgement.outcome == "rolled back" and before is not None:
-            down[known[before].model.digest] = entry
-        if after is not None and before != after:
-            down.pop(known[after].model.digest, None)
+        if after is None:
+            continue
+        if entry.judgement.outcome == "rolled back":
+            for number, digest in known.items():
+                if number > after or number == before:
+                    down.setdefault(digest, Withdrawal(number, entry.time))
+        if before != after:
+            down.pop(known[after], None)
     return down
 
 
@@ -235,16 +240,38 @@ def find_version(entries: list[Entry], number: int, dataset: str) -> Version:
     return known[number]
 
 
-def _digest(fields: dict[str, Any]) -> str:
-    body = {name: value for name, value in fields.items() if name != "digest"}
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+def _problem(entry: Entry, before: list[Entry], known: set[int], dataset: str) -> str | None:
+    """Why a line cannot follow those before it; adds the version that begins with it to `known`."""
+    if entry.number != len(before) + 1:
+        return f"says that it is line {entry.number}"
+    if entry.dataset != dataset:
+        return f"is about {entry.dataset}, not {dataset}"
+    champion = before[-1].judgement.champion_after if before else None
+    judgement = entry.judgement
+    if judgement.champion_before != champion:
+        return f"says that the champion was {judgement.champion_before}, but it was {champion}"
+    if entry.version:
+        if entry.version.number != max(known, default=0) + 1:
+            return f"begins version {entry.version.number}, but {len(known)} came before it"
+        known.add(entry.version.number)
+    if judgement.champion_after is not None and judgement.champion_after not in known:
+        return f"makes version {judgement.champion_after} champion, which there is not"
+    return None
 
 
-def _upgraded(fields: dict[str, Any]) -> dict[str, Any]:
-    """A line of an older format as one of this format. Format 1 had no digests."""
-    if fields["format"] not in (1, FORMAT):
-        raise ValueError(
-            f"it has format {fields['format']}, this version of digits reads 1 to {FORMAT}"
-        )
-    return fields
+def _folder(settings: Settings) -> Path:
+    return settings.artifacts_dir / "ledger"
+
+
+def _format(text: bytes) -> object:
+    try:
+        return json.loads(text)["format"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def _unwritable(path: str, error: OSError) -> DigitsError:
+    return DigitsError(
+        f"{path} cannot be written: {error.strerror}; the champion is as it was - make room or "
+        "give write permission, then run again"
+    )

@@ -5,6 +5,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+from pydantic import TypeAdapter, ValidationError
+
 from digits.errors import DamagedError
 from digits.records import Records, StepKey
 from digits.references import Frozen, Kind, Reference
@@ -25,6 +27,7 @@ class LineageStep(Frozen):
 
 
 Lineage = Mapping[str, LineageStep]
+LINEAGE = TypeAdapter(dict[str, LineageStep])
 
 
 def trace(references: Iterable[Reference], records: Records) -> Lineage:
@@ -56,7 +59,9 @@ def read_lineage(digest: str, store: Store) -> Lineage:
     store.verify(reference)
     path = store.folder(reference) / "lineage.json"
     try:
-        steps = json.loads(path.read_bytes())
-        return {label: LineageStep.model_validate(step) for label, step in steps.items()}
-    except (ValueError, OSError, AttributeError) as error:
-        raise DamagedError(f"{path} is not a lineage: {error}") from error
+        return LINEAGE.validate_json(path.read_bytes())
+    except OSError as error:
+        raise DamagedError(f"{path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"]
+        raise DamagedError(f"{path} is not a lineage: {problem}") from error

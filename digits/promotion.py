@@ -113,16 +113,17 @@ def compare(champion: EvaluationRef, candidate: EvaluationRef, store: Store) -> 
 
     from digits.predictions import read_predictions
 
+    if champion.test_digest != candidate.test_digest:
+        raise DigitsError(
+            f"the champion was scored on the test set {champion.test_digest[:12]}, the candidate "
+            f"on {candidate.test_digest[:12]}; a comparison would mean nothing, so the champion "
+            "is kept"
+        )
     champion_path, candidate_path = (
         store.folder(evaluation) / "predictions.parquet" for evaluation in (champion, candidate)
     )
     y_true, y_champion = read_predictions(champion_path)
-    y_same, y_candidate = read_predictions(candidate_path)
-    if not (y_true == y_same).all():
-        raise DigitsError(
-            f"{champion_path} and {candidate_path} are not of the same test images; a comparison "
-            "would mean nothing, so the champion is kept"
-        )
+    _, y_candidate = read_predictions(candidate_path)
     only_champion = int(((y_champion == y_true) & (y_candidate != y_true)).sum())
     only_candidate = int(((y_candidate == y_true) & (y_champion != y_true)).sum())
     num_discordant = only_champion + only_candidate
@@ -171,10 +172,9 @@ def _verdict(
         return "kept", f"the {name} reached {accuracy}, below the floor of {rule.floor:.2%}"
     down = withdrawn(entries).get(candidate.model_digest)
     if down is not None:
-        number = down.judgement.champion_before
         return "kept", (
-            f"this {name} is version {number}, which was rolled back on {down.time:%Y-%m-%d}; "
-            f"`digits rollback {number}` would make it champion again"
+            f"this {name} is version {down.number}, which was rolled back on "
+            f"{down.time:%Y-%m-%d}; `digits rollback {down.number}` would make it champion again"
         )
     if current is None or comparison is None:
         return "promoted", f"the {name} reached {accuracy}; there was no champion before"
