@@ -9,13 +9,13 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 from digits.errors import DigitsError
-from digits.modules import Module, parse
+from digits.modules import Module
 
 _NOT_RESOURCES = frozenset({".py", ".pyc", ".pyi", ".pyo"})
 
 
 class Codebase:
-    """The files of `packages` beneath `root`, listed once and each read at most once.
+    """The files of `packages` beneath `root` as they are now: later edits are not seen.
 
     Paths are relative to `root`, with slashes. Raises DigitsError for what cannot be read.
     """
@@ -23,30 +23,29 @@ class Codebase:
     def __init__(self, root: Path, packages: tuple[str, ...]) -> None:
         self.packages = frozenset(packages)
         self._root = root
-        self._contents: dict[str, bytes] = {}
+        self._contents = self._read()
+        self._parsed: dict[str, Module] = {}
 
     @cached_property
     def modules(self) -> dict[str, str]:
         """The path of each module by its dotted name."""
         # Sorted, so that the __init__.py of a package comes after a module of the same name and
         # takes its place, as it does for Python.
-        names = {_dotted(path): path for path in sorted(self._files)}
+        names = {_dotted(path): path for path in sorted(self._contents)}
         return {name: path for name, path in names.items() if name}
 
     @cached_property
     def resources(self) -> tuple[str, ...]:
         """The files that are no Python; hidden ones and editors' backups are left out."""
         return tuple(
-            path for path in sorted(self._files) if PurePosixPath(path).suffix not in _NOT_RESOURCES
+            path
+            for path in sorted(self._contents)
+            if PurePosixPath(path).suffix not in _NOT_RESOURCES
         )
 
     @cached_property
-    def _files(self) -> frozenset[str]:
-        return frozenset(self._listed())
-
-    @cached_property
     def _folders(self) -> frozenset[str]:
-        parents = (PurePosixPath(path).parents for path in self._files)
+        parents = (PurePosixPath(path).parents for path in self._contents)
         return frozenset(str(folder).replace("/", ".") for one in parents for folder in one)
 
     @cached_property
@@ -68,11 +67,16 @@ class Codebase:
 
     def module(self, name: str) -> Module:
         """The parsed module; an empty one where a folder has no __init__.py."""
+        if name not in self._parsed:
+            self._parsed[name] = self._parse(name)
+        return self._parsed[name]
+
+    def _parse(self, name: str) -> Module:
         path = self.modules.get(name)
         if path is None:
-            return parse(b"", self.packages)
+            return Module(name, b"", self.packages)
         try:
-            return parse(self.content(path), self.packages)
+            return Module(name, self.content(path), self.packages)
         except SyntaxError as error:
             raise DigitsError(
                 f"{path}:{error.lineno or 1}: this is not Python ({error.msg}), so what the code "
@@ -84,16 +88,18 @@ class Codebase:
             ) from error
 
     def content(self, path: str) -> bytes:
-        """The bytes of a file as they were when it was first read."""
-        if path not in self._contents:
-            try:
-                self._contents[path] = (self._root / path).read_bytes()
-            except OSError as error:
-                raise DigitsError(
-                    f"{path}:1: the file cannot be read ({error.strerror}), so what the code "
-                    "depends on cannot be told: restore the file or its permissions"
-                ) from error
-        return self._contents[path]
+        """The bytes of a file."""
+        content = self._contents[path]
+        if content is None:
+            raise DigitsError(
+                f"{path}:1: the file cannot be read, so what the code depends on cannot be told: "
+                "restore the file or its permissions"
+            )
+        return content
+
+    def is_known(self, path: str) -> bool:
+        """Whether there was such a file."""
+        return path in self._contents
 
     def digest(self, path: str) -> str:
         """SHA-256 of a file."""
@@ -115,16 +121,18 @@ class Codebase:
         return {other for other in self.resources if PurePosixPath(other).name.encode() in content}
 
     def changed_files(self) -> list[str]:
-        """The files that were read and differ now on the disk, and those that came or went."""
-        now = frozenset(self._listed())
-        changed = set(now ^ self._files)
-        for path, content in list(self._contents.items()):
+        """The files that differ now on the disk, and those that came or went."""
+        return sorted({path for path, _ in self._read().items() ^ self._contents.items()})
+
+    def _read(self) -> dict[str, bytes | None]:
+        """Every file by its path; None for one that cannot be read."""
+        contents: dict[str, bytes | None] = {}
+        for path in self._listed():
             try:
-                is_equal = (self._root / path).read_bytes() == content
+                contents[path] = (self._root / path).read_bytes()
             except OSError:
-                is_equal = False
-            changed |= set() if is_equal else {path}
-        return sorted(changed)
+                contents[path] = None
+        return contents
 
     def _listed(self) -> Iterator[str]:
         for package in self.packages:

@@ -129,8 +129,8 @@ class Effects:
                 yield from self._calls(value)
             case ast.AnnAssign(target=ast.Name(), annotation=annotation, value=value):
                 yield from self._calls(annotation, value)
-            case ast.ImportFrom(module=module, names=names):
-                self._require(module != "__future__" and names[0].name != "*")
+            case ast.ImportFrom(module=module):
+                self._require(module != "__future__")
             case _:
                 is_import = isinstance(node, ast.Import)
                 self._require(is_import or is_idle(node) or type(node).__name__ == "TypeAlias")
@@ -149,24 +149,6 @@ class Effects:
             yield from self._body(node)
         else:
             raise HasEffect
-
-    def reads_state(self, node: ast.stmt) -> bool:
-        """Whether `node` reads what statements of this project made, at the moment it runs."""
-        match node:
-            case ast.FunctionDef() | ast.AsyncFunctionDef():
-                defaults = [*node.args.defaults, *node.args.kw_defaults]
-                return self._reads_state(*node.decorator_list, *defaults)
-            case ast.ClassDef():
-                outside = [*node.decorator_list, *node.keywords]
-                return self._reads_state(*outside) or any(map(self.reads_state, node.body))
-            case ast.Assign(value=value) | ast.AnnAssign(value=value):
-                return self._reads_state(value)
-            case _:
-                return False
-
-    def _reads_state(self, *nodes: ast.AST | None) -> bool:
-        names = (node.id for node in evaluated(*nodes) if isinstance(node, ast.Name))
-        return any(self._canonical((name,)) is None and name != "__file__" for name in names)
 
     def _class(self, node: ast.ClassDef) -> Iterator[Demand]:
         yield from self._decorators(node.decorator_list)

@@ -8,43 +8,50 @@ imported on the way brings what its import does: statements that may register so
 
 It takes more for reached than is:
 - a local variable counts as the global of the same name, a class as one piece with all its methods;
-- a module that is handed around, starred or asked by getattr counts as a whole, with what it
-  imports; so does one whose dotted name stands in a string, such as a logger's;
+- a module that is handed around or asked by getattr counts as a whole, with what it imports;
 - an assignment by a call, a decorator, or a base class that is not known to leave no trace counts
-  for whoever imports its module; so does the order of statements that look at each other's work;
+  for whoever imports its module; so does the order of such statements, and, where a name is given
+  twice, of all that is reached in the module;
 - a string that equals the name of a file or folder beneath the packages, or its suffix.
 
 It does not see, so do not build a step on it:
 - the class of an object that is handed in, if no reached code names it (an annotation does);
-- names set or looked up on another module by a computed name through sys.modules or setattr;
+- names set or looked up by a computed name: setattr on a module, vars() or locals() of its own;
+- code that a library loads by a name that stands in a string ("package.module:function");
 - files beneath the packages named by a computed stem ("theme-" + name) or found by listing;
 - an effect on import that hides in an operator, an attribute, or a callback inside a library;
 - the order of import statements, and docstrings that a library reads (a schema's description);
 - anything outside the packages: environment, data, compiled extensions.
+
+It refuses what leads to code by a computed name, or shows docstrings: star imports, import_module,
+eval, exec, globals, sys.modules, __subclasses__, __doc__.
 """
 
 import ast
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 
 from digits.codebase import Codebase
 from digits.errors import DigitsError
-from digits.modules import Statement
+from digits.modules import Module, Statement
 from digits.names import Definition, Imported, Node, Resource, Trail, Whole, absolute
-from digits.reach import Place, Reach
+from digits.reach import Reach
 from digits.scopes import names_given
 
 # Python's own word for code outside of any function.
 _MODULE = "<module>"
 _IMPORTS = "<imports>"
 
+# Two threads that make syntax trees at once end with a SystemError in Python 3.11 (gh-106905).
+_one_at_a_time = Lock()
+
 
 class Project:
-    """The source files of the `packages` beneath `root`, each read when it is first needed."""
+    """The source files of the `packages` beneath `root`, as they are when this is made."""
 
     def __init__(self, root: Path, packages: tuple[str, ...] = ("digits", "tasks")) -> None:
         self._code = Codebase(root, packages)
@@ -58,17 +65,20 @@ class Project:
         What a module does on import is "digits/models.py: <module>", another file its path.
         Raises DigitsError for a name that is not there, and for code that cannot be followed.
         """
-        found = [end for root in roots for end in self._definitions(root)]
-        cut = {end for name in without for end in self._definitions(name)}
-        return _Walk(self._code, self._reach, found, cut).digests()
+        with _one_at_a_time:
+            found = [end for root in roots for end in self._definitions(root)]
+            cut = {end for name in without for end in self._definitions(name)}
+            return _Walk(self._code, self._reach, found, cut).digests()
 
     def changed_files(self) -> list[str]:
         """The files that differ on the disk from what was read, or have come or gone since."""
         return self._code.changed_files()
 
-    def is_unchanged(self) -> bool:
-        """Whether the disk still holds the code that this object has read."""
-        return not self.changed_files()
+    def is_unchanged(self, code: Mapping[str, str]) -> bool:
+        """Whether the disk still holds what `code_of` gave: its files as they were, none added."""
+        files = {label.partition(": ")[0] for label in code}
+        changed = self.changed_files()
+        return not any(path in files or not self._code.is_known(path) for path in changed)
 
     def _definitions(self, name: str) -> list[Definition]:
         module, _, qualname = name.partition(":")
@@ -103,7 +113,7 @@ class _Walk:
         self._code = code
         self._reach = reach
         self._bare = {
-            (root.module, statement)
+            statement
             for root in roots
             for statement in reach.statements(root)
             if getattr(statement.node, "name", None) == root.name
@@ -113,7 +123,8 @@ class _Walk:
         todo = list(self._reached)
         while todo:
             node = todo.pop()
-            beside = set(reach.neighbours(node)).union(*map(reach.references, self._places(node)))
+            beside = set(reach.neighbours(node))
+            beside = beside.union(*map(reach.references, self._statements(node)))
             new = beside - self._reached - self._cut
             self._reached |= new
             todo += new
@@ -141,63 +152,51 @@ class _Walk:
         """What a node says of itself, and by which name."""
         match node:
             case Definition():
-                return [self._text(place) for place in self._places(node)], node.name
+                return [one.reading.text for one in self._statements(node)], node.name
             case Imported():
-                return self._order(node.module), _MODULE
+                return self._order(self._code.module(node.module)), _MODULE
         return [], ""
 
-    @cached_property
-    def _shows_docs(self) -> bool:
-        places = (place for node in self._reached for place in self._places(node))
-        return any(statement.reading.shows_docs for _, statement in places)
-
-    def _places(self, node: Node) -> list[Place]:
+    def _statements(self, node: Node) -> list[Statement]:
         """The statements that a node consists of."""
         match node:
-            case Definition(module):
-                return [self._place(module, one) for one in self._reach.statements(node)]
+            case Definition():
+                return [self._seen(one) for one in self._reach.statements(node)]
             case Imported(module):
-                return [(module, one) for one in self._reach.unnamed_effects(module)]
+                return self._reach.unnamed_effects(module)
         return []
 
-    def _place(self, module: str, statement: Statement) -> Place:
-        is_bare = (module, statement) in self._bare
-        return module, statement.undecorated if is_bare else statement
+    def _seen(self, statement: Statement) -> Statement:
+        return statement.undecorated if statement in self._bare else statement
 
     def _bindings(self, node: Definition) -> list[str]:
         """What import statements bind a name to, as a line of text."""
-        module = self._code.module(node.module)
         targets = [
             (absolute(self._code, node.module, target), target.attribute)
-            for target in module.imports.get(node.name, ())
+            for target in self._code.module(node.module).imports.get(node.name, ())
         ]
-        return [f"{node.name} {targets} {module.history[node.name]}"] if targets else []
+        return [f"{node.name} {targets}"] if targets else []
 
-    def _text(self, place: Place) -> str:
-        return place[1].documented_text if self._shows_docs else place[1].reading.text
-
-    def _order(self, module: str) -> list[str]:
+    def _order(self, module: Module) -> list[str]:
         """What importing the module runs, in order; empty if there is nothing to put in order.
 
         Statements that have a name stand here with that alone: their text is theirs to tell.
         """
-        parsed = self._code.module(module)
-        unnamed = self._reach.unnamed_effects(module)
-        order = [repr(parsed.docstring)] if self._shows_docs else []
-        for statement in parsed.statements:
-            place = self._place(module, statement)
+        unnamed = self._reach.unnamed_effects(module.name)
+        reached = [one for one in module.statements if self._is_reached(one)]
+        is_all = any(one.is_written_again for one in reached)
+        order = []
+        for statement in module.statements:
             if statement in unnamed:
-                order.append(self._text(place))
-            elif self._is_reached(module, statement) and self._is_ordered(place):
-                order.append(" ".join(sorted(statement.names | statement.imported)))
-        return order if unnamed or self._shows_docs or len(order) > 1 else []
+                order.append(statement.reading.text)
+            elif statement in reached and (is_all or self._reach.has_effect(self._seen(statement))):
+                kind = type(statement.node).__name__
+                order.append(" ".join((kind, *sorted(statement.names | statement.imported))))
+        return order if unnamed or len(order) > 1 else []
 
-    def _is_reached(self, module: str, statement: Statement) -> bool:
+    def _is_reached(self, statement: Statement) -> bool:
         names = statement.names | statement.imported
-        return any(Definition(module, name) in self._reached for name in names)
-
-    def _is_ordered(self, place: Place) -> bool:
-        return place[1].reads_state or self._reach.has_effect(place)
+        return any(Definition(statement.module.name, name) in self._reached for name in names)
 
 
 def _has(statement: Statement, names: tuple[str, ...]) -> bool:

@@ -5,7 +5,7 @@ import builtins
 import copy
 from collections import defaultdict
 from collections.abc import Iterator
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import chain
 
 from digits.effects import Demand, Effects, HasEffect
@@ -18,7 +18,6 @@ from digits.syntax import (
     executed_by,
     is_idle,
     read,
-    text_of,
 )
 
 _COMPOUND = (
@@ -48,7 +47,8 @@ class Statement:
         self.is_run = is_run
         self.given = names_given(node) | module.rebound(node)
         self.names = self.given | names_changed(node)
-        self.bindings = [pair for one in _imports(node) for pair in bindings_of(one)]
+        self.imports = _imports(node)
+        self.bindings = [pair for one in self.imports for pair in bindings_of(one)]
         self.imported = frozenset(name for name, _ in self.bindings)
         # What an `if` or a `for` does cannot be told apart by the names that it gives.
         self.is_named = bool(self.names) and not isinstance(node, _COMPOUND)
@@ -57,11 +57,6 @@ class Statement:
     def reading(self) -> Reading:
         """Its text and all that it refers to."""
         return read(self.node, self.module.canonical)
-
-    @cached_property
-    def documented_text(self) -> str:
-        """Its text with docstrings, for code that shows them."""
-        return text_of(self.node, keeps_docs=True)
 
     @cached_property
     def demands(self) -> tuple[Demand, ...] | None:
@@ -91,12 +86,10 @@ class Statement:
         except HasEffect:
             return None
 
-    @cached_property
-    def reads_state(self) -> bool:
-        """Whether what it gives depends on where among the other statements it stands."""
-        names = self.names | self.imported
-        several = (name for name in names if self.module.is_written_twice(name))
-        return any(several) or self.module.effects.reads_state(self.node)
+    @property
+    def is_written_again(self) -> bool:
+        """Whether another statement gives or alters one of its names as well."""
+        return any(map(self.module.is_written_twice, self.names | self.imported))
 
     @cached_property
     def undecorated(self) -> "Statement":
@@ -112,20 +105,19 @@ class Module:
     """A parsed file. `packages` are the top-level packages whose names lead into the project.
 
     `writers` has the statements that give or alter a name, `imports` what the import statements
-    bind, `history` one letter for each of both in turn; `executed` are the modules that importing
-    this one runs, `stars` those of `from x import *`. Raises SyntaxError or ValueError.
+    bind; `executed` are the modules that importing this one runs, `stars` the lines with a
+    `from x import *`. Raises SyntaxError or ValueError.
     """
 
-    def __init__(self, content: bytes, packages: frozenset[str]) -> None:
-        tree = _parsed(content)
+    def __init__(self, name: str, content: bytes, packages: frozenset[str]) -> None:
+        tree = ast.parse(content)
+        self.name = name
         self._packages = packages
         self._has_globals = b"global" in content
-        self.docstring = ast.get_docstring(tree, clean=False)
         self.writers: dict[str, list[Statement]] = defaultdict(list)
         self.imports: dict[str, list[Target]] = defaultdict(list)
-        self.history: dict[str, str] = defaultdict(str)
         self.executed: list[Target] = []
-        self.stars: list[Target] = []
+        self.stars: list[int] = []
         self.statements = [
             Statement(self, node, is_run=is_run) for node, is_run in _flat(tree.body, is_run=True)
         ]
@@ -144,7 +136,7 @@ class Module:
         None for what lies inside, and where it is not certain.
         """
         name = chain[0]
-        if any(name in statement.given for statement in self.writers.get(name, ())) or self.stars:
+        if any(name in statement.given for statement in self.writers.get(name, ())):
             return None
         targets = self.imports.get(name)
         if targets is None:
@@ -163,14 +155,13 @@ class Module:
     def _enter(self, statement: Statement) -> None:
         for name in statement.names:
             self.writers[name].append(statement)
-            self.history[name] += "w"
         for name, target in statement.bindings:
-            kept = self.stars if name == "*" else self.imports[name]
-            if kept[-1:] != [target]:  # `import a.b` and `import a.c` both bind `a`
-                kept.append(target)
-                self.history[name] += "i"
+            if name == "*":
+                self.stars.append(statement.node.lineno)
+            elif self.imports[name][-1:] != [target]:  # `import a.b` and `import a.c` both bind `a`
+                self.imports[name].append(target)
         if statement.is_run:
-            for node in _imports(statement.node):
+            for node in statement.imports:
                 self.executed += executed_by(node)
 
     def rebound(self, node: ast.stmt) -> frozenset[str]:
@@ -183,21 +174,6 @@ class Module:
 def _imports(statement: ast.stmt) -> list[ast.Import | ast.ImportFrom]:
     """The import statements that run when the statement does."""
     return [node for node in evaluated(statement) if isinstance(node, ast.Import | ast.ImportFrom)]
-
-
-@lru_cache(maxsize=1024)
-def parse(content: bytes, packages: frozenset[str]) -> Module:
-    """The module of a file's bytes; parsed once a process, however many projects hold it."""
-    return Module(content, packages)
-
-
-def _parsed(content: bytes) -> ast.Module:
-    if b"# type:" in content:
-        try:
-            return ast.parse(content, type_comments=True)
-        except SyntaxError:  # a comment that only looks like one
-            pass
-    return ast.parse(content)
 
 
 def _flat(body: list[ast.stmt], *, is_run: bool) -> Iterator[tuple[ast.stmt, bool]]:

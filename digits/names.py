@@ -71,8 +71,7 @@ class Trail:
     ) -> None:
         """Follow a name that stands in `module`, in a function with import statements of its own.
 
-        Names that are neither bound nor imported there are builtins, or come from star imports,
-        which count as a whole anyway.
+        Names that are neither bound nor imported there are builtins.
         """
         for name, target in bindings:
             if name == chain[0]:
@@ -101,7 +100,7 @@ class Trail:
         if self._code.has(submodule):
             self.follow_attribute(submodule, chain[1:])
         elif not is_bound:
-            # It comes from a star import, from __getattr__, or is set by other code.
+            # It comes from __getattr__, or is set by other code.
             self.found.add((Whole(module), chain))
 
     def _follow_target(self, module: str, target: Target, rest: Chain) -> None:

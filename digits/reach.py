@@ -1,6 +1,5 @@
 """What a piece of code refers to: definitions, modules and files."""
 
-import re
 from collections.abc import Iterator
 
 from digits.codebase import Codebase
@@ -9,9 +8,6 @@ from digits.errors import DigitsError
 from digits.modules import Statement
 from digits.names import Definition, Imported, Node, Resource, Trail, Whole, absolute
 from digits.syntax import Target
-
-# A statement together with the module that it stands in: files of equal content share statements.
-Place = tuple[str, Statement]
 
 
 class Reach:
@@ -22,10 +18,8 @@ class Reach:
 
     def __init__(self, code: Codebase) -> None:
         self._code = code
-        self._references: dict[Place, frozenset[Node]] = {}
-        self._effects: dict[Place, bool] = {}
-        packages = "|".join(sorted(map(re.escape, code.packages)))
-        self._dotted = re.compile(rf"(?:{packages})(?:\.\w+)+(?::\w+(?:\.\w+)*)?")
+        self._references: dict[Statement, frozenset[Node]] = {}
+        self._effects: dict[Statement, bool] = {}
 
     def statements(self, definition: Definition) -> list[Statement]:
         """The statements that give or alter a name, in the order of the file."""
@@ -36,7 +30,7 @@ class Reach:
         return [
             statement
             for statement in self._code.module(module).statements
-            if not statement.is_named and self.has_effect((module, statement))
+            if not statement.is_named and self.has_effect(statement)
         ]
 
     def neighbours(self, node: Node) -> Iterator[Node]:
@@ -51,33 +45,33 @@ class Reach:
             case Resource(path):
                 yield from map(Resource, self._code.resources_in(path))
 
-    def references(self, place: Place) -> frozenset[Node]:
+    def references(self, statement: Statement) -> frozenset[Node]:
         """What a statement refers to."""
-        if place not in self._references:
-            self._references[place] = frozenset(self._referred(*place))
-        return self._references[place]
+        if statement not in self._references:
+            self._references[statement] = frozenset(self._referred(statement))
+        return self._references[statement]
 
-    def has_effect(self, place: Place) -> bool:
+    def has_effect(self, statement: Statement) -> bool:
         """Whether the statement, when imported, does more than give its names their values."""
-        if place not in self._effects:
-            module, statement = place
-            self._effects[place] = statement.is_run and (
+        if statement not in self._effects:
+            module = statement.module.name
+            self._effects[statement] = statement.is_run and (
                 statement.demands is None
                 or not self._hold([(module, one) for one in statement.demands])
             )
-        return self._effects[place]
+        return self._effects[statement]
 
     def _beside_import(self, module: str) -> Iterator[Node]:
         parent = module.rpartition(".")[0]
         if parent:
             yield Imported(parent)
         parsed = self._code.module(module)
+        for line in parsed.stars:
+            raise self._lost(module, line, "a star that is imported")
         for target in parsed.executed:
             yield from self._executed(module, target)
-        for target in parsed.stars:
-            yield from self._all_of(module, target)
         for statement in parsed.statements:
-            if statement.is_named and self.has_effect((module, statement)):
+            if statement.is_named and self.has_effect(statement):
                 yield from (Definition(module, name) for name in statement.names)
 
     def _inside(self, module: str) -> Iterator[Node]:
@@ -90,29 +84,25 @@ class Reach:
             if other.startswith(f"{module}."):
                 yield Whole(other)
 
-    def _referred(self, module: str, statement: Statement) -> Iterator[Node]:
-        reading = statement.reading
+    def _referred(self, statement: Statement) -> Iterator[Node]:
+        module, reading = statement.module.name, statement.reading
         for line, what in reading.hazards:
-            raise DigitsError(
-                f"{self._code.modules[module]}:{line}: it cannot be told what {what} leads to "
-                "here, and so not what the code depends on: name the module or the definition in "
-                "the code itself"
-            )
+            raise self._lost(module, line, what)
         trail = Trail(self._code)
         for chain in reading.chains:
             trail.follow(module, chain, reading.bindings)
-        for text in filter(self._dotted.fullmatch, reading.strings):
-            package, *names = re.split(r"[.:]", text)
-            trail.follow_attribute(package, tuple(names))
         yield from trail.nodes
         for target in reading.executed:
             yield from self._executed(module, target)
-        for target in reading.whole:
-            yield from self._all_of(module, target)
         for text in reading.strings:
             yield from map(Resource, self._code.resources_named(text))
-        if reading.uses_namespace:
-            yield Whole(module)
+
+    def _lost(self, module: str, line: int, what: str) -> DigitsError:
+        return DigitsError(
+            f"{self._code.modules[module]}:{line}: it cannot be told what {what} leads to here, "
+            "and so not what the code depends on: name the module or the definition in the code "
+            "itself"
+        )
 
     def _executed(self, module: str, target: Target) -> Iterator[Node]:
         name = absolute(self._code, module, target)
@@ -121,11 +111,6 @@ class Reach:
         # Python runs the packages above also where it then finds that a module is missing.
         names = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
         yield from (Imported(name) for name in names if self._code.has(name))
-
-    def _all_of(self, module: str, target: Target) -> Iterator[Node]:
-        name = absolute(self._code, module, target)
-        if self._code.has(name):
-            yield Whole(name)
 
     def _hold(self, demands: list[tuple[str, Demand]]) -> bool:
         """Whether all demands hold, with those that they lead to."""

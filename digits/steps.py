@@ -22,7 +22,6 @@ from digits.settings import ROOT
 
 Arguments = Mapping[str, Any]
 
-
 # What says where and how results are kept and shown, never what they are: to edit it runs nothing
 # again. Only the form of a bundle's manifest counts, since a bundle's digest is made of it.
 PLUMBING = (
@@ -30,6 +29,7 @@ PLUMBING = (
     "digits.locks:hold",
     "digits.progress:Progress",
     "digits.progress:transfer",
+    "digits.settings:Settings",
     "digits.store:Store",
     "digits.streams:native_errors_in",
     "digits.workspace:Workspace",
@@ -62,7 +62,7 @@ STEPS: Mapping[str, Step] = {
     step.name: step
     for step in (
         Step("ingest", libraries=("pyarrow",), ignored=frozenset({"sources"})),
-        Step("validate", libraries=("great-expectations", "pandas", "numpy", "jinja2")),
+        Step("validate", libraries=("great-expectations", "pandas", "numpy", "scipy", "jinja2")),
         Step("normalize", libraries=("numpy",)),
         Step(
             "train",
@@ -78,7 +78,7 @@ STEPS: Mapping[str, Step] = {
 
 @cache
 def project() -> Project:
-    """The project's sources as this process found them."""
+    """The project's sources as this process found them when it first asked."""
     return Project(ROOT)
 
 

@@ -9,28 +9,33 @@ Chain = tuple[str, ...]
 # The full name of a chain that leads out of the project ("functools.cache", "builtins.len").
 Canonical = Callable[[Chain], str | None]
 
-# `kind` is the u of u"", `ctx` follows from the parent, type comments do nothing when run.
+# `kind` is the u of u"", `ctx` follows from the parent.
 _WITHOUT_MEANING = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 _ANNOTATIONS = frozenset({"annotation", "returns"})
 _LONGEST_NAME = 255
 
-_IMPORTERS = frozenset({"importlib.import_module", "importlib.__import__", "builtins.__import__"})
+# What takes names or code that cannot be read off the sources, or shows docstrings.
 _OPAQUE = frozenset(
     {
+        "builtins.__doc__",
+        "builtins.__import__",
         "builtins.eval",
         "builtins.exec",
+        "builtins.globals",
+        "importlib.__import__",
+        "importlib.import_module",
         "importlib.util.module_from_spec",
         "importlib.util.spec_from_file_location",
         "inspect.getcomments",
+        "inspect.getdoc",
         "inspect.getsource",
         "inspect.getsourcelines",
         "runpy.run_module",
         "runpy.run_path",
+        "sys.modules",
     }
 )
-_NAMESPACES = frozenset({"builtins.globals", "builtins.locals", "sys.modules"})
-_NAMESPACES_WITHOUT_ARGUMENT = frozenset({"builtins.dir", "builtins.vars"})
-_DOCUMENTATION = frozenset({"__doc__", "getdoc"})
+_OPAQUE_ATTRIBUTES = frozenset({"__doc__", "__subclasses__"})
 
 
 @dataclass(frozen=True)
@@ -47,19 +52,15 @@ class Reading:
     """One statement: its text, and what it refers to.
 
     `bindings` are the names that its own import statements give, `executed` the modules that these
-    import, `whole` modules that it may use in ways that cannot be followed by name. `hazards` are
-    (line, what) of code that cannot be followed at all. `shows_docs`: docstrings are data here.
+    import. `hazards` are (line, what) of code that cannot be followed.
     """
 
     text: str
     chains: frozenset[Chain]
     bindings: tuple[tuple[str, Target], ...]
     executed: tuple[Target, ...]
-    whole: tuple[Target, ...]
     strings: frozenset[str]
     hazards: tuple[tuple[int, str], ...]
-    uses_namespace: bool
-    shows_docs: bool
 
 
 def chain_of(node: ast.AST) -> Chain | None:
@@ -99,47 +100,30 @@ def executed_by(node: ast.Import | ast.ImportFrom) -> Iterator[Target]:
             yield Target(0, alias.name)
 
 
-def text_of(node: ast.AST, *, keeps_docs: bool) -> str:
-    """The text of a node, on request with its docstrings."""
-    reader = _Reader(keeps_docs=keeps_docs)
-    reader.walk(node)
-    return "\n".join(reader.words)
-
-
 def read(node: ast.AST, canonical: Canonical) -> Reading:
     """Read one statement. `canonical` knows what the names of its module stand for."""
-    reader = _Reader(keeps_docs=False)
+    reader = _Reader()
     reader.walk(node)
-    chains = frozenset(chain for chain, _ in reader.mentions)
-    meanings = {chain: reader.meaning(chain, canonical) for chain in chains}
-    whole, hazards = reader.dynamic_imports(meanings)
-    parts = {part for chain in chains for part in chain} | reader.attributes | reader.strings
     return Reading(
         text="\n".join(reader.words),
-        chains=chains,
+        chains=frozenset(chain for chain, _ in reader.mentions),
         bindings=tuple(reader.bindings),
         executed=tuple(reader.executed),
-        whole=tuple(whole),
         strings=frozenset(reader.strings),
-        hazards=tuple(hazards),
-        uses_namespace=reader.uses_namespace(meanings),
-        shows_docs=not _DOCUMENTATION.isdisjoint(parts),
+        hazards=tuple(reader.hazards(canonical)),
     )
 
 
 class _Reader:
     """Writes a tree down in preorder, without recursion: generated code can nest deeply."""
 
-    def __init__(self, *, keeps_docs: bool) -> None:
+    def __init__(self) -> None:
         self.words: list[str] = []
         self.mentions: list[tuple[Chain, int]] = []
-        self.calls: list[tuple[Chain, ast.Call]] = []
         self.bindings: list[tuple[str, Target]] = []
         self.executed: list[Target] = []
         self.strings: set[str] = set()
-        self.attributes: set[str] = set()
-        self.subclasses: list[int] = []
-        self._keeps_docs = keeps_docs
+        self._opaque: list[tuple[int, str]] = []
 
     def walk(self, root: object, *, in_annotation: bool = False) -> None:
         stack = [root]
@@ -149,7 +133,7 @@ class _Reader:
                 self.words.append(type(item).__name__)
                 stack.extend(reversed(self._enter(item, in_annotation)))
             elif isinstance(item, list):
-                kept = item if self._keeps_docs else [one for one in item if not is_idle(one)]
+                kept = [one for one in item if not is_idle(one)]
                 self.words.append(f"[{len(kept)}")
                 stack.extend(reversed(kept))
             else:
@@ -167,10 +151,6 @@ class _Reader:
                 return []
             case ast.Attribute():
                 return self._attribute(node)
-            case ast.Call():
-                chain = chain_of(node.func)
-                if chain is not None:
-                    self.calls.append((chain, node))
             case ast.Import() | ast.ImportFrom():
                 self.bindings += bindings_of(node)
                 self.executed += executed_by(node)
@@ -182,18 +162,15 @@ class _Reader:
             value = getattr(node, field, None)
             if field in _ANNOTATIONS:
                 self.walk(value, in_annotation=True)
-            elif field == "type_comment" and value is not None:
-                self._quoted(value, getattr(node, "lineno", 0))
             elif field not in _WITHOUT_MEANING:
                 children.append(value)
         return children
 
     def _attribute(self, node: ast.Attribute) -> list[object]:
-        if node.attr == "__subclasses__":
-            self.subclasses.append(node.lineno)
+        if node.attr in _OPAQUE_ATTRIBUTES:
+            self._opaque.append((node.lineno, node.attr))
         chain = chain_of(node)
         if chain is None:
-            self.attributes.add(node.attr)
             return [node.value, node.attr]
         self.mentions.append((chain, node.lineno))
         self.words.append(".".join(chain))
@@ -211,10 +188,9 @@ class _Reader:
                 self._quoted(value, node.lineno)
 
     def _quoted(self, annotation: str, line: int) -> None:
-        """Note the names in an annotation that stands in quotes or in a comment."""
-        mode = "func_type" if annotation.startswith("(") and "->" in annotation else "eval"
+        """Note the names in an annotation that stands in quotes."""
         try:
-            tree = ast.parse(annotation.strip(), mode=mode)
+            tree = ast.parse(annotation.strip(), mode="eval")
         except (SyntaxError, ValueError):
             return
         for node in ast.walk(tree):
@@ -222,60 +198,17 @@ class _Reader:
             if chain is not None:
                 self.mentions.append((chain, line))
 
-    def meaning(self, chain: Chain, canonical: Canonical) -> frozenset[str]:
-        """The full names outside the project that a chain may stand for in this statement."""
-        found = {canonical(chain)}
+    def hazards(self, canonical: Canonical) -> Iterator[tuple[int, str]]:
+        """The lines with something that cannot be followed, and its name."""
+        yield from self._opaque
+        for chain, line in self.mentions:
+            names = {canonical(chain) or "", *self._imported(chain)} & _OPAQUE
+            if names:
+                yield line, min(names)
+
+    def _imported(self, chain: Chain) -> Iterator[str]:
+        """The full names that a chain has by the import statements in this very statement."""
         for name, target in self.bindings:
             if name == chain[0] and target.level == 0:
                 attribute = () if target.attribute is None else (target.attribute,)
-                found.add(".".join((target.module, *attribute, *chain[1:])))
-        return frozenset(name for name in found if name is not None)
-
-    def dynamic_imports(
-        self, meanings: dict[Chain, frozenset[str]]
-    ) -> tuple[list[Target], list[tuple[int, str]]]:
-        """The modules imported by a name in quotes, and what cannot be followed."""
-        found: list[Target] = []
-        hazards = [(line, "__subclasses__") for line in self.subclasses]
-        understood: list[tuple[Chain, int]] = []
-        for chain, call in self.calls:
-            if not meanings[chain].isdisjoint(_IMPORTERS):
-                target = _imported_by(call)
-                if target is not None:
-                    found.append(target)
-                    understood.append((chain, call.func.lineno))
-        for mention in self.mentions:
-            chain, line = mention
-            if mention in understood:
-                understood.remove(mention)
-            elif names := meanings[chain] & (_IMPORTERS | _OPAQUE):
-                hazards.append((line, min(names)))
-        return found, hazards
-
-    def uses_namespace(self, meanings: dict[Chain, frozenset[str]]) -> bool:
-        """Whether names of the module may be looked up by a computed name."""
-        bare = {chain for chain, call in self.calls if not call.args}
-        return any(
-            not names.isdisjoint(_NAMESPACES)
-            or (chain in bare and not names.isdisjoint(_NAMESPACES_WITHOUT_ARGUMENT))
-            for chain, names in meanings.items()
-        )
-
-
-def _imported_by(call: ast.Call) -> Target | None:
-    """The module that a call of import_module names, if it is written out."""
-    given = dict(zip(("name", "package"), call.args, strict=False))
-    given |= {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
-    name, package = given.get("name"), given.get("package")
-    if not (isinstance(name, ast.Constant) and isinstance(name.value, str)):
-        return None
-    if "level" in given or len(call.args) > 2:  # the full form of __import__
-        return None
-    module = name.value.lstrip(".")
-    level = len(name.value) - len(module)
-    if level == 0 or (isinstance(package, ast.Name) and package.id == "__package__"):
-        return Target(level, module)
-    if isinstance(package, ast.Constant) and isinstance(package.value, str):
-        kept = package.value.split(".")[: 1 - level or None]
-        return Target(0, ".".join(filter(None, (*kept, module))))
-    return None
+                yield ".".join((target.module, *attribute, *chain[1:]))

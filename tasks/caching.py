@@ -136,7 +136,7 @@ class CheckedRecords(WritableFileSystem):
         _sync: bool | None = None,
     ) -> None:
         """Record the result that the step under the key `path` has just returned."""
-        if not project().is_unchanged():
+        if not project().is_unchanged(_keys[path][0].code):
             logger.warning(
                 "%s: sources were edited while the run was under way; its result is used now and "
                 "not kept in the cache",

@@ -1,6 +1,10 @@
+import gc
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -255,17 +259,22 @@ def test_folders_that_link_in_a_circle_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "text"),
-    [("app/third.py", "LIMIT = 10"), ("app/third.py", None), ("app/new.py", "")],
-    ids=["edited", "deleted", "added"],
+    ("path", "text", "is_reached"),
+    [
+        ("app/third.py", "LIMIT = 10", True),
+        ("app/third.py", None, True),
+        ("app/new.py", "", True),
+        ("app/beside.py", "x = 2", False),
+    ],
+    ids=["edited", "deleted", "added", "beside"],
 )
 def test_sources_that_change_after_they_were_read_are_noticed(
-    path: str, text: str | None, tmp_path: Path
+    path: str, text: str | None, is_reached: bool, tmp_path: Path
 ) -> None:
-    write(tmp_path, CHAIN)
+    write(tmp_path, {**CHAIN, "app/beside.py": "x = 1"})
     project = Project(tmp_path, ("app",))
-    project.code_of([ROOT])
-    assert project.is_unchanged()
+    code = project.code_of([ROOT])
+    assert project.is_unchanged(code)
 
     if text is None:
         (tmp_path / path).unlink()
@@ -273,7 +282,39 @@ def test_sources_that_change_after_they_were_read_are_noticed(
         (tmp_path / path).write_text(text)
 
     assert project.changed_files() == [path]
-    assert not project.is_unchanged()
+    assert project.is_unchanged(code) == (not is_reached)
+
+
+def test_an_edit_after_the_sources_were_read_is_not_taken_for_what_runs(tmp_path: Path) -> None:
+    write(tmp_path, CHAIN)
+    before, project = code_of(tmp_path), Project(tmp_path, ("app",))
+    (tmp_path / "app/third.py").write_text("LIMIT = 20\n")
+
+    assert project.code_of([ROOT]) == before
+
+
+@pytest.fixture
+def eager_switches() -> Iterator[None]:
+    """Let other threads go on whenever garbage is collected, and collect it often."""
+    thresholds = gc.get_threshold()
+    give_way = lambda *_: time.sleep(0)  # noqa: E731
+    gc.callbacks.append(give_way)
+    gc.set_threshold(500)
+    yield
+    gc.set_threshold(*thresholds)
+    gc.callbacks.remove(give_way)
+
+
+@pytest.mark.usefixtures("eager_switches")
+def test_threads_that_ask_at_once_get_one_answer(tmp_path: Path) -> None:
+    nested = "(" * 60 + "1" + ",)" * 60
+    write(tmp_path, {"app/step.py": "def run():\n" + f"    return {nested}\n" * 50})
+    alone = code_of(tmp_path)
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: code_of(tmp_path), range(24)))
+
+    assert answers == [alone] * 24
 
 
 def test_an_edit_of_the_same_length_at_the_same_moment_is_noticed(tmp_path: Path) -> None:

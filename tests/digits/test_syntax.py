@@ -4,7 +4,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digits.syntax import text_of
+from digits.syntax import read
 from tests.edits import code_of, write
 
 NAMES = st.sampled_from(["a", "b", "f"])
@@ -64,7 +64,7 @@ FUNCTIONS = LINES.map(lambda lines: "\n".join(["def run(x):", *(f"  {line}" for 
 
 
 def text(source: str) -> str:
-    return text_of(ast.parse(source), keeps_docs=False)
+    return read(ast.parse(source), lambda _: None).text
 
 
 @settings(deadline=None)
