@@ -1,5 +1,7 @@
 """What the commands print: logs and tables in a terminal, plain lines elsewhere."""
 
+import contextlib
+import io
 import logging
 import os
 import sys
@@ -21,9 +23,10 @@ TIME_FORMAT = "%H:%M:%S"
 
 def show_logs() -> None:
     """Show the project's own log lines on the error stream, one line each."""
-    # From now on Python writes to a descriptor of its own, which stays open while what libraries in
-    # C++ write to theirs is dropped.
-    sys.stderr = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
+    # Python gets a descriptor of its own, which stays open while what libraries in C++ write to
+    # theirs is dropped. A stream that is no file needs none.
+    with contextlib.suppress(io.UnsupportedOperation):
+        sys.stderr = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
     handler: logging.Handler
     if sys.stderr.isatty():
         from rich.highlighter import NullHighlighter
