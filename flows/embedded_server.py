@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import logging
 import os
+import re
 import runpy
 import signal
 import socket
@@ -26,6 +27,12 @@ logger = logging.getLogger(__name__)
 # A new database is migrated first, which takes its time on a busy machine.
 STARTUP_SECONDS = 120
 SHUTDOWN_SECONDS = 5
+SERVER_ENVIRONMENT = {
+    # As Prefect sets them for its temporary server: no dashboard, few services.
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
+}
 
 
 @contextlib.contextmanager
@@ -62,8 +69,7 @@ def _start() -> IO[bytes]:
             stderr=output,
             pass_fds=[listening.fileno()],
             start_new_session=True,
-            # As Prefect sets them for its temporary server: no dashboard, few services.
-            env=os.environ | {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
+            env=os.environ | SERVER_ENVIRONMENT,
         )
         os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
     # Prefect sends its last events and logs before the functions registered here are called.
@@ -93,9 +99,9 @@ def _wait(output: IO[bytes] | None) -> None:
             f"({error}); start that server, or unset the variable: a run then has its own"
         )
     output.seek(0)
-    lines = output.read().decode(errors="replace").strip().splitlines()
+    reasons = re.findall(r"^[\w.]+Error: .*", output.read().decode(errors="replace"), re.MULTILINE)
     raise DigitsError(
-        f"Prefect's server did not start ({lines[-1].strip() if lines else error}); run again, or "
+        f"Prefect's server did not start ({reasons[-1] if reasons else error}); run again, or "
         "start one by hand with `prefect server start` and name it in PREFECT_API_URL"
     )
 
@@ -110,8 +116,9 @@ def serve(descriptor: str) -> None:
 
 
 def _end_with_input() -> None:
-    # The other end of the pipe is the run's: the kernel closes it, also after a kill -9.
-    sys.stdin.buffer.read()
+    # The other end of the pipe is the run's, which writes nothing: the kernel closes it, also after
+    # a kill -9.
+    os.read(sys.stdin.fileno(), 1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 

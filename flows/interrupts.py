@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -28,13 +29,17 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM end the block by Interrupted, and the process soon after."""
+    """Let the first SIGINT or SIGTERM end the block by Interrupted, and the process soon after.
+
+    A second one ends the process at once, also outside of the block.
+    """
     before = {number: signal.signal(number, _interrupt) for number in SIGNALS}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if not isinstance(sys.exception(), Interrupted):
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _interrupt(number: int, _: Any) -> None:

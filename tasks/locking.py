@@ -57,9 +57,7 @@ class FlockManager:
             if self._held.get(key, ("",))[0] != holder:
                 raise ValueError(f"{holder} does not hold the lock of {key}")
             _, descriptor = self._held.pop(key)
-        with contextlib.suppress(FileNotFoundError):
-            self._path(key).unlink()
-        os.close(descriptor)
+        _free(self._path(key), descriptor)
 
     def is_locked(self, key: str) -> bool:
         """Whether anybody on this machine holds the lock of `key`."""
@@ -72,7 +70,7 @@ class FlockManager:
 
     def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
         """Wait until nobody holds the lock of `key`."""
-        os.close(locks.acquire(self._path(key)))
+        _free(self._path(key), locks.acquire(self._path(key)))
         return True
 
     async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
@@ -81,3 +79,10 @@ class FlockManager:
 
     def _path(self, key: str) -> Path:
         return current_workspace().settings.artifacts_dir / "locks" / f"{key}.lock"
+
+
+def _free(path: Path, descriptor: int) -> None:
+    # Removed while it is held: those who wait for it notice, and make the next one.
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    os.close(descriptor)

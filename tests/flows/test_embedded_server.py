@@ -1,0 +1,122 @@
+"""The server of a run that names no other: it comes and goes with the run."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from unittest.mock import patch
+
+import httpx
+import pytest
+
+from digits.errors import DigitsError
+from digits.settings import ROOT, Settings
+from flows import embedded_server
+from flows.embedded_server import prefect_server
+from tests.commands import run_digits
+from tests.flows.conftest import REQUEST
+
+# Has a server and says which process that is.
+OWNER = """
+import os, subprocess, sys
+from flows import embedded_server
+start = subprocess.Popen
+def spy(*arguments, **options):
+    process = start(*arguments, **options)
+    print(process.pid, flush=True)
+    return process
+embedded_server.subprocess.Popen = spy
+with embedded_server.prefect_server():
+    print(os.environ["PREFECT_API_URL"], flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def owner(settings: Settings) -> Iterator["subprocess.Popen[str]"]:
+    """A process that has a server of its own."""
+    home = {"PREFECT_HOME": str(settings.artifacts_dir / "prefect"), "PREFECT_API_URL": ""}
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER],
+        cwd=ROOT,
+        env=os.environ | home,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+        process.kill()
+
+
+def next_line(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def wait_until_gone(pid: int) -> None:
+    """Return once no process has this id. It is no child of ours, which we would have to reap."""
+    with suppress(ProcessLookupError):
+        while True:
+            os.kill(pid, 0)
+            time.sleep(0.05)
+
+
+def test_the_server_ends_with_a_killed_run(owner: "subprocess.Popen[str]") -> None:
+    server = int(next_line(owner))
+    os.kill(server, 0)
+    owner.kill()
+    wait_until_gone(server)
+
+
+def test_the_server_is_no_part_of_the_terminals_job(owner: "subprocess.Popen[str]") -> None:
+    server = int(next_line(owner))
+    assert os.getpgid(server) != os.getpgid(owner.pid)
+    assert os.getsid(server) != os.getsid(owner.pid)
+
+
+def test_the_server_answers_only_this_machine(owner: "subprocess.Popen[str]") -> None:
+    next_line(owner)
+    assert next_line(owner).startswith("http://127.0.0.1:")
+
+
+def test_a_named_server_is_used_and_none_is_started(prefect_api: str) -> None:
+    with (
+        patch.dict(os.environ, {"PREFECT_API_URL": prefect_api}),
+        patch.object(embedded_server, "_start", side_effect=AssertionError),
+        prefect_server() as wait,
+    ):
+        wait()
+        assert os.environ["PREFECT_API_URL"] == prefect_api
+
+
+def test_a_lost_server_is_explained() -> None:
+    url = "http://127.0.0.1:9/api"
+    with (
+        patch.dict(os.environ, {"PREFECT_API_URL": url}),
+        pytest.raises(DigitsError, match=f"Prefect's server at {url} was lost .gone."),
+        prefect_server(),
+    ):
+        raise httpx.ConnectError("gone")
+
+
+def test_other_errors_are_left_as_they_are() -> None:
+    with (
+        patch.dict(os.environ, {"PREFECT_API_URL": "http://127.0.0.1:9/api"}),
+        pytest.raises(ZeroDivisionError),
+        prefect_server(),
+    ):
+        raise ZeroDivisionError
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_start_says_why(small_dataset: Settings) -> None:
+    database = "sqlite+aiosqlite:////proc/self/no.db"
+    result = run_digits(
+        small_dataset, "run", *REQUEST, PREFECT_SERVER_DATABASE_CONNECTION_URL=database
+    )
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("Error: Prefect's server did not start (")
+    assert "unable to open database file" in last

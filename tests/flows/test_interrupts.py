@@ -1,0 +1,123 @@
+"""Ctrl-C and SIGTERM: a command ends soon, says so in one line, and says by its code why."""
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from digits.settings import ROOT
+from digits.workspace import Workspace
+from flows.interrupts import Interrupted, interruptible
+from tests.commands import run_digits, start_digits
+from tests.flows.conftest import DATASET
+from tests.small_dataset import NAME
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Says `ready` in an interruptible block, and `ending` when the first signal has ended that.
+COMMAND = """
+import sys, threading, time
+from flows import interrupts
+{before}
+try:
+    with interrupts.interruptible():
+        print("ready", flush=True)
+        time.sleep(100)
+except interrupts.Interrupted as interrupted:
+    print("ending", flush=True)
+    {after}
+    sys.exit(interrupted.code)
+"""
+
+
+def start(before: str = "", after: str = "") -> "subprocess.Popen[str]":
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND.format(before=before, after=after)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(process, "ready")
+    return process
+
+
+def wait_for(process: "subprocess.Popen[str]", line: str) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"{line}\n"
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_first_signal_ends_the_block_in_one_line(number: signal.Signals) -> None:
+    process = start()
+    process.send_signal(number)
+    _, stderr = process.communicate()
+    assert process.returncode == 128 + number
+    (line,) = stderr.splitlines()
+    assert line.startswith(f"{number.name}: ending; every finished step and epoch is kept")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_second_signal_ends_the_process_at_once(number: signal.Signals) -> None:
+    process = start(after="time.sleep(100)")
+    process.send_signal(signal.SIGINT)
+    wait_for(process, "ending")
+    process.send_signal(number)
+    process.communicate()
+    assert process.returncode == 128 + signal.SIGINT
+
+
+def test_what_does_not_end_in_time_is_left_behind() -> None:
+    stuck = "threading.Thread(target=time.sleep, args=(100,)).start()"
+    process = start(before="interrupts.GRACE_SECONDS = 0.1", after=stuck)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+
+
+def test_after_the_block_signals_do_what_they_did() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with interruptible():
+        assert [signal.getsignal(number) for number in SIGNALS] != before
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_it_counts_as_a_keyboard_interrupt() -> None:
+    # What Prefect marks a run by, and what no `except Exception` swallows.
+    assert isinstance(Interrupted(130), KeyboardInterrupt)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [*SIGNALS, signal.SIGKILL])
+def test_a_run_that_is_ended_goes_on_from_its_last_epoch(
+    finished: Workspace, number: signal.Signals
+) -> None:
+    request = ("run", *DATASET, "--models", "mlp", "--epochs", "40", "--device", "cpu")
+    before = finished.ledger(NAME).path.read_bytes()
+    process = start_digits(finished.settings, *request)
+    lines = []
+    assert process.stderr is not None
+    for line in process.stderr:
+        lines.append(line)
+        if "train mlp: epoch 3/40" in line:
+            process.send_signal(number)
+    process.communicate()
+    if number is signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 128 + number
+        assert f" {number.name}: ending; " in lines[-1]
+        assert sum("Traceback" in line for line in lines) == 0
+    assert finished.ledger(NAME).path.read_bytes() == before
+    again = run_digits(finished.settings, *request)
+    assert again.returncode == 0, again.stderr
+    assert "mlp goes on after epoch" in again.stderr
+    assert "train mlp: epoch 1/40" not in again.stderr
+    assert len(finished.ledger(NAME).entries()) == 2
+
+
+def test_no_thread_is_left_after_the_block() -> None:
+    with interruptible():
+        num_threads = threading.active_count()
+    assert threading.active_count() == num_threads

@@ -1,0 +1,245 @@
+"""The cache policy, on a real Prefect server, with a step that is quick."""
+
+import concurrent.futures
+import contextvars
+import json
+import os
+import pickle
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from digits import steps as digits_steps
+from digits.fingerprint import Project
+from digits.records import canonical_digest
+from digits.settings import ROOT
+from digits.workspace import Workspace
+from tasks import caching
+from tests.tasks import steps
+from tests.tasks.steps import dataset, record_file, run, stored_file, value_file
+
+pytestmark = pytest.mark.usefixtures("current")
+
+MARKER = "MARKER"
+
+
+class Planted:
+    """Leaves a trace when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return (os.system, (f'touch "${MARKER}"',))
+
+
+@pytest.fixture
+def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that only planted code would make."""
+    path = tmp_path / "marker"
+    monkeypatch.setenv(MARKER, str(path))
+    return path
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def test_an_equal_call_is_not_executed_again() -> None:
+    first, second = run("the first"), run("the second")
+    assert first.was_executed
+    assert not second.was_executed
+    assert second.result == first.result
+
+
+def test_a_hit_names_the_run_that_made_it() -> None:
+    run("the first")
+    (made_in,) = run("the second").journal.steps.values()
+    assert made_in is not None
+    assert made_in.startswith("the first of 20")
+
+
+def test_another_input_is_executed() -> None:
+    first, second = run(), run(of=dataset("b"))
+    assert second.was_executed
+    assert second.result.digest != first.result.digest
+
+
+def test_what_does_not_change_the_content_does_not_change_the_key() -> None:
+    run()
+    encoded_anew = dataset().model_copy(update={"digest": "b" * 64, "made_by": "c" * 64})
+    assert not run(of=encoded_anew).was_executed
+
+
+def test_a_result_is_given_the_key_that_it_was_made_under(current: Workspace) -> None:
+    result = run().result
+    record = current.records.read(result.made_by)
+    assert record is not None
+    assert record.reference == result
+
+
+def test_a_failed_step_is_not_kept() -> None:
+    def fail() -> None:
+        raise RuntimeError("in the middle")
+
+    steps.interludes.append(fail)
+    with pytest.raises(RuntimeError, match="in the middle"):
+        run()
+    assert run().was_executed
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, cut_short, Path.unlink])
+@pytest.mark.parametrize("file", [stored_file, record_file])
+def test_what_is_damaged_is_made_again(
+    damage: Callable[[Path], None],
+    file: Callable[[steps.Outcome], Path],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first = run()
+    damage(file(first))
+    second = run()
+    assert second.was_executed
+    assert second.result == first.result
+    said = [message for message in caplog.messages if "the step runs again" in message]
+    # Of a record that is gone nobody can say that it ever was.
+    num_said = 0 if file is record_file and damage is Path.unlink else 1
+    assert len(said) == num_said
+    assert all(one.startswith(f"normalize: {file(first)}") for one in said)
+    assert not run().was_executed
+
+
+def test_a_bundle_that_is_gone_is_made_again() -> None:
+    first = run()
+    shutil.rmtree(stored_file(first).parent)
+    assert run().was_executed
+    assert stored_file(first).exists()
+
+
+def test_a_record_of_another_key_is_not_believed() -> None:
+    first, second = run(), run(of=dataset("b"))
+    shutil.copy(record_file(second), record_file(first))
+    third = run()
+    assert third.was_executed
+    assert third.result == first.result
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, cut_short, Path.unlink])
+def test_prefects_own_copy_is_not_relied_on(damage: Callable[[Path], None]) -> None:
+    first = run()
+    damage(value_file(first))
+    second = run()
+    assert not second.was_executed
+    assert second.result == first.result
+
+
+def test_a_planted_pickle_is_never_opened(marker: Path) -> None:
+    first = run()
+    value_file(first).write_bytes(pickle.dumps(Planted()))
+    metadata = {
+        "storage_key": first.result.made_by,
+        "expiration": None,
+        "serializer": {"type": "pickle", "picklelib": "pickle", "picklelib_version": None},
+        "prefect_version": "3.8.8",
+        "storage_block_id": None,
+    }
+    record_file(first).write_text(json.dumps(metadata))
+    second = run()
+    assert second.was_executed
+    assert second.result == first.result
+    assert not marker.exists()
+    # The trap is a real one.
+    pickle.loads(pickle.dumps(Planted()))
+    assert marker.exists()
+
+
+def test_a_planted_class_is_never_imported(
+    marker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = f"import os, pathlib\npathlib.Path(os.environ[{MARKER!r}]).touch()\n"
+    (tmp_path / "planted.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    first = run()
+    value = json.dumps({"__class__": "planted.Class", "data": {}}).encode()
+    value_file(first).write_bytes(value)
+    # As whoever knows the format could do it: the record's own digest is right.
+    sealed = json.loads(record_file(first).read_text())
+    sealed["record"]["value"] = json.loads(value)
+    sealed["digest"] = canonical_digest(sealed["record"])
+    record_file(first).write_text(json.dumps(sealed))
+    assert run().result == first.result
+    assert not marker.exists()
+
+
+def test_sources_that_were_edited_meanwhile_leave_nothing_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for package in ("digits", "tasks"):
+        shutil.copytree(ROOT / package, tmp_path / "sources" / package)
+    project = Project(tmp_path / "sources")
+    monkeypatch.setattr(digits_steps, "project", lambda: project)
+    monkeypatch.setattr(caching, "project", lambda: project)
+
+    def edit() -> None:
+        with (tmp_path / "sources" / "digits" / "normalization.py").open("a") as file:
+            file.write("\nEDITED = True\n")
+
+    steps.interludes.append(edit)
+    first = run()
+    assert stored_file(first).exists()
+    assert not record_file(first).exists()
+    assert "normalize: sources were edited while the run was under way" in caplog.text
+    assert run().was_executed
+
+
+@pytest.mark.parametrize("folder", ["records", "values"])
+def test_a_cache_that_cannot_be_written_does_not_end_the_run(
+    current: Workspace, folder: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = current.settings.artifacts_dir / "cache"
+    cache.mkdir(parents=True)
+    (cache / folder).write_text("a file where a folder is needed")
+    outcome = run()
+    assert outcome.was_executed
+    assert stored_file(outcome).exists()
+    # Where not even Prefect's own copy can be written, Prefect says so in the dashboard.
+    assert caplog.text.count("the step will run again") == (1 if folder == "records" else 0)
+    (cache / folder).unlink()
+    assert run().was_executed
+    assert not run().was_executed
+
+
+def test_a_value_that_cannot_be_laid_out_runs_the_step_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first = run()
+    value_file(first).unlink()
+    value_file(first).mkdir()
+    second = run()
+    assert second.was_executed
+    assert second.result == first.result
+    assert "the step runs again" in caplog.text
+
+
+def test_two_runs_at_once_execute_a_step_once() -> None:
+    inside = threading.Event()
+    steps.interludes.append(inside.set)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        runs = [
+            pool.submit(contextvars.copy_context().run, run, name) for name in ("first", "second")
+        ]
+        outcomes = [one.result() for one in runs]
+    assert inside.is_set()
+    assert [outcome.was_executed for outcome in outcomes].count(True) == 1
+    assert outcomes[0].result == outcomes[1].result
+
+
+def test_nothing_but_json_is_written() -> None:
+    outcome = run()
+    assert json.loads(record_file(outcome).read_bytes())
+    assert json.loads(value_file(outcome).read_bytes())
