@@ -4,16 +4,20 @@ import functools
 import json
 import sys
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
-from digits.devices import Device, resolve_device
+from digits.devices import Device, configure_backend, resolve_device
 from digits.errors import DigitsError, UsageError
 from digits.settings import Settings
 from digits.workspace import current_workspace
 from flows import console
 from flows.environment import prepare_environment, prepare_folders
+
+if TYPE_CHECKING:
+    from flows.labels import Form
 
 P = ParamSpec("P")
 
@@ -67,7 +71,7 @@ class Commands(click.Group):
         """Run a command; a failure ends it with one line and an exit code."""
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:
             if ctx.params["traceback"]:
@@ -206,6 +210,37 @@ def reproduce(version: int, dataset: str, as_json: bool) -> None:
     else:
         console.print_reproduction(outcome)
     if not outcome.is_same:
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True)
+@click.option("--as-is", is_flag=True, help="They are like the dataset's: do not centre and scale.")
+@click.option(
+    "--explain",
+    "folder",
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write pictures of what the model saw into FOLDER.",
+)
+@click.option("--csv", "form", flag_value="csv", help="Print CSV for machines.")
+@click.option("--json", "form", flag_value="json", help="Print a line of JSON for each.")
+@dataset_option
+def predict(
+    files: tuple[str, ...], as_is: bool, folder: Path | None, form: "Form | None", dataset: str
+) -> None:
+    """Label pictures of one digit each: PNG or JPEG FILES, folders of them, - for one on stdin."""
+    from digits.champion import champion_version, load_champion
+    from digits.streams import separate_error_stream
+
+    workspace = current_workspace()
+    champion_version(dataset, workspace)
+    separate_error_stream()
+    configure_backend(resolve_device("auto"))
+    from flows.labels import label_all
+
+    champion = load_champion(dataset, workspace)
+    if not label_all(files, champion, form=form or "text", as_is=as_is, folder=folder):
         raise click.exceptions.Exit(1)
 
 
