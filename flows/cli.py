@@ -245,6 +245,37 @@ def predict(
 
 
 @main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "formats",
+    default="keras,savedmodel,onnx,litert",
+    show_default=True,
+    help="In which formats, with commas.",
+)
+@dataset_option
+@json_option
+def export(folder: Path, formats: str, dataset: str, as_json: bool) -> None:
+    """Write the champion into a new FOLDER, in formats that are proved to give the same labels."""
+    from digits.champion import champion_version, load_champion
+    from digits.streams import native_errors_in, separate_error_stream
+
+    workspace = current_workspace()
+    champion_version(dataset, workspace)
+    separate_error_stream()
+    configure_backend("cpu")
+    from digits.exporting import export_champion
+
+    champion = load_champion(dataset, workspace)
+    with native_errors_in(workspace.settings.artifacts_dir / "logs" / "export.log"):
+        facts = export_champion(champion, folder, split_names(formats), workspace)
+    if as_json:
+        print_json(facts)
+    else:
+        console.print_export(folder, facts)
+
+
+@main.command()
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 @click.option(
     "--keep",
