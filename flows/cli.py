@@ -4,11 +4,12 @@ import functools
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
-from digits.devices import Device, resolve_device
+from digits.devices import Device, configure_backend, resolve_device
 from digits.errors import DigitsError, UsageError
 from digits.settings import Settings
 from digits.workspace import current_workspace
@@ -19,6 +20,7 @@ from flows.interrupts import Interrupted, interruptible
 
 if TYPE_CHECKING:
     from digits.dataset import DatasetSpec
+    from flows.labels import Form
 
 P = ParamSpec("P")
 
@@ -72,7 +74,7 @@ class Commands(click.Group):
         """Run a command; a failure ends it with one line and an exit code."""
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Interrupted as interrupted:
             ctx.exit(interrupted.code)
@@ -215,6 +217,68 @@ def reproduce(version: int, dataset: str, as_json: bool) -> None:
         console.print_reproduction(outcome)
     if not outcome.is_same:
         raise click.exceptions.Exit(1)
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True)
+@click.option("--as-is", is_flag=True, help="They are like the dataset's: do not centre and scale.")
+@click.option(
+    "--explain",
+    "folder",
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write pictures of what the model saw into FOLDER.",
+)
+@click.option("--csv", "form", flag_value="csv", help="Print CSV for machines.")
+@click.option("--json", "form", flag_value="json", help="Print a line of JSON for each.")
+@dataset_option
+def predict(
+    files: tuple[str, ...], as_is: bool, folder: Path | None, form: "Form | None", dataset: str
+) -> None:
+    """Label pictures of one digit each: PNG or JPEG FILES, folders of them, - for one on stdin."""
+    from digits.champion import champion_version, load_champion
+    from digits.streams import separate_error_stream
+
+    workspace = current_workspace()
+    champion_version(dataset, workspace)
+    separate_error_stream()
+    configure_backend(resolve_device("auto"))
+    from flows.labels import label_all
+
+    champion = load_champion(dataset, workspace)
+    if not label_all(files, champion, form=form or "text", as_is=as_is, folder=folder):
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "formats",
+    default="keras,savedmodel,onnx,litert",
+    show_default=True,
+    help="In which formats, with commas.",
+)
+@dataset_option
+@json_option
+def export(folder: Path, formats: str, dataset: str, as_json: bool) -> None:
+    """Write the champion into a new FOLDER, in formats that are proved to give the same labels."""
+    from digits.champion import champion_version, load_champion
+    from digits.streams import native_errors_in, separate_error_stream
+
+    workspace = current_workspace()
+    champion_version(dataset, workspace)
+    separate_error_stream()
+    configure_backend("cpu")
+    from digits.exporting import export_champion
+
+    champion = load_champion(dataset, workspace)
+    with native_errors_in(workspace.settings.artifacts_dir / "logs" / "export.log"):
+        facts = export_champion(champion, folder, split_names(formats), workspace)
+    if as_json:
+        print_json(facts)
+    else:
+        console.print_export(folder, facts)
 
 
 @main.command()

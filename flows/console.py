@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -190,3 +191,13 @@ def print_garbage(garbage: "Garbage", *, is_dry_run: bool) -> None:
         click.echo(str(path))
     verb = "would free" if is_dry_run else "freeing"
     click.echo(f"{verb} {garbage.num_bytes / 1e6:.1f} MB in {len(garbage.paths)} places")
+
+
+def print_export(folder: Path, facts: dict[str, Any]) -> None:
+    """Where each format of the champion lies, and what was proved of it."""
+    for form, name in facts["formats"].items():
+        click.echo(f"{form:10} {folder / name}")
+    click.echo(
+        f"each gives the label of {facts['dataset']} version {facts['version']} on all "
+        f"{facts['num_images_with_the_same_label']:,} test images"
+    )

@@ -1,0 +1,86 @@
+"""What `digits predict` prints: a line an answer, for people or as JSON lines or CSV."""
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from itertools import count
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from digits.champion import Champion
+from digits.explanation import explain, explanation_path
+from digits.image_files import find_files
+from digits.labelling import Answer, Labelled, label_files
+
+Form = Literal["text", "json", "csv"]
+
+
+def label_all(
+    files: Iterable[str], champion: Champion, *, form: Form, as_is: bool, folder: Path | None
+) -> bool:
+    """Label files and all in folders, print each answer; whether every one of them has a label.
+
+    `folder` is where an explanation of each is written, if anywhere.
+    """
+    if form == "csv":
+        _write_row("file", "label", "name", "probability", "error")
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    is_all_labelled, numbers = True, count(1)
+    for answer in label_files(
+        find_files(files), champion, as_is=as_is, keep_originals=folder is not None
+    ):
+        PRINTERS[form](answer)
+        if not isinstance(answer, Labelled):
+            is_all_labelled = False
+        elif folder is not None:
+            picture = explain(answer, champion.layout.class_names)
+            picture.save(explanation_path(folder, next(numbers), answer.file))
+    return is_all_labelled
+
+
+def _print_text(answer: Answer) -> None:
+    name = _printable(answer.file)
+    if isinstance(answer, Labelled):
+        click.echo(f"{answer.name}  {answer.probability:7.2%}  {name}")
+    else:
+        click.echo(f"Error: {name} {answer.error}", err=True)
+
+
+def _print_json(answer: Answer) -> None:
+    facts = (
+        {"label": answer.label, "name": answer.name, "probability": answer.probability}
+        if isinstance(answer, Labelled)
+        else {"error": answer.error}
+    )
+    click.echo(json.dumps({"file": answer.file} | facts))
+
+
+def _print_csv(answer: Answer) -> None:
+    name = _printable(answer.file)
+    if isinstance(answer, Labelled):
+        _write_row(name, str(answer.label), answer.name, f"{answer.probability:.6f}", "")
+    else:
+        _write_row(name, "", "", "", answer.error)
+
+
+PRINTERS: Mapping[Form, Callable[[Answer], None]] = {
+    "text": _print_text,
+    "json": _print_json,
+    "csv": _print_csv,
+}
+
+
+def _write_row(*cells: str) -> None:
+    csv.writer(sys.stdout, lineterminator="\n").writerow(cells)
+
+
+def _printable(name: str) -> str:
+    """A file's name on one line of a terminal; what cannot be shown is escaped."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in name
+    )

@@ -1,0 +1,25 @@
+"""Predict: a folder of pictures becomes a table of labels; never cached, as it may change."""
+
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from digits.champion import load_champion
+from digits.devices import Device, configure_backend, resolve_device
+from digits.label_reports import LabelReport
+from digits.workspace import current_workspace
+
+
+@task(name="predict", cache_policy=NO_CACHE, persist_result=False)
+def predict_folder(
+    folder: Path, output: Path, dataset: str, device: Device, *, as_is: bool
+) -> LabelReport:
+    """Label all PNG and JPEG files below `folder` with the champion, into the Parquet `output`."""
+    configure_backend(resolve_device(device))
+    from digits.image_files import find_files
+    from digits.label_tables import label_pictures
+
+    workspace = current_workspace()
+    champion = load_champion(dataset, workspace)
+    return label_pictures(find_files([str(folder)]), champion, output, workspace, as_is=as_is)

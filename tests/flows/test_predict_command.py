@@ -1,0 +1,167 @@
+"""`digits predict`, as a user types it."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from digits.champion import Champion, load_champion
+from digits.settings import ROOT, Settings
+from digits.workspace import Workspace
+from flows.labels import label_all
+from tests.champions import crown
+from tests.handwriting import make_splits
+from tests.small_dataset import NAME, write_small_dataset
+
+IMAGES, LABELS = make_splits()["test"]
+
+
+@pytest.fixture(scope="module")
+def crowned(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    root = tmp_path_factory.mktemp("crowned")
+    settings = Settings(data_dir=root / "data", artifacts_dir=root / "artifacts")
+    crown(settings)
+    return settings
+
+
+@pytest.fixture(scope="module")
+def champion(crowned: Settings) -> Champion:
+    return load_champion(NAME, Workspace(crowned))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three of the dataset's images, and a text that is called a picture."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        Image.fromarray(IMAGES[number]).save(folder / f"{number}.png")
+    (folder / "text.png").write_text("no picture")
+    return folder
+
+
+def digits(
+    arguments: Sequence[object], settings: Settings, **options: object
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-c", "from flows.cli import main; main()", *map(str, arguments)],
+        cwd=ROOT,
+        env=environment(settings),
+        capture_output=True,
+        **options,
+    )
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    return os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "DIGITS_DATA_DIR": str(settings.data_dir),
+        "DIGITS_ARTIFACTS_DIR": str(settings.artifacts_dir),
+    }
+
+
+def errors(result: subprocess.CompletedProcess[bytes]) -> list[str]:
+    return result.stderr.decode().splitlines()
+
+
+def test_pictures_are_labelled_and_what_is_none_is_told_apart(
+    crowned: Settings, folder: Path, tmp_path: Path
+) -> None:
+    seen = tmp_path / "a" / "seen"
+    stream = io.BytesIO()
+    Image.fromarray(IMAGES[7]).save(stream, "PNG")
+    options = ["--dataset", NAME, "--as-is", "--explain", seen]
+
+    result = digits(["predict", folder, "-", *options], crowned, input=stream.getvalue())
+
+    assert result.returncode == 1
+    lines = result.stdout.decode().splitlines()
+    assert [line.split()[0] for line in lines] == [str(LABELS[n]) for n in (0, 1, 2, 7)]
+    assert [line.split()[-1] for line in lines] == [*(f"{folder}/{n}.png" for n in range(3)), "-"]
+    assert all(0 < float(line.split()[1].rstrip("%")) <= 100 for line in lines)
+    assert errors(result) == [f"Error: {folder}/text.png is no PNG or JPEG picture"]
+    assert len(list(seen.iterdir())) == 4
+    assert {path.read_bytes()[:8] for path in seen.iterdir()} == {b"\x89PNG\r\n\x1a\n"}
+
+
+def test_without_a_champion_nothing_is_loaded_and_the_way_is_shown(settings: Settings) -> None:
+    write_small_dataset(settings)
+
+    result = digits(["predict", "a.png", "--dataset", NAME], settings)
+
+    assert result.returncode == 2
+    assert errors(result) == [
+        f"Error: {NAME} has no champion yet; `digits run --dataset {NAME}` makes one"
+    ]
+
+
+def test_without_a_file_the_call_is_wrong(settings: Settings) -> None:
+    result = digits(["predict"], settings)
+
+    assert result.returncode == 2
+    assert b"Missing argument" in result.stderr
+
+
+def test_json_is_one_object_a_line(
+    champion: Champion, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    is_all_labelled = label_all([str(folder)], champion, form="json", as_is=True, folder=None)
+
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert not is_all_labelled
+    assert [answer["file"] for answer in answers] == [
+        str(folder / name) for name in ("0.png", "1.png", "2.png", "text.png")
+    ]
+    assert [answer.get("label") for answer in answers] == [*LABELS[:3].tolist(), None]
+    assert answers[3]["error"] == "is no PNG or JPEG picture"
+    assert all(set(a) == {"file", "label", "name", "probability"} for a in answers[:3])
+
+
+def test_csv_has_a_row_for_each_and_survives_any_file_name(
+    champion: Champion, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = os.fsdecode(b'a,"b"\n\xff.png')
+    Image.fromarray(IMAGES[0]).save(tmp_path / odd)
+
+    files = [str(tmp_path / odd), "nothing.png"]
+    is_all_labelled = label_all(files, champion, form="csv", as_is=True, folder=None)
+
+    out = capsys.readouterr().out
+    rows = list(csv.reader(io.StringIO(out)))
+    assert not is_all_labelled
+    assert rows[0] == ["file", "label", "name", "probability", "error"]
+    assert rows[1][0] == str(tmp_path / 'a,"b"\\n\\udcff.png')
+    assert rows[1][1:3] == [str(LABELS[0])] * 2
+    assert rows[2] == ["nothing.png", "", "", "", "is not there"]
+    assert len(out.splitlines()) == 3
+
+
+def test_all_labelled_is_a_success(champion: Champion, folder: Path) -> None:
+    assert label_all([str(folder / "1.png")], champion, form="text", as_is=True, folder=None)
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_seen_enough_ends_it_quietly(crowned: Settings, tmp_path: Path) -> None:
+    for number in range(3000):
+        Image.fromarray(np.roll(IMAGES[number % 200], number // 200)).save(
+            tmp_path / f"{number}.png"
+        )
+    command = (
+        f'"{sys.executable}" -c "from flows.cli import main; main()" predict "{tmp_path}" '
+        f"--as-is --dataset {NAME} | head -n 1"
+    )
+
+    result = subprocess.run(
+        command, shell=True, cwd=ROOT, env=environment(crowned), capture_output=True
+    )
+
+    assert len(result.stdout.splitlines()) == 1
+    assert errors(result) == []
