@@ -151,7 +151,7 @@ def test_a_corrupt_ledger_is_named_with_its_line(here: Settings, command: str) -
     ledger_file(here).parent.mkdir(parents=True)
     ledger_file(here).write_text("no ledger\n")
     line = said(call_digits(command, *DATASET), 1)
-    assert line.startswith(f"{ledger_file(here)} line 1 is damaged: ")
+    assert line.startswith(f"{ledger_file(here)} line 1 was altered: ")
     assert "put the file back from a copy" in line
     assert ledger_file(here).read_text() == "no ledger\n"
 
