@@ -2,7 +2,6 @@
 
 import functools
 import json
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -13,7 +12,6 @@ from digits.errors import DigitsError, UsageError
 from digits.settings import Settings
 from digits.workspace import current_workspace
 from flows import console
-from flows.embedded_server import prefect_server
 from flows.environment import prepare_environment, prepare_folders
 from flows.interrupts import Interrupted, interruptible
 
@@ -72,8 +70,8 @@ class Commands(click.Group):
         """Run a command; a failure ends it with one line and an exit code."""
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click's own, and a reader that went away, which click ends silently
         except Interrupted as interrupted:
             ctx.exit(interrupted.code)
         except Exception as error:
@@ -113,6 +111,7 @@ def run(as_json: bool, models: str, **request: Any) -> None:
     check_request(**request)
     prepare_folders(Settings())
     from digits.progress import bars
+    from flows.embedded_server import prefect_server
 
     with interruptible(), prefect_server() as wait_for_server, bars():
         from flows.retrain import retrain
@@ -273,5 +272,4 @@ def split_names(names: str) -> list[str]:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON on the standard output."""
-    json.dump(value, sys.stdout, indent=1)
-    sys.stdout.write("\n")
+    click.echo(json.dumps(value, indent=1))
