@@ -2,7 +2,6 @@
 
 import functools
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -14,7 +13,6 @@ from digits.errors import DigitsError, UsageError
 from digits.settings import Settings
 from digits.workspace import current_workspace
 from flows import console
-from flows.embedded_server import prefect_server
 from flows.environment import prepare_environment, prepare_folders
 from flows.interrupts import Interrupted, interruptible
 
@@ -75,7 +73,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
-            raise
+            raise  # click's own, and a reader that went away, which click ends silently
         except Interrupted as interrupted:
             ctx.exit(interrupted.code)
         except Exception as error:
@@ -115,6 +113,7 @@ def run(as_json: bool, models: str, **request: Any) -> None:
     check_request(**request)
     prepare_folders(Settings())
     from digits.progress import bars
+    from flows.embedded_server import prefect_server
 
     with interruptible(), prefect_server() as wait_for_server, bars():
         from flows.retrain import retrain
@@ -356,5 +355,4 @@ def split_names(names: str) -> list[str]:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON on the standard output."""
-    json.dump(value, sys.stdout, indent=1)
-    sys.stdout.write("\n")
+    click.echo(json.dumps(value, indent=1))

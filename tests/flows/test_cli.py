@@ -8,7 +8,7 @@ import pytest
 
 from digits.settings import Settings
 from digits.workspace import Workspace
-from tests.commands import call_digits, read_json, run_digits
+from tests.commands import call_digits, read_json, run_digits, start_digits
 from tests.flows.conftest import DATASET, REQUEST
 from tests.small_dataset import NAME
 
@@ -138,6 +138,17 @@ def test_history_tells_each_decision() -> None:
     (line,) = call_digits("history", *DATASET).stdout.splitlines()
     assert re.match(r" +1  20\S+  promoted     - -> 1 ", line)
     assert entry["reason"] in line
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_reader_that_goes_away_ends_it_silently(here: Settings, form: tuple[str, ...]) -> None:
+    process = start_digits(here, "history", *DATASET, *form)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait() == 1
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
 
 
 def test_gc_says_first_what_it_frees(finished: Workspace) -> None:

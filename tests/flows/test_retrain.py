@@ -88,6 +88,7 @@ def test_an_unchanged_run_only_decides_and_loads_no_library(
     )
     facts = read_json(printed)
     assert printed.stderr.splitlines()[-1] == "imported:"
+    assert "starting Prefect's server" not in printed.stderr
     assert executed(facts) == set()
     assert len(facts["steps"]) == 8
     assert facts["decision"]["outcome"] == "unchanged"

@@ -1,0 +1,59 @@
+import logging
+
+import pytest
+
+from digits.reproduction import Reproduction
+from flows.console import Once, describe_steps, print_reproduction
+
+
+def record(name: str, message: str) -> logging.LogRecord:
+    return logging.LogRecord(name, logging.INFO, __file__, 1, message, (), None)
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (
+            {"ingest": "a run"},
+            "nothing has changed: all 1 came from the cache, nothing was trained",
+        ),
+        ({"ingest": None, "train cnn": None}, "executed ingest, train cnn"),
+        ({"ingest": "a run", "train cnn": None}, "executed train cnn; 1 from the cache"),
+    ],
+)
+def test_steps_are_told_in_one_line(steps: dict[str, str | None], expected: str) -> None:
+    assert describe_steps(steps) == expected
+
+
+def test_one_logger_is_shown_once_a_message_and_others_always() -> None:
+    once = Once("digits.devices")
+    shown = [
+        once.filter(record(name, message))
+        for name, message in [
+            ("digits.devices", "one GPU"),
+            ("digits.devices", "one GPU"),
+            ("digits.devices", "no GPU"),
+            ("digits.downloads", "trying again"),
+            ("digits.downloads", "trying again"),
+        ]
+    ]
+    assert shown == [True, False, True, True, True]
+
+
+def test_a_version_that_came_out_different_is_told_with_the_differences(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_reproduction(
+        Reproduction(
+            version=3,
+            is_same=False,
+            recorded="a" * 64,
+            reproduced="b" * 64,
+            differences=("keras 3.14.0 -> 3.15.1", "device gpu:A -> gpu:B"),
+        )
+    )
+    assert capsys.readouterr().out.splitlines() == [
+        "version 3 came out different: recorded aaaaaaaaaaaa, now bbbbbbbbbbbb",
+        "  differs: keras 3.14.0 -> 3.15.1",
+        "  differs: device gpu:A -> gpu:B",
+    ]
