@@ -1,16 +1,21 @@
 """What may be deleted: all that no kept version, no recent cache entry and no run needs."""
 
+import contextlib
+import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import get_args
 
-from digits.ledger import versions_of
+from digits.ledger import Version, all_ledgers
 from digits.lineage import LineageRef
-from digits.locks import hold, is_free
-from digits.records import Record
+from digits.locks import attempt, hold
+from digits.records import KEY, Record
 from digits.references import Frozen, Kind, Reference
 from digits.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 
 class Garbage(Frozen):
@@ -29,18 +34,26 @@ def collect(
 ) -> None:
     """Find what nothing needs, announce it, and delete it unless `is_dry_run`.
 
-    Kept are every version in any ledger, hence the champion and all that a rollback could choose;
-    the newest `keep_records` cache entries of each step and model, with what they refer to; and
-    the checkpoints of trainings that have not ended. Waits for the runs that are under way.
+    Kept are every version in any ledger, hence the champion and all that a rollback could choose,
+    with the page that shows why it became champion; the `keep_records` last used cache entries of
+    each step and model, with what they refer to; the last `keep_records` checkpoints of trainings
+    that have not ended, and as many validations that failed. To delete, it waits for the runs that
+    are under way. Raises LedgerError, and deletes nothing, when a ledger cannot be believed.
     """
-    with hold(runs_lock(workspace), "waiting for the runs that are under way to end"):
-        paths = tuple(_unneeded(workspace, keep_records))
-        announce(Garbage(paths=paths, num_bytes=sum(_size(path) for path in paths)))
+    with _undisturbed(workspace, is_dry_run):
+        # Records go first: without its bundle a record only makes its step run again, but a bundle
+        # that no record names is found here next time.
+        kept, files = _sort_records(workspace, keep_records)
+        files += _values(workspace, kept) + _checkpoints(workspace, keep_records)
+        files += _locks(workspace)
+        bundles = _bundles(workspace, kept, keep_records)
+        paths = (*files, *bundles)
+        announce(Garbage(paths=paths, num_bytes=sum(map(_size, paths))))
         if not is_dry_run:
-            # Records go first: a record whose bundle is gone would only make its step run again,
-            # but a bundle that no record names is found here next time.
-            for path in paths:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            for path in files:
+                _delete(path)
+            for path in bundles:
+                workspace.store.discard(path)
 
 
 def runs_lock(workspace: Workspace) -> Path:
@@ -48,53 +61,110 @@ def runs_lock(workspace: Workspace) -> Path:
     return workspace.settings.artifacts_dir / "locks" / "runs.lock"
 
 
-def _unneeded(workspace: Workspace, keep_records: int) -> Iterator[Path]:
-    kept, dropped = _sorted_records(workspace, keep_records)
-    for record in dropped:
-        yield workspace.records.path(record.key.digest)
-    needed = {*_of_versions(workspace), *(record.reference for record in kept)}
-    folders = {workspace.store.folder(reference) for reference in needed}
-    for kind in get_args(Kind):
-        root = workspace.store.root(kind)
-        for path in sorted(root.iterdir()) if root.is_dir() else ():
-            if path not in folders and not _is_being_written(path):
-                yield path
-    keys = {record.key.digest for record in kept}
-    yield from (path for path in workspace.records.values.glob("*") if path.name not in keys)
-    for path in (workspace.settings.artifacts_dir / "checkpoints").glob("*"):
-        if path.name in keys:
-            yield path
+@contextlib.contextmanager
+def _undisturbed(workspace: Workspace, is_dry_run: bool) -> Iterator[None]:
+    lock = runs_lock(workspace)
+    if not is_dry_run:
+        with hold(lock, "waiting for the runs that are under way to end"):
+            yield
+        return
+    with attempt(lock) as is_alone:
+        if not is_alone:
+            logger.warning("runs are under way: what they have made so far is listed as well")
+        yield
 
 
-def _sorted_records(workspace: Workspace, keep: int) -> tuple[list[Record], list[Record]]:
-    """The records to keep and those to drop."""
-    made_versions = {reference.made_by for reference in _of_versions(workspace)}
-    groups: dict[str, list[Record]] = {}
+def _sort_records(workspace: Workspace, keep: int) -> tuple[list[Record], list[Path]]:
+    """The records to keep, and the files to delete beside them."""
+    versions = _versions(workspace)
+    makers = {made.made_by for version in versions for made in (version.model, version.evaluation)}
+    unshown = {version.model.digest for version in versions}
+    counts: Counter[str] = Counter()
+    kept = []
     for record in workspace.records.all():
-        groups.setdefault(record.label, []).append(record)
-    kept: list[Record] = []
-    dropped: list[Record] = []
-    for records in groups.values():
-        records.sort(key=lambda record: record.created, reverse=True)
-        for rank, record in enumerate(records):
-            is_kept = rank < keep or record.key.digest in made_versions
-            (kept if is_kept else dropped).append(record)
-    return kept, dropped
+        counts[record.label] += 1
+        shown = _shown(record) & unshown
+        unshown -= shown
+        if counts[record.label] <= keep or record.key.digest in makers or shown:
+            kept.append(record)
+    # Also those that cannot be read: they will never be believed.
+    paths = {workspace.records.path(record.key.digest) for record in kept}
+    return kept, [path for path in _listed(workspace.records.root) if path not in paths]
 
 
-def _of_versions(workspace: Workspace) -> Iterator[Reference]:
-    for path in (workspace.settings.artifacts_dir / "ledger").glob("*.jsonl"):
-        for version in versions_of(workspace.ledger(path.stem).entries()).values():
-            yield version.model
-            yield version.evaluation
-            yield LineageRef(digest=version.lineage)
+def _shown(record: Record) -> set[str]:
+    """The model whose promotion a page shows."""
+    judgement = record.key.inputs.get("judgement")
+    if isinstance(judgement, dict) and judgement.get("outcome") == "promoted":
+        return {str(judgement.get("candidate_digest"))}
+    return set()
 
 
-def _is_being_written(path: Path) -> bool:
-    lock = path if path.suffix == ".lock" else path.with_name(f"{path.name}.lock")
-    return lock.exists() and not is_free(lock)
+def _values(workspace: Workspace, kept: Iterable[Record]) -> list[Path]:
+    keys = {record.key.digest for record in kept}
+    return [path for path in _listed(workspace.records.values) if path.name not in keys]
+
+
+def _checkpoints(workspace: Workspace, keep: int) -> list[Path]:
+    """Those of trainings that have ended, and of all but the last that were interrupted."""
+    folders = _newest_first(_listed(workspace.settings.artifacts_dir / "checkpoints"))
+    ended = {record.key.digest for record in workspace.records.of_step("train")}
+    interrupted = [folder for folder in folders if folder.name not in ended]
+    return [folder for folder in folders if folder.name in ended] + interrupted[keep:]
+
+
+def _locks(workspace: Workspace) -> list[Path]:
+    """Locks of steps whose holder was killed; nobody can hold one now."""
+    paths = _listed(workspace.settings.artifacts_dir / "locks")
+    return [path for path in paths if KEY.fullmatch(path.stem)]
+
+
+def _bundles(workspace: Workspace, kept: Iterable[Record], keep: int) -> list[Path]:
+    store = workspace.store
+    needed: set[Reference] = {record.reference for record in kept}
+    for version in _versions(workspace):
+        needed |= {version.model, version.evaluation, LineageRef(digest=version.lineage)}
+    folders = {store.folder(reference) for reference in needed}
+    unneeded = []
+    for kind in get_args(Kind):
+        paths = [path for path in store.contents(kind) if path not in folders]
+        if kind == "validations":
+            # One that failed has no record, but somebody may be about to read its page.
+            whole = [path for path in paths if KEY.fullmatch(path.name)]
+            recent = _newest_first(whole)[:keep]
+            paths = [path for path in paths if path not in recent]
+        unneeded += paths
+    return unneeded
+
+
+def _versions(workspace: Workspace) -> list[Version]:
+    ledgers = all_ledgers(workspace.settings)
+    return [version for ledger in ledgers for version in ledger.versions().values()]
+
+
+def _listed(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _newest_first(paths: Iterable[Path]) -> list[Path]:
+    times = {}
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            times[path] = path.lstat().st_mtime_ns
+    return sorted(times, key=lambda path: times[path], reverse=True)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _size(path: Path) -> int:
-    files = (path,) if path.is_file() else (file for file in path.rglob("*") if file.is_file())
-    return sum(file.stat().st_size for file in files)
+    files = [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]
+    total = 0
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):
+            total += file.lstat().st_size
+    return total
