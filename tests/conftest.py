@@ -24,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # A ~/.keras/keras.json could change the arithmetic; Keras reads it when it is first imported.
     folder = tempfile.TemporaryDirectory(prefix="keras-")
     config.add_cleanup(folder.cleanup)
-    os.environ |= {"KERAS_HOME": folder.name, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    os.environ |= {"KERAS_HOME": folder.name, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 @pytest.fixture
