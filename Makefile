@@ -27,7 +27,7 @@ endif
 .PHONY: help run up down test check format lock gpu clean unusable
 
 help:  ## this list
-	@awk -F ' *## ' '/^[a-z]+:.*## / { sub(/:.*/, "", $$1); printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ' *## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 run: $(VENV)/.project $(wildcard $(VENV)/.gpu)  ## retrain, evaluate, promote: make run ARGS="--epochs 1"
 	@$(VENV)/bin/digits run $(ARGS)
@@ -40,6 +40,10 @@ down:  ## end what `make up` started and could not end itself
 
 test: $(VENV)/.development $(VENV)/.project  ## the tests, with coverage: make test ARGS="-k ledger --no-cov"
 	@$(VENV)/bin/python -m pytest --cov $(ARGS)
+
+.PHONY: test-faults
+test-faults: $(VENV)/.development $(VENV)/.project  ## kills, damage, races and edits in full: a quarter of an hour
+	@$(VENV)/bin/python -m pytest -m faults $(ARGS)
 
 check: $(VENV)/.development $(VENV)/.project  ## formatting, lint, types, direction of imports
 	@$(VENV)/bin/ruff format --check .

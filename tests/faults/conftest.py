@@ -1,0 +1,152 @@
+"""A Prefect server and a process with the libraries in it, which all tests of faults share."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import httpx
+import pytest
+
+from digits.settings import Settings
+from flows.environment import prepare_environment
+from tests.faults.commands import import_libraries
+from tests.faults.project import Copy, copy_project, is_ours
+from tests.small_dataset import write_small_dataset
+
+
+class Tally:
+    """How many faults were tried, and of how many the project stood the test."""
+
+    def __init__(self) -> None:
+        self.tried: Counter[str] = Counter()
+        self.held: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def attempt(self, kind: str) -> Iterator[None]:
+        """Count one fault; it was held if the block ends well."""
+        self.tried[kind] += 1
+        yield
+        self.held[kind] += 1
+
+
+TALLY = pytest.StashKey[Tally]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[TALLY] = Tally()
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    tally = config.stash[TALLY]
+    if not tally.tried:
+        return
+    terminalreporter.section("faults: tried, held, lost")
+    for kind in sorted(tally.tried):
+        tried, held = tally.tried[kind], tally.held[kind]
+        terminalreporter.write_line(f"{kind:10} {tried:5} {held:5} {tried - held:5}")
+
+
+@pytest.fixture(scope="session")
+def tally(pytestconfig: pytest.Config) -> Tally:
+    """Counts of all faults of this session."""
+    return pytestconfig.stash[TALLY]
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+    """What a command finds in its environment: above all, the address of a Prefect server."""
+    home = tmp_path_factory.mktemp("prefect")
+    port = _free_port()
+    shared = _defaults(Settings(artifacts_dir=home)) | {
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_HOME": str(home),
+    }
+    import_libraries(shared)
+    # A workspace of its own for each test's values.
+    shared.pop("PREFECT_LOCAL_STORAGE_PATH")
+    with _server(port, shared, home / "server.log"):
+        yield shared
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory, environment: Mapping[str, str]) -> Copy:
+    """A copy of the project with the small dataset, of which nothing was made yet."""
+    folder = tmp_path_factory.mktemp("pristine")
+    copy = copy_project(folder, environment, ("--epochs", "1"))
+    write_small_dataset(copy.settings)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def complete(tmp_path_factory: pytest.TempPathFactory, pristine: Copy) -> Copy:
+    """A copy of the project after a whole run. Tests work on duplicates of it."""
+    copy = pristine.duplicate(tmp_path_factory.mktemp("complete"))
+    copy.run()
+    return copy
+
+
+@pytest.fixture
+def copy(complete: Copy, tmp_path: Path) -> Copy:
+    """A copy of the project, for this test alone, after a whole run."""
+    return complete.duplicate(tmp_path / "copy")
+
+
+def _defaults(settings: Settings) -> dict[str, str]:
+    """What the command line puts into the environment of a run."""
+    before = dict(os.environ)
+    try:
+        for name in filter(is_ours, before):
+            del os.environ[name]
+        prepare_environment(settings)
+        return {name: os.environ[name] for name in os.environ if is_ours(name)}
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _server(port: int, environment: Mapping[str, str], log: Path) -> Iterator[None]:
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "prefect", "server", "start", "--no-services"),
+                *("--host", "127.0.0.1", "--port", str(port)),
+            ],
+            env=os.environ | environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        _await_health(f"{environment['PREFECT_API_URL']}/health", server, log)
+        yield
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def _await_health(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert server.poll() is None, log.read_text()
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(url).is_success:
+                return
+        time.sleep(0.2)
+    raise AssertionError(f"the Prefect server did not start: {log.read_text()}")
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port

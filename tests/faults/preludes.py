@@ -1,0 +1,91 @@
+"""What a forked process does to itself before it runs `digits`: the faults from inside."""
+# Imports nothing of the project: the forked processes import a copy of it.
+
+import atexit
+import ctypes
+import os
+import resource
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# By these names the interpreter tells that it is about to change something on the disk.
+CHANGES = frozenset({"os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate"})
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+@dataclass
+class Changes:
+    """Counts the changes below `folder` with `text` in their path, each before it is made.
+
+    A change is what makes, renames, cuts, flushes or deletes a file or a folder. The process is
+    killed before the one with the number `kill_at`, from 1; the file `total` has the count at the
+    end.
+    """
+
+    folder: Path
+    text: str = ""
+    kill_at: int = 0
+    total: Path | None = None
+
+    def __call__(self) -> None:
+        self._count = 0
+        self._fsync = os.fsync
+        os.fsync = self._flush
+        sys.addaudithook(self._hear)
+        if self.total is not None:
+            atexit.register(lambda: self.total.write_text(str(self._count)))
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and (arguments[2] or 0) & WRITING:
+            self._meet(arguments[0])
+        elif event in CHANGES:
+            self._meet(arguments[1] if event == "os.rename" else arguments[0])
+
+    def _flush(self, descriptor: int) -> None:
+        self._meet(f"/proc/self/fd/{descriptor}")
+        self._fsync(descriptor)
+
+    def _meet(self, path: object) -> None:
+        if not isinstance(path, str | os.PathLike):
+            return
+        name = os.fspath(path)
+        if name.startswith("/proc/self/fd/"):
+            name = str(Path(name).readlink())
+        if not name.startswith(str(self.folder)) or self.text not in name:
+            return
+        self._count += 1
+        if self._count == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class LargestFile:
+    """Lets no file grow beyond `num_bytes`: what a full disk is, to this process alone."""
+
+    num_bytes: int
+
+    def __call__(self) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.num_bytes, self.num_bytes))
+
+
+def see_gpu() -> None:
+    """Have a driver that knows one GPU."""
+    load = ctypes.CDLL
+    ctypes.CDLL = lambda name, *a, **k: Driver() if name == "libcuda.so.1" else load(name, *a, **k)
+
+
+class Driver:
+    """As much of NVIDIA's driver as is asked for."""
+
+    def cuInit(self, flags: int) -> int:  # noqa: ARG002
+        return 0
+
+    def cuDeviceGet(self, device: Any, number: int) -> int:  # noqa: ARG002
+        return 0
+
+    def cuDeviceGetName(self, name: Any, size: int, device: Any) -> int:  # noqa: ARG002
+        name.value = b"Pretended GPU"
+        return 0

@@ -1,0 +1,121 @@
+"""A full disk: one line says so, nothing half-written is seen, and with room it simply goes on."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.faults import invariants
+from tests.faults.commands import Ended
+from tests.faults.conftest import Tally
+from tests.faults.preludes import LargestFile
+from tests.faults.project import Copy
+from tests.handwriting import make_splits
+from tests.small_dataset import write_small_dataset
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
+
+
+@dataclass(frozen=True)
+class Roomy:
+    """A run for which there is room: where it begins, what it gives, and the bytes it writes."""
+
+    begin: Copy
+    results: dict[str, set[str]]
+    num_bytes: int
+
+
+@pytest.fixture(scope="module")
+def roomy(complete: Copy, tmp_path_factory: pytest.TempPathFactory) -> Roomy:
+    """A run that has a champion, and all to do since the data has changed."""
+    folder = tmp_path_factory.mktemp("roomy")
+    begin = complete.duplicate(folder / "begin")
+    splits = make_splits()
+    splits["train"][0][0, 5, 5] ^= 255
+    write_small_dataset(begin.settings, splits)
+    copy = begin.duplicate(folder / "end")
+    run = copy.run()
+    assert run.executed == run.steps
+    num_bytes = size(copy.folder) - size(begin.folder)
+    return Roomy(begin, invariants.results(copy.settings), num_bytes)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, as large as the test makes it."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", disk], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("only root may mount a small file system")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def resize(disk: Path, num_bytes: int) -> None:
+    options = f"remount,size={num_bytes}"
+    subprocess.run(["mount", "-o", options, disk], check=True)
+
+
+@pytest.mark.parametrize(
+    "share",
+    [0.6, *(pytest.param(tenth / 20, marks=pytest.mark.slow) for tenth in range(20))],
+)
+def test_full_disk_ends_a_run_in_one_line_and_with_room_the_next_one_works(
+    share: float, roomy: Roomy, small_disk: Path, tmp_path: Path, tally: Tally
+) -> None:
+    with tally.attempt("full disk"):
+        copy = roomy.begin.duplicate(tmp_path / "copy", small_disk / "work")
+        resize(small_disk, used(small_disk) + int(share * roomy.num_bytes))
+        check_refused(copy.call("run"), copy, "No space left on device")
+        resize(small_disk, 2**30)
+        check_completed(copy, roomy)
+
+
+@pytest.mark.parametrize(
+    "num_bytes",
+    [
+        500_000,
+        *(pytest.param(n, marks=pytest.mark.slow) for n in (5_000, 20_000, 100_000, 300_000)),
+    ],
+)
+def test_file_that_may_not_grow_ends_a_run_in_one_line_and_the_next_one_works(
+    num_bytes: int, roomy: Roomy, tmp_path: Path, tally: Tally
+) -> None:
+    with tally.attempt("full disk"):
+        copy = roomy.begin.duplicate(tmp_path / "copy")
+        check_refused(copy.call("run", prelude=LargestFile(num_bytes)), copy, "File too large")
+        check_completed(copy, roomy)
+
+
+def check_refused(ended: Ended, copy: Copy, reason: str) -> None:
+    """Assert that a run said in one line what it had no room for, and left all whole."""
+    assert ended.status == 1
+    last = ended.log.splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert reason in last
+    assert str(copy.folder) in last
+    assert "Traceback" not in ended.log
+    invariants.check(copy.settings)
+    assert not invariants.leftovers(copy.settings)
+
+
+def check_completed(copy: Copy, roomy: Roomy) -> None:
+    """Assert that a run now does what was left to do."""
+    copy.run()
+    invariants.check(copy.settings)
+    assert invariants.results(copy.settings) == roomy.results
+
+
+def size(folder: Path) -> int:
+    """The room that the files of a folder take, in whole pages as on a small disk."""
+    files = (path for path in folder.rglob("*") if not path.is_dir())
+    return sum(-(-path.stat().st_size // 4096) * 4096 for path in files)
+
+
+def used(disk: Path) -> int:
+    status = os.statvfs(disk)
+    return (status.f_blocks - status.f_bfree) * status.f_frsize

@@ -1,0 +1,123 @@
+"""Two runs at once: each training is done once, no decision is lost, nobody waits for the dead."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults import invariants
+from tests.faults.commands import Command
+from tests.faults.conftest import Tally
+from tests.faults.project import Copy, Run
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
+
+# All trainings happen on what is called a GPU, and note when they begin and end.
+PRETENDED_GPU = """
+
+def resolve_device(requested: Device) -> str:
+    return "gpu:Pretended GPU"
+
+_configure = configure_backend
+
+def configure_backend(device: str) -> None:
+    _configure("cpu")
+"""
+NOTED = """
+
+_train_model = train_model
+
+def train_model(*arguments: Any, **named: Any) -> Any:
+    with open({path!r}, "a") as notes:
+        notes.write("begin\\n")
+        notes.flush()
+        trained = _train_model(*arguments, **named)
+        notes.write("end\\n")
+    return trained
+"""
+
+
+@pytest.mark.parametrize(
+    "num_races", [pytest.param(3, id="3"), pytest.param(45, id="45", marks=pytest.mark.slow)]
+)
+def test_of_two_runs_at_once_one_trains_and_both_decide(
+    num_races: int, copy: Copy, tally: Tally
+) -> None:
+    for seed in range(1, num_races + 1):
+        with tally.attempt("races"):
+            options = ("--models", "mlp", "--seed", str(seed))
+            executed = race(copy, *options)
+            assert executed == {"train mlp", "evaluate mlp", "report"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(5))
+def test_of_two_runs_from_nothing_at_once_each_step_is_done_by_one(
+    number: int,  # noqa: ARG001
+    pristine: Copy,
+    tmp_path: Path,
+    tally: Tally,
+) -> None:
+    with tally.attempt("races"):
+        copy = pristine.duplicate(tmp_path / "copy")
+        assert race(copy) == copy.run().steps
+
+
+def race(copy: Copy, *options: str) -> frozenset[str]:
+    """Let two runs do the same; the steps that were executed, each by one of them alone."""
+    before = invariants.ledger(copy.settings)
+    one, other = (Run.of(racer.wait()) for racer in start_two(copy, *options))
+    assert not one.executed & other.executed
+    assert one.models == other.models
+    after = invariants.ledger(copy.settings)
+    assert after[: len(before)] == before
+    assert len(after) == len(before) + 2
+    invariants.check(copy.settings)
+    assert not invariants.leftovers(copy.settings)
+    return one.executed | other.executed
+
+
+def start_two(copy: Copy, *options: str) -> list[Command]:
+    return [copy.start("run", *options, "--json") for _ in range(2)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_run_that_waits_goes_on_where_the_one_that_was_killed_ended(
+    seed: int, copy: Copy, tally: Tally
+) -> None:
+    with tally.attempt("races"):
+        options = ("--models", "mlp", "--seed", str(seed), "--epochs", "3")
+        racers = start_two(copy, *options)
+        racers[0].await_file(copy.settings.artifacts_dir / "checkpoints", "checkpoint.json", 3)
+        trains, waits = sorted(racers, key=lambda racer: "waiting for another run" in racer.log)
+        trains.kill()
+        assert trains.wait().status < 0
+        run = Run.of(waits.wait())
+        assert run.executed == {"train mlp", "evaluate mlp", "report"}
+        assert run.log.count("goes on after epoch") == 1
+        invariants.check(copy.settings)
+
+
+@pytest.mark.slow
+def test_garbage_collection_waits_for_the_run_that_is_under_way(copy: Copy, tally: Tally) -> None:
+    with tally.attempt("races"):
+        run = copy.start("run", "--seed", "1", "--json")
+        run.await_file(copy.settings.artifacts_dir / "checkpoints", "checkpoint.json", 3)
+        collected = copy.call("gc", "--keep", "1")
+        assert run.ended(within=5) is not None
+        Run.of(run.wait())
+        assert collected.status == 0
+        invariants.check(copy.settings)
+        assert not copy.run("--seed", "1").executed
+
+
+@pytest.mark.slow
+def test_no_two_trainings_are_on_the_gpu_at_once(copy: Copy, tmp_path: Path, tally: Tally) -> None:
+    with tally.attempt("races"):
+        notes = tmp_path / "notes"
+        copy.append("digits/devices.py", PRETENDED_GPU)
+        copy.append("digits/training.py", NOTED.format(path=str(notes)))
+        runs = [copy.start("run", "--seed", str(seed), "--json") for seed in (1, 2)]
+        for run in runs:
+            assert {"train mlp", "train cnn"} < Run.of(run.wait()).executed
+        assert notes.read_text().split() == ["begin", "end"] * 4
