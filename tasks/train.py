@@ -2,7 +2,6 @@
 
 import contextlib
 
-from digits.checkpoints import Checkpoint
 from digits.devices import configure_backend
 from digits.locks import hold
 from digits.progress import Progress
@@ -16,6 +15,7 @@ from tasks.caching import current_key, step
 def train(arrays: ArraysRef, model: str, settings: TrainingSettings, device: str) -> ModelRef:
     """Train `model` from its last checkpoint, if a run that was killed left one."""
     configure_backend(device)
+    from digits.checkpoints import Checkpoint
     from digits.models import BUILDERS
     from digits.training import train_model
 

@@ -37,7 +37,8 @@ with embedded_server.prefect_server():
 @pytest.fixture
 def owner(settings: Settings) -> Iterator["subprocess.Popen[str]"]:
     """A process that has a server of its own."""
-    home = {"PREFECT_HOME": str(settings.artifacts_dir / "prefect"), "PREFECT_API_URL": ""}
+    settings.artifacts_dir.mkdir()
+    home = {"PREFECT_HOME": str(settings.artifacts_dir), "PREFECT_API_URL": ""}
     with subprocess.Popen(
         [sys.executable, "-c", OWNER],
         cwd=ROOT,
@@ -63,6 +64,7 @@ def wait_until_gone(pid: int) -> None:
             time.sleep(0.05)
 
 
+@pytest.mark.timeout(120)
 def test_the_server_ends_with_a_killed_run(owner: "subprocess.Popen[str]") -> None:
     server = int(next_line(owner))
     os.kill(server, 0)

@@ -10,30 +10,36 @@ import pytest
 from digits.settings import ROOT
 from digits.workspace import Workspace
 from flows.interrupts import Interrupted, interruptible
-from tests.commands import run_digits, start_digits
+from tests.commands import DIGITS, run_digits, start_digits
 from tests.flows.conftest import DATASET
 from tests.small_dataset import NAME
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Says `ready` in an interruptible block, and `ending` when the first signal has ended that.
 COMMAND = """
-import sys, threading, time
+import signal, sys, threading, time
 from flows import interrupts
+# As in the foreground, wherever these tests run.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 {before}
 try:
     with interrupts.interruptible():
         print("ready", flush=True)
-        time.sleep(100)
+        {inside}
 except interrupts.Interrupted as interrupted:
     print("ending", flush=True)
     {after}
     sys.exit(interrupted.code)
 """
 
+FOREGROUND = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
 
-def start(before: str = "", after: str = "") -> "subprocess.Popen[str]":
+
+def start(
+    before: str = "", inside: str = "time.sleep(100)", after: str = ""
+) -> "subprocess.Popen[str]":
     process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND.format(before=before, after=after)],
+        [sys.executable, "-c", COMMAND.format(before=before, inside=inside, after=after)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -59,6 +65,17 @@ def test_the_first_signal_ends_the_block_in_one_line(number: signal.Signals) -> 
 
 
 @pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_that_another_thread_gets_ends_the_block(number: signal.Signals) -> None:
+    to_itself = f"lambda: signal.pthread_kill(threading.get_ident(), signal.{number.name})"
+    sleep_on = "threading.Event().wait()"
+    process = start(
+        before=f"thread = threading.Timer(0.1, {to_itself})", inside=f"thread.start(); {sleep_on}"
+    )
+    process.communicate()
+    assert process.returncode == 128 + number
+
+
+@pytest.mark.parametrize("number", SIGNALS)
 def test_the_second_signal_ends_the_process_at_once(number: signal.Signals) -> None:
     process = start(after="time.sleep(100)")
     process.send_signal(signal.SIGINT)
@@ -74,6 +91,15 @@ def test_what_does_not_end_in_time_is_left_behind() -> None:
     process.send_signal(signal.SIGTERM)
     process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    process = start(before="signal.signal(signal.SIGINT, signal.SIG_IGN)")
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "SIGINT" not in stderr
 
 
 def test_after_the_block_signals_do_what_they_did() -> None:
@@ -95,7 +121,7 @@ def test_a_run_that_is_ended_goes_on_from_its_last_epoch(
 ) -> None:
     request = ("run", *DATASET, "--models", "mlp", "--epochs", "40", "--device", "cpu")
     before = finished.ledger(NAME).path.read_bytes()
-    process = start_digits(finished.settings, *request)
+    process = start_digits(finished.settings, *request, code=FOREGROUND + DIGITS)
     lines = []
     assert process.stderr is not None
     for line in process.stderr:
@@ -118,6 +144,7 @@ def test_a_run_that_is_ended_goes_on_from_its_last_epoch(
 
 
 def test_no_thread_is_left_after_the_block() -> None:
+    before = set(threading.enumerate())
     with interruptible():
-        num_threads = threading.active_count()
-    assert threading.active_count() == num_threads
+        (waking,) = set(threading.enumerate()) - before
+    waking.join()

@@ -23,7 +23,7 @@ sys.stdin.read()
 """
 # Appends to a file what must never be interleaved: in, then out.
 COUNTER = """
-import sys
+import sys, time
 from tasks.locking import FlockManager
 key, path, times = sys.argv[1], sys.argv[2], int(sys.argv[3])
 locks = FlockManager()
@@ -32,6 +32,7 @@ for _ in range(times):
     for word in ("in\\n", "out\\n"):
         with open(path, "a") as file:
             file.write(word)
+        time.sleep(0.001)
     locks.release_lock(key, "me")
 """
 
