@@ -28,7 +28,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def facts(folder: Path) -> dict[str, Any]:
     """What a process with another backend says; its trainings lie in `folder`."""
-    process = start_python("-c", WITHOUT_TENSORFLOW, str(folder), KERAS_BACKEND="jax")
+    process = start_python(
+        "-c",
+        WITHOUT_TENSORFLOW,
+        str(folder),
+        KERAS_BACKEND="jax",
+        # So little is trained that compiling well takes longer than running what was compiled.
+        XLA_FLAGS="--xla_backend_optimization_level=0",
+    )
     output, _ = process.communicate()
     assert process.returncode == 0
     printed: dict[str, Any] = json.loads(output)
