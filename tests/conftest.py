@@ -24,7 +24,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # A ~/.keras/keras.json could change the arithmetic; Keras reads it when it is first imported.
     folder = tempfile.TemporaryDirectory(prefix="keras-")
     config.add_cleanup(folder.cleanup)
-    os.environ |= {"KERAS_HOME": folder.name, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    os.environ |= {
+        "KERAS_HOME": folder.name,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
 
 
 @pytest.fixture

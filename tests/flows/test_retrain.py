@@ -190,7 +190,7 @@ def test_a_champion_is_scored_again_on_another_test_set(finished: Workspace) -> 
     assert printed.exit_code == 1
     assert printed.stderr.splitlines()[-1].startswith(
         "Error: the champion, version 1, has to be scored on this test set, and is not whole: "
-        f"{model} was altered"
+        f"{model} has {len(content) - 1} bytes, not {len(content)} as written"
     )
     assert "digits rollback" in printed.stderr
     model.write_bytes(content)
