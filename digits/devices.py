@@ -1,14 +1,17 @@
 """Which kind of device a training runs on, and how the backend is set up for it."""
 
+import contextlib
 import ctypes
 import logging
 import os
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from threading import Lock
 from typing import Literal
 
 from digits.errors import DigitsError, UsageError
+from digits.locks import hold
 from digits.settings import Settings
 from digits.streams import native_errors_in
 
@@ -78,6 +81,16 @@ def gpu_name() -> str | None:
         and driver.cuDeviceGetName(name, len(name), device) == 0
     )
     return name.value.decode() if succeeded else None
+
+
+@contextlib.contextmanager
+def device_for_one(device: str, settings: Settings, waiting: str) -> Iterator[None]:
+    """Keep the GPU to oneself for the length of a block, among all processes; a CPU is shared."""
+    if device == "cpu":
+        yield
+        return
+    with hold(settings.artifacts_dir / "locks" / "gpu.lock", waiting):
+        yield
 
 
 def configure_backend(device: str) -> None:

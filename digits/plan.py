@@ -1,29 +1,33 @@
 """What a run would do now, and why: each step's key, looked up without running anything."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, Literal
 
 from digits.dataset import DatasetSpec
 from digits.devices import Device, resolve_device
+from digits.differences import differences
 from digits.errors import DamagedError
 from digits.ledger import Entry, Judgement, Version, champion_of, standing_judgement, versions_of
 from digits.lineage import trace
 from digits.promotion import choose_candidate
 from digits.recipes import training_settings
 from digits.records import Record, StepKey
-from digits.references import EvaluationRef, Frozen, Reference
+from digits.references import ArraysRef, EvaluationRef, Frozen, Reference
 from digits.sources import content_of
-from digits.steps import step_key
+from digits.steps import step_key, step_label
 from digits.workspace import Workspace
 
 Would = Literal["run", "stay cached", "depend"]
 # The arguments of steps that other steps make.
 INPUTS = frozenset({"arrays", "dataset", "model"})
 BEFORE = "a step before it would run; equal output keeps it cached"
+# Records that a key is compared with, and differences that are named in a line.
+NUM_COMPARED, NUM_NAMED = 10, 3
 
 
 class PlannedStep(Frozen):
-    """One step: whether it would run, and why.
+    """One step: whether it would run, and why; `changes` lists all that differs from before.
 
     "depends" stands for a step whose input is not known before another has run: it stays cached if
     that one gives what it gave before.
@@ -32,51 +36,68 @@ class PlannedStep(Frozen):
     step: str
     would: Would
     reason: str
+    changes: tuple[str, ...] = ()
 
 
 class Planner:
-    """Walks the steps of a run as the flow does, on what the cache knows."""
+    """Walks the steps of a run as the flow does, on what the cache knows.
+
+    Of large files only the size is looked at, and the reason then says so: a plan takes the same
+    short time on any data, and a run checks every byte before it believes it.
+    """
 
     def __init__(self, versions: Mapping[int, Version], workspace: Workspace) -> None:
         self.steps: list[PlannedStep] = []
         self._workspace = workspace
-        self._versions = {version.model.made_by: version.number for version in versions.values()}
+        self._versions = {
+            made.made_by: version.number
+            for version in versions.values()
+            for made in (version.model, version.evaluation)
+        }
 
-    def look(self, label: str, **arguments: Any) -> Reference | None:
+    def look(self, step: str, label: str, **arguments: Any) -> Reference | None:
         """Plan one step; its cached result, or None where it would run or nothing is known."""
-        name = label.partition(" ")[0]
         if any(arguments[name] is None for name in arguments.keys() & INPUTS):
             self.add(label, "depend", BEFORE)
             return None
-        key = step_key(name, arguments)
+        key = step_key(step, arguments)
         try:
-            record = self._workspace.records.verified(key.digest)
+            record = self._workspace.records.read(key.digest)
+            measured = self._workspace.store.glance(record.reference) if record else []
         except DamagedError as error:
             self.add(label, "run", str(error))
             return None
         if record is None:
-            self.add(label, "run", self._why(key))
+            self._explain(label, key, step_label(step, arguments))
             return None
-        self.add(label, "stay cached", f"made in {self._origin(record)}")
+        reason = f"made in {self._origin(record)}"
+        if measured:
+            reason += f"; large, so that only the size was checked: {', '.join(measured)}"
+        self.add(label, "stay cached", reason)
         return record.reference
 
-    def add(self, label: str, would: Would, reason: str) -> None:
+    def add(self, label: str, would: Would, reason: str, changes: Sequence[str] = ()) -> None:
         """Note what a step would do, and why."""
-        self.steps.append(PlannedStep(step=label, would=would, reason=reason))
+        step = PlannedStep(step=label, would=would, reason=reason, changes=tuple(changes))
+        self.steps.append(step)
 
-    def _why(self, key: StepKey) -> str:
-        """The differences to the record that is nearest to `key`."""
-        candidates = [
+    def _explain(self, label: str, key: StepKey, known_as: str) -> None:
+        """Note that a step would run for what differs from the record that is nearest to `key`."""
+        same = (record for record in self._workspace.records.all() if record.label == known_as)
+        comparable = (record for record in same if _dataset(record.key) == _dataset(key))
+        compared = [
             (list(differences(record.key, key)), record)
-            for record in self._workspace.records.of_step(key.step)
-            if record.key.inputs.get("model") == key.inputs.get("model") or key.step != "train"
+            for record in islice(comparable, NUM_COMPARED)
         ]
-        if not candidates:
-            return "it never ran"
-        found, record = min(
-            candidates, key=lambda pair: (len(pair[0]), -pair[1].created.timestamp())
-        )
-        return f"{'; '.join(found)} since {self._origin(record)}"
+        if not compared:
+            self.add(label, "run", "it never ran")
+            return
+        # The first of equals is the last that was used.
+        changes, record = min(compared, key=lambda pair: len(pair[0]))
+        named = "; ".join(changes[:NUM_NAMED])
+        if len(changes) > NUM_NAMED:
+            named += f"; and {len(changes) - NUM_NAMED} more"
+        self.add(label, "run", f"{named} since {self._origin(record)}", changes)
 
     def _origin(self, record: Record) -> str:
         number = self._versions.get(record.key.digest)
@@ -98,17 +119,24 @@ def plan_run(
     entries = workspace.ledger(spec.name).entries()
     planner = Planner(versions_of(entries), workspace)
     content = content_of(spec, workspace.settings)
-    dataset = planner.look("ingest", layout=spec.layout, content=content, sources=spec)
-    validation = planner.look("validate", dataset=dataset, thresholds=spec.thresholds)
-    arrays = planner.look("normalize", dataset=dataset)
+    dataset = planner.look("ingest", "ingest", layout=spec.layout, content=content, sources=spec)
+    validation = planner.look("validate", "validate", dataset=dataset, thresholds=spec.thresholds)
+    arrays = planner.look("normalize", "normalize", dataset=dataset)
     scored = []
     for model in models:
         settings = training_settings(recipe, model, epochs=epochs, seed=seed)
         training = planner.look(
-            f"train {model}", arrays=arrays, model=model, settings=settings, device=on
+            "train", f"train {model}", arrays=arrays, model=model, settings=settings, device=on
         )
-        score = planner.look(f"evaluate {model}", model=training, arrays=arrays, device=on)
+        score = planner.look(
+            "evaluate", f"evaluate {model}", model=training, arrays=arrays, device=on
+        )
         scored.append((training, score))
+    champion = champion_of(entries)
+    if champion and isinstance(arrays, ArraysRef) and _needs_score(champion, arrays, workspace):
+        planner.look(
+            "evaluate", "evaluate champion", model=champion.model, arrays=arrays, device=on
+        )
     planner.add("promote", "run", "the decision is about the present champion")
     made = (dataset, validation, arrays, *(made for pair in scored for made in pair))
     grounds = _known_judgement(entries, [score for _, score in scored])
@@ -118,6 +146,7 @@ def plan_run(
         planner.add("report", "depend", "another decision makes another page")
     else:
         planner.look(
+            "report",
             "report",
             title=spec.title,
             validation=validation,
@@ -130,6 +159,23 @@ def plan_run(
     return planner.steps
 
 
+def _needs_score(champion: Version, arrays: ArraysRef, workspace: Workspace) -> bool:
+    """Whether the champion would be scored again, to be compared on the same test set."""
+    if champion.evaluation.test_digest != arrays.test_digest:
+        return True
+    try:
+        workspace.store.glance(champion.evaluation)
+    except DamagedError:
+        return True
+    return False
+
+
+def _dataset(key: StepKey) -> object:
+    """The name of the dataset that a step is called with, where it is."""
+    layout = key.inputs.get("layout")
+    return layout.get("name") if isinstance(layout, dict) else None
+
+
 def _known_judgement(entries: list[Entry], scores: list[Reference | None]) -> Judgement | None:
     """What the page would be about, where the best model is the champion already."""
     known = [score for score in scores if isinstance(score, EvaluationRef)]
@@ -138,33 +184,3 @@ def _known_judgement(entries: list[Entry], scores: list[Reference | None]) -> Ju
         return None
     is_champion = choose_candidate(known).model_digest == champion.model.digest
     return standing_judgement(entries, champion) if is_champion else None
-
-
-def differences(then: StepKey, now: StepKey) -> Iterator[str]:
-    """What differs between two keys of a step, each in a few words."""
-    for place in sorted(then.code.keys() | now.code.keys()):
-        if place not in then.code:
-            yield f"{place} added"
-        elif place not in now.code:
-            yield f"{place} gone"
-        elif then.code[place] != now.code[place]:
-            yield f"{place} changed"
-    for name in sorted(then.libraries.keys() | now.libraries.keys()):
-        before, after = then.libraries.get(name, "none"), now.libraries.get(name, "none")
-        if before != after:
-            yield f"{name} {before} -> {after}"
-    yield from _value_differences("", then.inputs, now.inputs)
-
-
-def _value_differences(place: str, then: Any, now: Any) -> Iterator[str]:
-    if isinstance(then, dict) and isinstance(now, dict):
-        for name in sorted(then.keys() | now.keys()):
-            inner = f"{place}.{name}" if place else str(name)
-            yield from _value_differences(inner, then.get(name), now.get(name))
-    elif then != now:
-        yield f"{place} {_short(then)} -> {_short(now)}"
-
-
-def _short(value: Any) -> str:
-    text = "none" if value is None else str(value)
-    return text[:12] if len(text) == 64 else text

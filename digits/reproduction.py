@@ -4,20 +4,26 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from digits.checkpoints import Checkpoint
 from digits.dataset import load_spec
-from digits.devices import configure_backend, resolve_device
+from digits.devices import configure_backend, device_for_one, resolve_device
+from digits.differences import differences
 from digits.errors import DigitsError
+from digits.garbage import runs_lock
 from digits.ledger import Version, find_version
 from digits.lineage import read_lineage
-from digits.plan import differences
+from digits.locks import hold
 from digits.progress import Progress
 from digits.records import StepKey
 from digits.references import ArraysRef, Frozen, ModelRef
 from digits.sources import content_of
 from digits.steps import step_key
 from digits.workspace import Workspace
+
+if TYPE_CHECKING:
+    from digits.models import Builder
 
 logger = logging.getLogger(__name__)
 
@@ -35,18 +41,25 @@ class Reproduction(Frozen):
 def reproduce(dataset: str, number: int, workspace: Workspace) -> Reproduction:
     """Train version `number` again from its recorded data and settings.
 
-    Nothing is cached and nothing of the ledger changes. Raises UsageError where there is no such
-    version, DigitsError where its data can neither be found nor made again.
+    Nothing is cached and nothing of the ledger changes; a model that was lost and comes out the
+    same is in the store again. Raises UsageError where there is no such version, DigitsError where
+    its data or its model's code can neither be found nor made again.
     """
     version = find_version(workspace.ledger(dataset).entries(), number, dataset)
+    with hold(runs_lock(workspace), "waiting for garbage collection to end", shared=True):
+        return _reproduce(version, dataset, workspace)
+
+
+def _reproduce(version: Version, dataset: str, workspace: Workspace) -> Reproduction:
     arrays = _arrays_of(version, dataset, workspace)
     device = resolve_device("cpu" if version.model.device == "cpu" else "auto")
+    build = _builder(version.model, device)
     found = tuple(_differences(version, arrays, device, workspace))
     for difference in found:
-        logger.info("differs from when version %d was made: %s", number, difference)
-    digest = _train_again(version.model, arrays, device, workspace)
+        logger.info("differs from when version %d was made: %s", version.number, difference)
+    digest = _train_again(version.model, build, arrays, device, workspace)
     return Reproduction(
-        version=number,
+        version=version.number,
         is_same=digest == version.model.digest,
         recorded=version.model.digest,
         reproduced=digest,
@@ -106,20 +119,34 @@ def _prepared_again(dataset: str, workspace: Workspace) -> ArraysRef:
     return store_arrays(ingest_dataset(spec.layout, content, spec, workspace), workspace.store)
 
 
-def _train_again(model: ModelRef, arrays: ArraysRef, device: str, workspace: Workspace) -> str:
+def _builder(model: ModelRef, device: str) -> "Builder":
     configure_backend(device)
     from digits.models import BUILDERS
+
+    if model.model not in BUILDERS:
+        raise DigitsError(
+            f"there is no model {model.model!r} any more, only {', '.join(BUILDERS)}: go back to "
+            "the code that had it, or reproduce another version"
+        )
+    return BUILDERS[model.model]
+
+
+def _train_again(
+    model: ModelRef, build: "Builder", arrays: ArraysRef, device: str, workspace: Workspace
+) -> str:
     from digits.training import train_model
 
     with (
-        tempfile.TemporaryDirectory(dir=workspace.settings.artifacts_dir) as scratch,
+        device_for_one(device, workspace.settings, f"train {model.model}: waiting for the GPU"),
+        tempfile.TemporaryDirectory(prefix="digits-") as scratch,
         workspace.store.create("models") as draft,
     ):
         train_model(
             workspace.store.folder(arrays),
             arrays,
-            BUILDERS[model.model],
+            build,
             model.settings,
+            # A checkpoint of its own: one of a run would spare the training that is to be proved.
             checkpoint=Checkpoint(Path(scratch)),
             progress=Progress(f"train {model.model}"),
             output=draft.path,

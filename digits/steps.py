@@ -5,16 +5,16 @@ that it reaches, and the versions of the libraries that shape its output. The ki
 argument of the steps that depend on it.
 """
 
-import platform
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pydantic import BaseModel
 
-from digits.devices import backend
+from digits.devices import CUDA_PACKAGES, backend
 from digits.fingerprint import Project
 from digits.records import StepKey
 from digits.references import Reference
@@ -26,6 +26,7 @@ Arguments = Mapping[str, Any]
 # again. Only the form of a bundle's manifest counts, since a bundle's digest is made of it.
 PLUMBING = (
     "digits.checkpoints:Checkpoint",
+    "digits.devices:device_for_one",
     "digits.locks:hold",
     "digits.progress:Progress",
     "digits.progress:transfer",
@@ -91,8 +92,14 @@ def step_key(name: str, arguments: Arguments) -> StepKey:
         step=name,
         inputs={key: _described(value) for key, value in sorted(relevant.items())},
         code=project().code_of(roots, without=(*PLUMBING, *step.without)),
-        libraries=_versions(step.libraries),
+        libraries=_versions(step.libraries, str(arguments.get("device", ""))),
     )
+
+
+def step_label(name: str, arguments: Arguments) -> str:
+    """The step, and the model where it is about one, as its record is labelled."""
+    model = arguments.get("model")
+    return f"{name} {getattr(model, 'model', model)}" if model else name
 
 
 def _described(value: Any) -> Any:
@@ -108,6 +115,20 @@ def _described(value: Any) -> Any:
     return value
 
 
-def _versions(libraries: tuple[str, ...]) -> dict[str, str]:
-    names = (*libraries, backend()) if "keras" in libraries else libraries
-    return {"python": platform.python_version()[:4], **{name: version(name) for name in names}}
+def _versions(libraries: tuple[str, ...], device: str) -> dict[str, str]:
+    names = set(libraries)
+    if "keras" in names:
+        names.add(backend())
+        # A GPU's results come from its libraries, which have versions of their own.
+        names |= set(CUDA_PACKAGES.get(backend(), ())) if device.startswith("gpu") else set()
+    found = {name: _version(name) for name in sorted(names)}
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return {"python": python, **{name: number for name, number in found.items() if number}}
+
+
+@cache
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,9 +1,6 @@
 """Train: one model, by one recipe, on one kind of device."""
 
-import contextlib
-
-from digits.devices import configure_backend
-from digits.locks import hold
+from digits.devices import configure_backend, device_for_one
 from digits.progress import Progress
 from digits.recipes import TrainingSettings
 from digits.references import ArraysRef, ModelRef
@@ -20,11 +17,10 @@ def train(arrays: ArraysRef, model: str, settings: TrainingSettings, device: str
     from digits.training import train_model
 
     workspace = current_workspace()
-    with contextlib.ExitStack() as stack:
-        if device != "cpu":
-            lock = workspace.settings.artifacts_dir / "locks" / "gpu.lock"
-            stack.enter_context(hold(lock, f"train {model}: waiting for the GPU"))
-        draft = stack.enter_context(workspace.store.create("models"))
+    with (
+        device_for_one(device, workspace.settings, f"train {model}: waiting for the GPU"),
+        workspace.store.create("models") as draft,
+    ):
         num_parameters, seconds = train_model(
             workspace.store.folder(arrays),
             arrays,
