@@ -69,7 +69,7 @@ lock:  ## write the lock after a change in pyproject.toml: make lock ARGS="--upg
 		if cmp -s "$$uv/$$lock" "$$lock"; then cp -p "$$uv/$$lock" "$$lock"; fi; \
 	}; \
 	compile requirements.txt; \
-	compile requirements-dev.txt -c requirements.txt --extra dev; \
+	compile requirements-dev.txt -c requirements.txt --extra dev --extra export; \
 	compile requirements-gpu.txt -c requirements.txt --extra gpu
 
 clean:  ## remove the environment and the tools' caches; data and artifacts stay

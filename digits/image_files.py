@@ -23,6 +23,7 @@ STANDARD_INPUT = "-"
 FORMATS = ("PNG", "JPEG")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 MAX_BYTES = 256 * 1024**2
+PIECE = 64 * 1024
 # Enough for a digit that fills a tenth of its picture; what is larger is made smaller first.
 MAX_SIDE = 256
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, OverflowError)
@@ -85,12 +86,15 @@ def _below(folder: str) -> Iterator[str]:
 
 
 def _read(stream: BinaryIO) -> Grey:
-    content = stream.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise DataError(f"has more than {MAX_BYTES:,} bytes, which is all that is read of a file")
+    content = bytearray()
+    # In pieces: to ask for the limit at once would take that much memory for each small file.
+    while piece := stream.read(PIECE):
+        content += piece
+        if len(content) > MAX_BYTES:
+            raise DataError(f"has more than {MAX_BYTES:,} bytes, which is all that is read")
     if not content:
         raise DataError("is empty")
-    return _decode(content)
+    return _decode(bytes(content))
 
 
 def _decode(content: bytes) -> Grey:

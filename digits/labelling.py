@@ -12,7 +12,7 @@ from digits.champion import Champion
 from digits.dataset import ImageShape
 from digits.errors import DataError
 from digits.image_files import Grey, read_grey
-from digits.scoring import BATCH_SIZE, Scorer
+from digits.scoring import BATCH_SIZE
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def label_files(
     shape, names = champion.layout.image_shape, champion.layout.class_names
     pictures = (_prepared(file, shape, as_is=as_is, keep_original=keep_originals) for file in files)
     batches = iter(lambda: list(islice(pictures, BATCH_SIZE)), [])
-    for batch, scores in Scorer(champion.model).score_each(batches, lambda b: _stacked(b, shape)):
+    for batch, scores in champion.scorer.score_each(batches, lambda b: _stacked(b, shape)):
         rows = iter(scores)
         for item in batch:
             if isinstance(item, Refused):

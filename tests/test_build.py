@@ -17,8 +17,12 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = ("digits", "tasks", "flows")
-# Each lock, and the extra that it adds to the runtime's dependencies.
-LOCKS = {"requirements.txt": None, "requirements-dev.txt": "dev", "requirements-gpu.txt": "gpu"}
+# Each lock, and the extras that it adds to the runtime's dependencies.
+LOCKS = {
+    "requirements.txt": (),
+    "requirements-dev.txt": ("dev", "export"),
+    "requirements-gpu.txt": ("gpu",),
+}
 PIN = re.compile(r"^([a-z0-9][a-z0-9.-]*)(?:\[[a-z,-]+\])?==([^ ;\\]+)", re.MULTILINE)
 
 
@@ -95,10 +99,10 @@ def test_lock_names_no_address_and_hashes_everything(lock: str) -> None:
         assert "--hash=sha256:" in lines[index + 1]
 
 
-@pytest.mark.parametrize(("lock", "extra"), LOCKS.items())
-def test_lock_satisfies_what_the_project_asks_for(lock: str, extra: str | None) -> None:
+@pytest.mark.parametrize(("lock", "extras"), LOCKS.items())
+def test_lock_satisfies_what_the_project_asks_for(lock: str, extras: tuple[str, ...]) -> None:
     asked = [*PROJECT["project"]["dependencies"], *PROJECT["build-system"]["requires"]]
-    if extra:
+    for extra in extras:
         asked += PROJECT["project"]["optional-dependencies"][extra]
     locked = pins(lock)
     for requirement in map(Requirement, asked):

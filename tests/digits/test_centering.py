@@ -61,8 +61,10 @@ def test_ink_is_white_on_black_and_reaches_the_full_level() -> None:
 
 
 RANDOM = np.random.default_rng(0)
-SHADOW = 60 / (1 + np.exp(-np.linspace(-6, 4, PLAIN.shape[1])))
+SHADOW = 110 / (1 + np.exp(-np.linspace(-10, 6, PLAIN.shape[1])))
 LIGHT = PLAIN.astype(float)
+BLOTS = np.zeros_like(LIGHT)
+BLOTS[8:12, 10:14] = BLOTS[140:144, 100:104] = BLOTS[70:74, 12:16] = 255
 VARIANTS = {
     "dark on light": 255 - LIGHT,
     "grey on grey": 160 - 0.3 * LIGHT,
@@ -72,11 +74,12 @@ VARIANTS = {
     "in a wide picture": np.pad(PLAIN, ((100, 50), (200, 300))),
     "cropped to its edge": PLAIN[ndimage.find_objects((PLAIN > 0).astype(int))[0]],
     "dark, cropped": 255 - PLAIN[ndimage.find_objects((PLAIN > 0).astype(int))[0]],
-    "noisy": 60 + 0.5 * LIGHT + RANDOM.normal(0, 20, LIGHT.shape),
+    "noisy": 60 + 0.5 * LIGHT + RANDOM.normal(0, 45, LIGHT.shape),
     "dark on noise": 200 - 0.6 * LIGHT + RANDOM.normal(0, 30, LIGHT.shape),
-    "half in shadow": 220 - 0.6 * LIGHT - SHADOW,
-    "shadow from the other side": 220 - 0.6 * LIGHT - SHADOW[::-1],
+    "half in shadow": 240 - 0.6 * LIGHT - SHADOW,
+    "shadow from the other side": 240 - 0.6 * LIGHT - SHADOW[::-1],
     "specks": np.where(RANDOM.random(LIGHT.shape) < 0.0005, 255, LIGHT),
+    "blots": np.maximum(LIGHT, BLOTS),
 }
 
 

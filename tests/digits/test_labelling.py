@@ -1,10 +1,12 @@
 import itertools
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+from digits import labelling
 from digits.champion import Champion, load_champion
 from digits.errors import DamagedError, DigitsError, UsageError
 from digits.explanation import explain, explanation_path
@@ -13,6 +15,7 @@ from digits.settings import Settings
 from digits.workspace import Workspace
 from tests.champions import crown
 from tests.handwriting import make_splits
+from tests.memory import peak_memory
 from tests.small_dataset import NAME, SPEC, write_spec
 
 IMAGES, LABELS = make_splits()["test"]
@@ -117,6 +120,23 @@ def test_files_without_end_are_labelled_as_they_come(champion: Champion, folder:
     assert labels == [labels[n % 3] for n in range(2000)]
 
 
+def test_what_was_labelled_is_let_go(
+    champion: Champion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labelling, "BATCH_SIZE", 16)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    picture = np.full((200, 200), 255, np.uint8)
+    picture[50:150, 90:110] = 0
+    Image.fromarray(picture).save(tmp_path / "one.png")
+    files = itertools.repeat(str(tmp_path / "one.png"))
+    next(label_files(files, champion))
+
+    # At most four batches of 16 pictures of 40,000 bytes are held; all of them would be 8 MB.
+    with peak_memory(at_most=6_000_000):
+        for _ in itertools.islice(label_files(files, champion, keep_originals=True), 200):
+            pass
+
+
 def test_an_explanation_shows_the_picture_and_what_was_seen(
     champion: Champion, folder: Path
 ) -> None:
@@ -140,11 +160,12 @@ def test_explanations_never_share_a_name_nor_leave_their_folder(tmp_path: Path) 
     assert all(path.parent == tmp_path and path.name.isascii() for path in paths)
 
 
-def test_a_damaged_champion_labels_nothing(crowned: Workspace, champion: Champion) -> None:
+def test_a_champion_that_was_exchanged_labels_nothing(
+    crowned: Workspace, champion: Champion
+) -> None:
     path = crowned.store.folder(champion.version.model) / "model.keras"
     whole = path.read_bytes()
-    middle = len(whole) // 2
-    path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    keras.models.clone_model(champion.model).save(path)
     try:
         with pytest.raises(DamagedError, match=r"model\.keras"):
             load_champion(NAME, crowned)

@@ -1,4 +1,4 @@
-"""`digits predict`, as a user types it."""
+"""`digits predict` and `digits export`, as a user types them."""
 
 import csv
 import io
@@ -165,3 +165,25 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(crowned: Settings, tmp_pa
 
     assert len(result.stdout.splitlines()) == 1
     assert errors(result) == []
+
+
+@pytest.mark.slow
+def test_the_champion_is_exported_and_what_was_proved_is_said(
+    crowned: Settings, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    call = ["export", folder, "--format", "keras,savedmodel", "--dataset", NAME]
+
+    result = digits(call, crowned)
+
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.decode().splitlines() == [
+        f"keras      {folder}/{NAME}-v1.keras",
+        f"savedmodel {folder}/{NAME}-v1-savedmodel",
+        f"each gives the label of {NAME} version 1 on all 200 test images",
+    ]
+    again = digits(call, crowned)
+    assert again.returncode == 2
+    assert errors(again) == [
+        f"Error: {folder} is there already; name a new folder, or remove it first"
+    ]
