@@ -1,9 +1,11 @@
 """Ctrl-C and SIGTERM: a command ends soon, says so in one line, and says by its code why."""
 
+import contextlib
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -35,18 +37,30 @@ except interrupts.Interrupted as interrupted:
 FOREGROUND = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
 
 
-def start(
-    before: str = "", inside: str = "time.sleep(100)", after: str = ""
-) -> "subprocess.Popen[str]":
-    process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND.format(before=before, inside=inside, after=after)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for(process, "ready")
-    return process
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts COMMAND with these lines in its places, and waits until it is in its block."""
+    with contextlib.ExitStack() as stack:
+
+        def start(
+            before: str = "", inside: str = "time.sleep(100)", after: str = ""
+        ) -> "subprocess.Popen[str]":
+            process = subprocess.Popen(
+                [sys.executable, "-c", COMMAND.format(before=before, inside=inside, after=after)],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            wait_for(process, "ready")
+            return process
+
+        yield start
 
 
 def wait_for(process: "subprocess.Popen[str]", line: str) -> None:
@@ -55,7 +69,7 @@ def wait_for(process: "subprocess.Popen[str]", line: str) -> None:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_first_signal_ends_the_block_in_one_line(number: signal.Signals) -> None:
+def test_the_first_signal_ends_the_block_in_one_line(start: Start, number: signal.Signals) -> None:
     process = start()
     process.send_signal(number)
     _, stderr = process.communicate()
@@ -65,7 +79,9 @@ def test_the_first_signal_ends_the_block_in_one_line(number: signal.Signals) -> 
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_that_another_thread_gets_ends_the_block(number: signal.Signals) -> None:
+def test_a_signal_that_another_thread_gets_ends_the_block(
+    start: Start, number: signal.Signals
+) -> None:
     to_itself = f"lambda: signal.pthread_kill(threading.get_ident(), signal.{number.name})"
     sleep_on = "threading.Event().wait()"
     process = start(
@@ -76,7 +92,7 @@ def test_a_signal_that_another_thread_gets_ends_the_block(number: signal.Signals
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_second_signal_ends_the_process_at_once(number: signal.Signals) -> None:
+def test_the_second_signal_ends_the_process_at_once(start: Start, number: signal.Signals) -> None:
     process = start(after="time.sleep(100)")
     process.send_signal(signal.SIGINT)
     wait_for(process, "ending")
@@ -85,7 +101,7 @@ def test_the_second_signal_ends_the_process_at_once(number: signal.Signals) -> N
     assert process.returncode == 128 + signal.SIGINT
 
 
-def test_what_does_not_end_in_time_is_left_behind() -> None:
+def test_what_does_not_end_in_time_is_left_behind(start: Start) -> None:
     stuck = "threading.Thread(target=time.sleep, args=(100,)).start()"
     process = start(before="interrupts.GRACE_SECONDS = 0.1", after=stuck)
     process.send_signal(signal.SIGTERM)
@@ -93,7 +109,7 @@ def test_what_does_not_end_in_time_is_left_behind() -> None:
     assert process.returncode == 128 + signal.SIGTERM
 
 
-def test_an_ignored_signal_stays_ignored() -> None:
+def test_an_ignored_signal_stays_ignored(start: Start) -> None:
     process = start(before="signal.signal(signal.SIGINT, signal.SIG_IGN)")
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
