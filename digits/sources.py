@@ -13,7 +13,7 @@ from pathlib import Path
 
 from digits.archives import FILE_NAMES, decompress, size_limit
 from digits.dataset import ROLES, DatasetSpec, FolderSource, RemoteSource, Role
-from digits.errors import DataError
+from digits.errors import DataError, UnreachableError
 from digits.locks import hold
 from digits.settings import Settings
 from digits.store import TEMPORARY, write_whole
@@ -150,7 +150,7 @@ def _fetch(
             logger.info("%s%s", error, next_step)
         else:
             return files
-    raise DataError(_missing(spec, settings, reasons))
+    raise UnreachableError(_missing(spec, settings, reasons))
 
 
 def _problem(found: bytes, role: Role, content: Content, name: str) -> str | None:

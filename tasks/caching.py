@@ -121,11 +121,11 @@ class CheckedRecords(WritableFileSystem):
             raise
         if record is None:
             raise FileNotFoundError(path)
-        note(_label(path), made_in=record.run_name)
-        # For the dashboard alone: in a terminal, one line sums up all of them.
-        get_run_logger().info(
-            "From the cache: made by %s, flow run %s", record.run_name, record.run_id
-        )
+        if note(_label(path), made_in=record.run_name):
+            # For the dashboard alone: in a terminal, one line sums up all of them.
+            get_run_logger().info(
+                "From the cache: made by %s, flow run %s", record.run_name, record.run_id
+            )
         return _laid_out(record)
 
     def write_path(  # type: ignore[override]

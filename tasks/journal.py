@@ -36,8 +36,13 @@ def journal() -> Iterator[Journal]:
         _journal.reset(token)
 
 
-def note(label: str, made_in: str | None) -> None:
-    """Note a step, executed now (None) or taken from the cache of the run `made_in`."""
+def note(label: str, made_in: str | None) -> bool:
+    """Note a step, executed now (None) or taken from the cache of the run `made_in`.
+
+    Returns whether that is news.
+    """
     kept = _journal.get()
-    if kept is not None:
-        kept.steps[label] = made_in
+    if kept is None or kept.steps.get(label, "") == made_in:
+        return False
+    kept.steps[label] = made_in
+    return True
