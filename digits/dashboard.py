@@ -16,6 +16,10 @@ from digits.remarks import headline
 NUM_SHOWN = 12
 """How many characters of a digest are shown; the report has them whole."""
 
+NO_PICTURES = (
+    "Nothing was trained or scored: the report has the pictures, as do the runs named below."
+)
+
 
 @dataclass(frozen=True)
 class RunFacts:
@@ -48,6 +52,7 @@ def run_page(facts: RunFacts) -> str:
         _comparison(judgement),
         _page("The whole report", facts.report, facts.link),
         *(f"## {name}\n\n![{name}]({uri})" for name, uri in facts.pictures.items()),
+        "" if facts.pictures else NO_PICTURES,
         "## Validation",
         _validation(facts.validation),
         "## Steps",

@@ -13,6 +13,10 @@ class DataError(DigitsError):
     """Source data is missing, is not what its spec says, or cannot be obtained."""
 
 
+class UnreachableError(DataError):
+    """No source gave the data; another time one may."""
+
+
 class DamagedError(DigitsError):
     """Something in the store or the cache is gone, cut short or altered."""
 

@@ -1,12 +1,14 @@
 """The IDX format of the MNIST files: a magic number, the sizes of each dimension, the bytes."""
 
 import math
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+import struct
+from typing import TYPE_CHECKING, Any
 
 from digits.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 UNSIGNED_BYTE = 0x08
 # Labels have one, images three, images in colour four.
@@ -14,11 +16,13 @@ MAX_DIMENSIONS = 4
 HEADER_BYTES = 4 + 4 * MAX_DIMENSIONS
 
 
-def parse_idx(content: bytes, name: str) -> npt.NDArray[np.uint8]:
+def parse_idx(content: bytes, name: str) -> "npt.NDArray[np.uint8]":
     """The array in an IDX file: uint8, of the shape that its header gives, a view of `content`.
 
     `name` is what the file is called in messages. Raises DataError as read_shape does.
     """
+    import numpy as np
+
     shape = read_shape(content, len(content), name)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
 
@@ -47,7 +51,7 @@ def read_shape(start: bytes, num_bytes: int, name: str) -> tuple[int, ...]:
         raise DataError(
             f"{name} was cut short: {num_bytes} bytes, expected {header} of header alone"
         )
-    shape = tuple(np.frombuffer(start, ">u4", num_dimensions, offset=4).tolist())
+    shape = struct.unpack_from(f">{num_dimensions}I", start, 4)
     if 0 in shape:
         raise DataError(f"{name} holds no values: {_described(shape)}")
     expected = header + math.prod(shape)
@@ -60,8 +64,10 @@ def read_shape(start: bytes, num_bytes: int, name: str) -> tuple[int, ...]:
     return shape
 
 
-def format_idx(array: npt.NDArray[Any]) -> bytes:
+def format_idx(array: "npt.NDArray[Any]") -> bytes:
     """An array of whole numbers in 0..255 as an IDX file of unsigned bytes."""
+    import numpy as np
+
     header = bytes((0, 0, UNSIGNED_BYTE, array.ndim))
     return header + np.array(array.shape, ">u4").tobytes() + array.astype(np.uint8).tobytes()
 

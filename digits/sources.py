@@ -11,7 +11,7 @@ from pathlib import Path
 
 from digits.archives import FILE_NAMES, size_limit
 from digits.dataset import ROLES, DatasetSpec, FolderSource, RemoteSource, Role
-from digits.errors import DataError
+from digits.errors import DataError, UnreachableError
 from digits.locks import hold
 from digits.rawfiles import Files, RawFile, find_raw, keep, sweep
 from digits.settings import Settings
@@ -120,7 +120,7 @@ def _fetch(
             logger.info("%s%s", error, next_step)
         else:
             return files
-    raise DataError(_missing(spec, settings, reasons))
+    raise UnreachableError(_missing(spec, settings, reasons))
 
 
 def _problem(found: bytes, role: Role, content: Content, name: str) -> str | None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from digits import locks
 from digits.errors import DigitsError
@@ -15,7 +16,7 @@ from digits.settings import ROOT, Settings
 logger = logging.getLogger(__name__)
 
 # One that ended sooner than this after its start would only end again.
-STEADY_SECONDS = 60
+STEADY_SECONDS = 30
 # How long a worker has to report the end of a run.
 NOTICE_SECONDS = 3
 
@@ -86,12 +87,11 @@ class Process:
 
     def keep_alive(self, command: list[str]) -> None:
         """Start it again if it ended. Raises DigitsError if it had hardly begun."""
-        try:
-            self.check()
-        except DigitsError as error:
+        if self._child is not None and self._child.poll() is not None:
             if time.monotonic() - self._started < STEADY_SECONDS:
-                raise
-            logger.warning("%s\nIt is started again.", error)
+                self.check()
+            code = self._child.returncode
+            logger.warning("the %s ended with exit code %d: starting it again", self.name, code)
             self.start(command)
 
     def end(self, seconds: float, *, children_first: bool = False) -> None:
@@ -117,6 +117,23 @@ class Process:
     def _end_of_log(self) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(f"  {line}" for line in lines[-5:])
+
+
+def kill_holders(lock: Path, command: str) -> None:
+    """Kill the processes that hold a lock and whose command line has `command` in it.
+
+    Only Linux says who holds a lock; elsewhere nothing happens.
+    """
+    locks_held = Path("/proc/locks")
+    if not (lock.exists() and locks_held.exists()):
+        return
+    for line in locks_held.read_text(encoding="ascii").splitlines():
+        _, _, _, _, pid, file, *_ = line.replace("->", "").split()
+        if int(file.rpartition(":")[2]) != lock.stat().st_ino:
+            continue
+        with contextlib.suppress(OSError):
+            if command in Path("/proc", pid, "cmdline").read_text(encoding="utf-8"):
+                os.killpg(int(pid), signal.SIGKILL)
 
 
 def _kill_children(pid: int) -> bool:

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from digits.errors import DigitsError, UsageError
+from digits.garbage import runs_lock
 from digits.settings import ROOT, Settings
-from flows.processes import Process
+from digits.workspace import Workspace
+from flows.processes import Process, kill_holders
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +109,9 @@ def prepare_service() -> str:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    # In a terminal these lines would be in the way of ours; here they are what the logs are for.
+    os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "INFO"
+    os.environ["PREFECT_LOGGING_INTERNAL_LEVEL"] = "ERROR"
     return api
 
 
@@ -176,9 +181,11 @@ def _register() -> None:
 
 
 def _end_parts(settings: Settings) -> None:
-    """End worker and server, whoever started them. The runs are killed: they can bear that."""
+    """End all of it, whoever started it. The runs are killed: they can bear that."""
     for name in ("worker", "pages", "server"):
         Process(name, settings).end(END_SECONDS, children_first=name == "worker")
+    # Runs outlive a worker that was killed.
+    kill_holders(runs_lock(Workspace(settings)), "prefect.engine")
 
 
 @contextlib.contextmanager

@@ -122,11 +122,12 @@ class CheckedRecords(WritableFileSystem):
             raise
         if record is None:
             raise FileNotFoundError(path)
-        note(_label(path), made_in=f"{record.run_name} of {record.created:%Y-%m-%d %H:%M}")
-        # For the dashboard alone: in a terminal, one line sums up all of them.
-        get_run_logger().info(
-            "From the cache: made by %s, flow run %s", record.run_name, record.run_id
-        )
+        made_in = f"{record.run_name} of {record.created:%Y-%m-%d %H:%M}"
+        if note(_label(path), made_in=made_in):
+            # For the dashboard alone: the terminal has a line of the journal's.
+            get_run_logger().info(
+                "From the cache: made by %s, flow run %s", record.run_name, record.run_id
+            )
         return metadata
 
     def write_path(  # type: ignore[override]

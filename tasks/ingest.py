@@ -1,13 +1,25 @@
 """Ingest: the dataset's files, wherever they come from, become Parquet."""
 
+from typing import Any
+
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.runtime import deployment
+from prefect.tasks import Task
+
 from digits.dataset import DatasetSpec, Layout
+from digits.errors import UnreachableError
 from digits.references import DatasetRef
 from digits.sources import Content
 from digits.workspace import current_workspace
 from tasks.caching import step
 
 
-@step("ingest")
+def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
+    """Whether to try later: the sources could not be reached, and nobody sits and waits."""
+    return isinstance(state.data, UnreachableError) and deployment.id is not None
+
+
+@step("ingest", retries=3, retry_delay_seconds=[60, 300, 900], retry_condition_fn=may_pass)
 def ingest(layout: Layout, content: Content, sources: DatasetSpec) -> DatasetRef:
     """Obtain the files whose digests are `content` and store them as a typed dataset.
 

@@ -39,16 +39,18 @@ def journal() -> Iterator[Journal]:
         _journal.reset(token)
 
 
-def note(label: str, made_in: str | None) -> None:
+def note(label: str, made_in: str | None) -> bool:
     """Note and say that a step is executed now (None), or taken from the cache of `made_in`.
 
-    A step that is asked for more than once in a run counts as executed if it was so once.
+    A step that is asked for more than once in a run counts as executed if it was so once. Returns
+    whether that is news.
     """
     kept = _journal.get()
     if kept is None or (label in kept.steps and (made_in or kept.steps[label] is None)):
-        return
+        return False
     kept.steps[label] = made_in
     if made_in is None:
         logger.info("%s: running", label)
     else:
         logger.info("%s: from the cache, made in %s", label, made_in)
+    return True

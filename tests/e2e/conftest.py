@@ -1,0 +1,293 @@
+"""A real service, started as an operator starts it, with a small dataset in folders of its own."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from digits.locks import is_free
+from digits.settings import ROOT, Settings
+from tests.small_dataset import NAME, SPEC, write_small_dataset, write_spec
+
+BIN = Path(sys.executable).parent
+# On two busy cores.
+PATIENCE = 240
+# The same images, of which more are expected than there are.
+SPOILT = "spoilt"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.timeout(600))
+
+
+def wait_for(what: Callable[[], Any], about: str, seconds: float = PATIENCE) -> Any:
+    """What `what` returns as soon as it is something."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = what()
+        if found:
+            return found
+        time.sleep(0.5)
+    raise AssertionError(f"waited {seconds} s for {about}")
+
+
+class Service:
+    """`digits up` on ports and folders of its own, and what one does with it."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.settings = Settings(data_dir=folder / "data", artifacts_dir=folder / "artifacts")
+        self.port = free_ports()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / "up.log"
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", ""))),
+            "DIGITS_DATA_DIR": str(self.settings.data_dir),
+            "DIGITS_ARTIFACTS_DIR": str(self.settings.artifacts_dir),
+            "PREFECT_SERVER_API_PORT": str(self.port),
+            # Ask for work more often than an operator would care for.
+            "PREFECT_WORKER_QUERY_SECONDS": "3",
+            **environment,
+        }
+        self._auth = environment.get("PREFECT_SERVER_API_AUTH_STRING")
+        self.http = httpx.Client(
+            base_url=f"{self.url}/api",
+            timeout=30,
+            transport=httpx.HTTPTransport(retries=3),
+            auth=httpx.BasicAuth(*self._auth.split(":")) if self._auth else None,
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+        self.up_since = 0.0
+
+    def up(self) -> None:
+        """Start it and wait until it says that it is up."""
+        already_said = len(self.said())
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [BIN / "digits", "up"], env=self._environment, cwd=ROOT, stdout=log, stderr=log
+            )
+
+        def is_up() -> bool:
+            assert self._process is not None
+            assert self._process.poll() is None, self.said()
+            return "The dashboard is at" in self.said()[already_said:]
+
+        wait_for(is_up, "the service to be up")
+        self.up_since = time.monotonic()
+
+    def signal(self, number: int) -> int:
+        """Send a signal to `digits up` and wait for its end; its exit code."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self._process.wait(timeout=120)
+
+    def said(self) -> str:
+        """What `digits up` printed so far."""
+        return self.log.read_text() if self.log.exists() else ""
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run one of the environment's commands to its end, as in another terminal."""
+        return subprocess.run(
+            [BIN / command[0], *command[1:]],
+            env={**self._environment, **environment},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+
+    def prefect(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of Prefect's against the server, with the prompt's answers not given."""
+        api = {
+            "PREFECT_API_URL": f"{self.url}/api",
+            "PREFECT_HOME": str(self.settings.artifacts_dir / "prefect"),
+            **({"PREFECT_API_AUTH_STRING": self._auth} if self._auth else {}),
+        }
+        return self.run("prefect", "--no-prompt", *command, **api)
+
+    def is_alive(self, name: str) -> bool:
+        """Whether a process of the service lives: service, server, worker or pages."""
+        return not is_free(self._lock(name))
+
+    def pid(self, name: str) -> int:
+        """The pid of one that lives."""
+        return int(self._lock(name).read_text().split()[0])
+
+    def kill(self, name: str) -> None:
+        """Kill a process of the service without a warning."""
+        os.kill(self.pid(name), signal.SIGKILL)
+
+    def _lock(self, name: str) -> Path:
+        return self.settings.artifacts_dir / "locks" / f"{name}.lock"
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """The answer of the server's API; asked again where it is too busy, or about to return."""
+
+        def answer() -> httpx.Response | None:
+            with contextlib.suppress(httpx.TransportError):
+                found = self.http.request(method, path, json=body)
+                return found if found.status_code != 503 else None
+            return None
+
+        found = wait_for(answer, f"an answer of {path}")
+        found.raise_for_status()
+        return found.json() if found.content else None
+
+    def post(self, path: str, body: Any) -> Any:
+        """What the server's API answers to a body."""
+        return self.ask("POST", path, body)
+
+    def deployment(self, name: str) -> Any:
+        """A deployment as the server knows it."""
+        return self.ask("GET", f"deployments/name/{name}/{name}")
+
+    def start(self, deployment: str, *parameters: str) -> str:
+        """Start a run from the command line; its id."""
+        options = [part for parameter in parameters for part in ("-p", parameter)]
+        done = self.prefect("deployment", "run", f"{deployment}/{deployment}", *options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return next(
+            line.split("UUID:")[1].strip() for line in done.stdout.splitlines() if "UUID:" in line
+        )
+
+    def runs(self, deployment: str = "retrain") -> list[Any]:
+        """All runs of a flow but those that are only planned, the newest first."""
+        found = self.post(
+            "flow_runs/filter",
+            {"sort": "EXPECTED_START_TIME_DESC", "flows": {"name": {"any_": [deployment]}}},
+        )
+        return [run for run in found if not run["auto_scheduled"] or run["start_time"]]
+
+    def flow_run(self, run: str) -> Any:
+        """A run as the server knows it."""
+        return self.ask("GET", f"flow_runs/{run}")
+
+    def state(self, run: str) -> str:
+        """The name of a run's state."""
+        return str(self.flow_run(run)["state_name"])
+
+    def finished(self, run: str, seconds: float = PATIENCE) -> str:
+        """The name of the state that a run ends in."""
+        ends = {"Completed", "Failed", "Crashed", "Cancelled"}
+        wait_for(lambda: self.state(run) in ends, f"{run} to end", seconds)
+        return self.state(run)
+
+    def artifact(self, key: str, run: str | None = None) -> Any:
+        """The newest artifact of a key, or that of a run; None where there is none."""
+        found = self.artifacts(key)
+        return next((one for one in found if run in (None, one["flow_run_id"])), None)
+
+    def artifacts(self, key: str) -> list[Any]:
+        """All artifacts of a key, the newest first."""
+        asked = {"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC"}
+        return list(self.post("artifacts/filter", asked))
+
+    def end(self) -> None:
+        """End all of it, however it is."""
+        with contextlib.suppress(Exception):
+            self.run("digits", "down")
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self.http.close()
+
+
+def free_ports() -> int:
+    """A port that is free together with the one after it."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            with contextlib.suppress(OSError, OverflowError):
+                second.bind(("127.0.0.1", port + 1))
+                return port
+
+
+class Webhook(ThreadingHTTPServer):
+    """Takes what the service tells."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), WebhookHandler)
+        self.told: list[dict[str, Any]] = []
+        self.url = f"http://127.0.0.1:{self.server_port}/hook"
+
+    def of(self, event: str, run: str = "") -> list[dict[str, Any]]:
+        return [one for one in self.told if one["event"] == event and run in json.dumps(one)]
+
+
+class WebhookHandler(BaseHTTPRequestHandler):
+    server: Webhook
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.told.append(json.loads(body))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Stay silent."""
+
+
+@pytest.fixture(scope="session")
+def webhook() -> Iterator[Webhook]:
+    with Webhook() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def make_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Make services that are not up yet, with the small dataset; they are ended with the test."""
+    made: list[Service] = []
+
+    def make(**environment: str) -> Service:
+        made.append(Service(tmp_path, **environment))
+        write_small_dataset(made[-1].settings)
+        return made[-1]
+
+    yield make
+    for service in made:
+        service.end()
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory, webhook: Webhook) -> Iterator[Service]:
+    """A service that is up, for all tests that leave it so."""
+    service = Service(tmp_path_factory.mktemp("service"), DIGITS_WEBHOOK_URL=webhook.url)
+    write_small_dataset(service.settings)
+    expectation = "[thresholds.train]\nnum_images = 6000\n"
+    spoilt = write_spec(service.settings, SPEC.replace("[thresholds.train]\n", expectation), SPOILT)
+    raw = service.settings.raw_dir
+    (raw / spoilt.stem).symlink_to(raw / NAME)
+    service.up()
+    yield service
+    service.end()
+
+
+@pytest.fixture(scope="session")
+def first(service: Service) -> str:
+    """A finished run of both models, the second for its dataset; its id."""
+    worse = service.start("retrain", f"dataset={NAME}", 'models=["mlp"]', "epochs=1")
+    assert service.finished(worse) == "Completed"
+    run = service.start("retrain", f"dataset={NAME}")
+    assert service.finished(run) == "Completed"
+    return run

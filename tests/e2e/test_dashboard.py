@@ -1,0 +1,121 @@
+"""The dashboard in a real browser."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+from tests.e2e.conftest import PATIENCE, Service, wait_for
+from tests.small_dataset import NAME
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = (
+    "--no-sandbox --disable-gpu --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def tab(browser: Browser, service: Service) -> Iterator[Page]:
+    """A page of the dashboard, which must not ask anything of another machine."""
+    page = browser.new_page(base_url=service.url, viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(1000 * PATIENCE / 4)
+    elsewhere: list[str] = []
+    own = ("http://127.0.0.1:", "data:", "blob:")
+    page.on(
+        "request",
+        lambda asked: None if asked.url.startswith(own) else elsewhere.append(asked.url),
+    )
+    yield page
+    page.close()
+    assert elsewhere == []
+
+
+def keep(page: Page, name: str) -> None:
+    """Keep a picture of the page in the folder DIGITS_SCREENSHOTS, if it is set."""
+    if folder := os.environ.get("DIGITS_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def loaded_widths(page: Page) -> list[int]:
+    """How many pixels wide each picture of a page is; 0 for one that is not shown."""
+    return page.evaluate("[...document.images].map(image => image.naturalWidth)")
+
+
+@pytest.mark.usefixtures("first")
+def test_the_run_form_offers_choices_refuses_wrong_values_and_starts_a_run(
+    tab: Page, service: Service
+) -> None:
+    tab.goto(f"/deployments/deployment/{service.deployment('retrain')['id']}/run")
+    form = tab.locator("form")
+
+    def field(name: str) -> Locator:
+        title = tab.get_by_text(f"{name} (Optional)", exact=True)
+        return form.locator(".schema-form-property").filter(has=title)
+
+    expect(field("seed")).to_contain_text("Where all chance starts from.")
+    keep(tab, "run-form")
+    offered = {"models": ["mlp", "cnn"], "device": ["auto", "cpu", "gpu"], "dataset": [NAME]}
+    for name, choices in offered.items():
+        field(name).locator(".p-select-button__control").press("ArrowDown")
+        for choice in choices:
+            expect(tab.locator(".p-select-option", has_text=choice)).to_be_visible()
+        if name == "dataset":
+            tab.locator(".p-select-option", has_text=NAME).click()
+        else:
+            tab.keyboard.press("Escape")
+
+    known = {run["id"] for run in service.runs()}
+    field("seed").locator("input").fill("-3")
+    form.get_by_role("button", name="Submit").click()
+    expect(tab.get_by_text("less than the minimum of 0").first).to_be_visible()
+    assert {run["id"] for run in service.runs()} == known
+
+    field("seed").locator("input").fill("0")
+    form.get_by_role("button", name="Submit").click()
+    started = wait_for(lambda: {run["id"] for run in service.runs()} - known, "the run").pop()
+    assert service.finished(started) == "Completed"
+
+
+def test_a_run_is_read_at_a_glance_with_its_pictures_and_its_report(
+    tab: Page, service: Service, first: str
+) -> None:
+    tab.goto(f"/runs/flow-run/{first}")
+    for tag in (NAME, "reference", "cpu"):
+        expect(tab.locator(".p-tag", has_text=tag).first).to_be_visible()
+    tab.wait_for_timeout(1000)  # the graph moves into its place
+    keep(tab, "run")
+
+    tab.goto(f"/artifacts/artifact/{service.artifact(f'retrain-{NAME}', first)['id']}")
+    expect(tab.get_by_role("heading", name="is promoted to version 2")).to_be_visible()
+    expect(tab.get_by_role("cell", name="champion: version 1, mlp")).to_be_visible()
+    wait_for(lambda: len(loaded_widths(tab)) == 3 and all(loaded_widths(tab)), "three pictures")
+    keep(tab, "run-summary")
+
+    tab.goto(str(tab.get_by_role("link", name="The whole report").get_attribute("href")))
+    expect(tab.get_by_role("heading", level=1)).to_be_visible()
+    assert all(loaded_widths(tab))
+
+
+@pytest.mark.usefixtures("first")
+def test_the_champion_is_shown_with_its_history(tab: Page, service: Service) -> None:
+    (*_, oldest) = service.artifacts(f"champion-{NAME}")
+    tab.goto(f"/artifacts/artifact/{oldest['id']}")
+    expect(tab.get_by_role("heading", name="version 1 is the champion")).to_be_visible()
+    tab.goto(f"/artifacts/key/champion-{NAME}")
+    expect(tab.get_by_text("Version 2, ").first).to_be_visible()
+    expect(tab.locator("a[href^='/artifacts/artifact/']")).to_have_count(2)
+    keep(tab, "champion")

@@ -1,0 +1,85 @@
+"""What a kill leaves: of a run with its worker, of a worker, of the server."""
+
+import os
+import signal
+import subprocess
+import time
+
+from flows.processes import STEADY_SECONDS
+from tests.e2e.conftest import Service, wait_for
+from tests.small_dataset import NAME
+
+TWO_MINUTES = 120
+
+
+def start_training(service: Service, epochs: int, seed: int) -> str:
+    """A run that has begun to train; its id."""
+    run = service.start(
+        "retrain", f"dataset={NAME}", 'models=["mlp"]', f"epochs={epochs}", f"seed={seed}"
+    )
+    wait_for(lambda: epochs_done(service, run) > 2, "the training to be under way")
+    return run
+
+
+def epochs_done(service: Service, run: str) -> int:
+    """How far the dashboard shows a run's training to be; -1 before it shows anything."""
+    shown = service.artifact("train-mlp", run)
+    return int(shown["description"].split("epoch ")[1].split()[0]) if shown else -1
+
+
+def run_pids(service: Service) -> list[int]:
+    """The processes of the runs that the worker has started."""
+    listing = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True
+    ).stdout
+    pairs = [tuple(map(int, line.split())) for line in listing.splitlines()]
+    return [child for child, parent in pairs if parent == service.pid("worker")]
+
+
+def steady(service: Service) -> None:
+    """Wait until the service would start a part again rather than give up."""
+    time.sleep(max(0, service.up_since + STEADY_SECONDS + 1 - time.monotonic()))
+
+
+def test_a_run_that_died_with_its_worker_is_crashed_soon_and_the_next_goes_on_from_there(
+    service: Service,
+) -> None:
+    steady(service)
+    run = start_training(service, epochs=4000, seed=1)
+    (pid,) = run_pids(service)
+    service.kill("worker")
+    os.kill(pid, signal.SIGKILL)
+    assert service.finished(run, seconds=TWO_MINUTES) == "Crashed"
+    assert "not given a sign of life" in service.flow_run(run)["state"]["message"]
+
+    again = start_training(service, epochs=4000, seed=1)
+    resumed = wait_for(
+        lambda: [log for log in logs(service, again) if "goes on after epoch" in log],
+        "the log of what it went on from",
+    )
+    assert int(resumed[0].split("after epoch ")[1].split(",")[0]) >= 3
+
+    # Its worker lives and sees it die.
+    (pid,) = run_pids(service)
+    os.kill(pid, signal.SIGKILL)
+    assert service.finished(again) == "Crashed"
+
+
+def test_a_run_outlives_its_worker_and_its_server(service: Service) -> None:
+    steady(service)
+    run = start_training(service, epochs=1500, seed=2)
+    service.kill("worker")
+    service.kill("server")
+    wait_for(lambda: service.is_alive("worker") and service.is_alive("server"), "their return")
+    killed_at = epochs_done(service, run)
+    wait_for(lambda: epochs_done(service, run) > killed_at, "the dashboard to follow it again")
+    assert service.finished(run) == "Completed"
+    assert service.artifact(f"retrain-{NAME}", run) is not None
+    later = service.start("retrain", f"dataset={NAME}", 'models=["mlp"]', "epochs=1", "seed=2")
+    assert service.finished(later) == "Completed"
+
+
+def logs(service: Service, run: str) -> list[str]:
+    """What a run logged so far."""
+    asked = {"logs": {"flow_run_id": {"any_": [run]}}}
+    return [log["message"] for log in service.post("logs/filter", asked)]

@@ -1,0 +1,106 @@
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+
+from tests.e2e.conftest import Service, wait_for
+
+PARTS = ("server", "worker", "pages")
+
+
+def listening_addresses(*ports: int) -> set[str]:
+    """The addresses at which something listens on these ports, as the kernel prints them."""
+    addresses = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            address, port = local.split(":")
+            if state == "0A" and int(port, 16) in ports:
+                addresses.add(address)
+    return addresses
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def test_what_is_up_ends_as_a_whole_and_lasts_from_one_start_to_the_next(
+    make_service: Callable[..., Service],
+) -> None:
+    service = make_service()
+    service.up()
+    run = service.start("gc")
+    assert service.finished(run) == "Completed"
+    assert service.prefect("deployment", "schedule", "ls", "retrain/retrain").returncode == 0
+    logged = (service.settings.artifacts_dir / "logs" / "server.log").stat().st_size
+
+    assert service.signal(signal.SIGINT) == 0  # a Ctrl-C
+    assert not any(service.is_alive(part) for part in (*PARTS, "service"))
+    assert is_free(service.port)
+    assert is_free(service.port + 1)
+
+    service.up()
+    assert service.state(run) == "Completed"
+    assert (service.settings.artifacts_dir / "logs" / "server.log").stat().st_size > logged
+
+    service.kill("service")
+    assert all(service.is_alive(part) for part in PARTS)
+    down = service.run("digits", "down")
+    assert down.returncode == 0
+    assert "server, worker, pages" in down.stderr
+    assert not any(service.is_alive(part) for part in PARTS)
+    assert is_free(service.port)
+    assert "nothing was up" in service.run("digits", "down").stderr
+
+
+def test_a_second_start_says_that_it_is_up_and_does_no_harm(service: Service) -> None:
+    pids = [service.pid(part) for part in PARTS]
+    second = service.run("digits", "up")
+    assert second.returncode == 0
+    assert f"up already, or about to be: {service.url}/api" in second.stderr
+    assert [service.pid(part) for part in PARTS] == pids
+
+
+def test_it_listens_on_the_loopback_address_alone(service: Service) -> None:
+    assert listening_addresses(service.port, service.port + 1) == {"0100007F"}
+
+
+def test_a_call_without_the_password_is_refused_where_one_is_set(
+    make_service: Callable[..., Service],
+) -> None:
+    service = make_service(PREFECT_SERVER_API_AUTH_STRING="operator:secret")
+    service.up()  # the deployments are registered, and the worker asks for work, with the password
+    url = f"{service.url}/api/deployments/filter"
+    assert httpx.post(url, json={}).status_code == 401
+    assert httpx.post(url, json={}, auth=("operator", "wrong")).status_code == 401
+    assert httpx.post(url, json={}, auth=("operator", "secret")).status_code == 200
+    wait_for(
+        lambda: service.ask("GET", "work_pools/digits")["status"] == "READY",
+        "the worker to be let in",
+    )
+
+
+def test_an_operators_pause_outlives_another_registration(service: Service) -> None:
+    def is_active() -> bool:
+        return bool(service.deployment("retrain")["schedules"][0]["active"])
+
+    schedule = service.deployment("retrain")["schedules"][0]["id"]
+    assert (
+        service.prefect("deployment", "schedule", "pause", "retrain/retrain", schedule).returncode
+        == 0
+    )
+    try:
+        assert service.prefect("deploy", "--all").returncode == 0
+        assert not is_active()
+    finally:
+        schedule = service.deployment("retrain")["schedules"][0]["id"]
+        service.prefect("deployment", "schedule", "resume", "retrain/retrain", schedule)
+    assert is_active()
