@@ -21,7 +21,7 @@ Bytes = npt.NDArray[np.uint8]
 Probabilities = npt.NDArray[np.float32]
 Item = TypeVar("Item")
 
-BATCH_SIZE = 256
+BATCH_SIZE = 128
 
 
 class Scorer:

@@ -1,0 +1,125 @@
+"""How much faster the champion's labels come than by `model.predict` with its defaults.
+
+Usage: python -m benchmarks.scoring [--images 100000] [--rounds 5] [--reference]
+Both get the same images as bytes and must give the same labels; runs alternate, medians count.
+Processor time is shown as well: on a busy machine it is the steadier figure. `--reference` times
+both reference models, untrained, instead of the champion: how fast they are does not depend on
+what they learnt.
+"""
+
+import argparse
+import contextlib
+import io
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from digits.champion import dataset_folder, load_champion
+from digits.devices import configure_backend, resolve_device
+from digits.images import read_split
+from digits.settings import Settings
+from digits.workspace import current_workspace
+from flows.environment import prepare_environment
+
+Images = npt.NDArray[np.uint8]
+Answers = npt.NDArray[np.float32]
+Method = Callable[[Images], Answers]
+
+
+def by_predict(model: object) -> Method:
+    """`model.predict` as a script would call it: floats in, batches of 32, a progress bar."""
+
+    def score(images: Images) -> Answers:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return model.predict(images[..., None].astype("float32") / np.float32(255))  # type: ignore[attr-defined]
+
+    return score
+
+
+def by_scorer(model: object, batch_size: int) -> Method:
+    """As `digits predict` does: bytes in, large batches, all cores."""
+    from digits.scoring import Scorer
+
+    scorer = Scorer(model)
+
+    def score(images: Images) -> Answers:
+        starts = range(0, len(images), batch_size)
+        parts = scorer.score_each(starts, lambda start: images[start : start + batch_size])
+        return np.concatenate([probabilities for _, probabilities in parts])
+
+    return score
+
+
+def compare(model: object, images: Images, rounds: int, batch_sizes: Iterable[int]) -> None:
+    """Print a row for each method."""
+    methods = {"model.predict": by_predict(model)}
+    methods |= {f"digits, batches of {size}": by_scorer(model, size) for size in batch_sizes}
+    walls: dict[str, list[float]] = {name: [] for name in methods}
+    processor: dict[str, list[float]] = {name: [] for name in methods}
+    expected = methods["model.predict"](images[:1000])
+    for name, method in methods.items():
+        found = method(images[:1000])
+        same = (found.argmax(1) == expected.argmax(1)).all()
+        assert same, f"{name} gives other labels"
+        assert np.abs(found - expected).max() < 1e-5, f"{name} gives other probabilities"
+    for _ in range(rounds):
+        for name, method in methods.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            method(images)
+            walls[name].append(time.perf_counter() - wall)
+            processor[name].append(time.process_time() - cpu)
+    base = [statistics.median(times["model.predict"]) for times in (walls, processor)]
+    for name in methods:
+        wall, cpu = (statistics.median(times[name]) for times in (walls, processor))
+        low, high = min(walls[name]), max(walls[name])
+        print(
+            f"| {name} | {wall / len(images) * 1e6:.1f} ({low / len(images) * 1e6:.1f} to "
+            f"{high / len(images) * 1e6:.1f}) | {base[0] / wall:.2f} | "
+            f"{cpu / len(images) * 1e6:.1f} | {base[1] / cpu:.2f} |",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", default="mnist")
+    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[128])
+    parser.add_argument("--reference", action="store_true")
+    options = parser.parse_args()
+    prepare_environment(Settings())
+    device = resolve_device("auto")
+    configure_backend(device)
+    from digits.models import BUILDERS
+    from digits.recipes import training_settings
+
+    workspace = current_workspace()
+    champion = load_champion(options.dataset, workspace)
+    layout = champion.layout
+    data = dataset_folder(champion.version, workspace) / "test.parquet"
+    images = np.resize(read_split(data, layout)[0], (options.images, *layout.image_shape))
+    models = {champion.version.model.model: champion.model}
+    if options.reference:
+        models = {
+            name: build(
+                (*layout.image_shape, 1),
+                layout.num_classes,
+                training_settings("reference", name).dropout,
+                0,
+            )
+            for name, build in BUILDERS.items()
+        }
+    print(f"{options.images:,} images, {options.rounds} rounds, {os.cpu_count()} cores, {device}")
+    for name, model in models.items():
+        print(f"\n| {name} | us an image, wall (range) | times | us, processor | times |")
+        print("|---|---:|---:|---:|---:|")
+        compare(model, images, options.rounds, options.batch_sizes)
+
+
+if __name__ == "__main__":
+    main()
