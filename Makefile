@@ -41,9 +41,12 @@ down:  ## end what `make up` started and could not end itself
 test: $(VENV)/.development $(VENV)/.project  ## the tests, with coverage: make test ARGS="-k ledger --no-cov"
 	@$(VENV)/bin/python -m pytest --cov $(ARGS)
 
-.PHONY: test-faults
+.PHONY: test-faults test-e2e
 test-faults: $(VENV)/.development $(VENV)/.project  ## kills, damage, races and edits in full: a quarter of an hour
 	@$(VENV)/bin/python -m pytest -m faults $(ARGS)
+
+test-e2e: $(VENV)/.development $(VENV)/.project  ## the whole service: server, worker, schedule, browser; ten minutes
+	@$(VENV)/bin/python -m pytest -m e2e $(ARGS)
 
 check: $(VENV)/.development $(VENV)/.project  ## formatting, lint, types, direction of imports
 	@$(VENV)/bin/ruff format --check .
