@@ -60,6 +60,7 @@ format: $(VENV)/.development  ## format the code, and mend what the linter can m
 
 gpu: $(VENV)/.gpu $(VENV)/.project  ## add TensorFlow's CUDA libraries (4 GB more on the disk)
 
+# Extras stay in the lock: an older pip does not hold `name[extra]` to the pin of `name` alone.
 # A lock that comes out the same keeps its date: the environment need not be made again.
 lock:  ## write the lock after a change in pyproject.toml: make lock ARGS="--upgrade"
 	@set -e; uv=$$(mktemp -d); trap 'rm -rf "$$uv"' EXIT; \
@@ -67,7 +68,7 @@ lock:  ## write the lock after a change in pyproject.toml: make lock ARGS="--upg
 	compile() { \
 		lock=$$1; shift; cp -p "$$lock" "$$uv"; \
 		"$$uv"/bin/uv pip compile -q pyproject.toml -o "$$lock" --universal --python-version 3.11 \
-			--generate-hashes --no-emit-index-url --no-emit-find-links \
+			--generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links \
 			--custom-compile-command 'make lock' $(ARGS) "$$@"; \
 		if cmp -s "$$uv/$$lock" "$$lock"; then cp -p "$$uv/$$lock" "$$lock"; fi; \
 	}; \

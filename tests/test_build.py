@@ -23,7 +23,7 @@ LOCKS = {
     "requirements-dev.txt": ("dev", "export"),
     "requirements-gpu.txt": ("gpu",),
 }
-PIN = re.compile(r"^([a-z0-9][a-z0-9.-]*)(?:\[[a-z,-]+\])?==([^ ;\\]+)", re.MULTILINE)
+PIN = re.compile(r"^([a-z0-9][a-z0-9.-]*)(?:\[[a-z0-9, -]+\])?==([^ ;\\]+)", re.MULTILINE)
 
 
 def pins(lock: str) -> dict[str, set[str]]:
