@@ -225,6 +225,7 @@ def reproduce(version: int, dataset: str, as_json: bool) -> None:
 @json_option
 def gc(dry_run: bool, keep: int, as_json: bool) -> None:
     """Delete what no version, no recent cache entry and no run needs."""
+    console.show_logs()
     from digits.garbage import collect
 
     collect(
