@@ -91,9 +91,16 @@ def step_key(name: str, arguments: Arguments) -> StepKey:
     return StepKey(
         step=name,
         inputs={key: _described(value) for key, value in sorted(relevant.items())},
-        code=project().code_of(roots, without=(*PLUMBING, *step.without)),
+        code=_code_of(project(), roots, (*PLUMBING, *step.without)),
         libraries=_versions(step.libraries, str(arguments.get("device", ""))),
     )
+
+
+@cache
+def _code_of(
+    sources: Project, roots: tuple[str, ...], without: tuple[str, ...]
+) -> Mapping[str, str]:
+    return sources.code_of(roots, without=without)
 
 
 def step_label(name: str, arguments: Arguments) -> str:
