@@ -9,6 +9,9 @@ ARGS   ?=
 VENV    := .venv
 LOG     := $(VENV)/install.log
 INSTALL := $(VENV)/bin/python -m pip --disable-pip-version-check install --compile --progress-bar off
+# The lock is named twice: as a constraint it also holds what a library asks for with extras, as in
+# name[extra], to the pin of that name; pip 23 otherwise looks for the newest.
+LOCKED   = --require-hashes -r $< -c $<
 TO_LOG  := >> $(LOG) 2>&1 || { tail -n 5 $(LOG); echo "Not installed; more is in $(LOG)."; exit 1; } >&2
 UNFIT   := { echo "This needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is another or missing." \
              "Name one that you have: make PYTHON=/usr/bin/python3.12 ..." >&2; exit 1; }
@@ -60,7 +63,6 @@ format: $(VENV)/.development  ## format the code, and mend what the linter can m
 
 gpu: $(VENV)/.gpu $(VENV)/.project  ## add TensorFlow's CUDA libraries (4 GB more on the disk)
 
-# Extras stay in the lock: an older pip does not hold `name[extra]` to the pin of `name` alone.
 # A lock that comes out the same keeps its date: the environment need not be made again.
 lock:  ## write the lock after a change in pyproject.toml: make lock ARGS="--upgrade"
 	@set -e; uv=$$(mktemp -d); trap 'rm -rf "$$uv"' EXIT; \
@@ -68,7 +70,7 @@ lock:  ## write the lock after a change in pyproject.toml: make lock ARGS="--upg
 	compile() { \
 		lock=$$1; shift; cp -p "$$lock" "$$uv"; \
 		"$$uv"/bin/uv pip compile -q pyproject.toml -o "$$lock" --universal --python-version 3.11 \
-			--generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links \
+			--generate-hashes --no-emit-index-url --no-emit-find-links \
 			--custom-compile-command 'make lock' $(ARGS) "$$@"; \
 		if cmp -s "$$uv/$$lock" "$$lock"; then cp -p "$$uv/$$lock" "$$lock"; fi; \
 	}; \
@@ -84,7 +86,7 @@ $(VENV)/.libraries: requirements.txt $(UNUSABLE)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || $(UNFIT)
 	@echo "Setting up $(VENV) from $<: 3 GB on the disk, a few minutes"
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(INSTALL) --require-hashes -r $< $(TO_LOG)
+	@$(INSTALL) $(LOCKED) $(TO_LOG)
 	@echo '$(CURDIR)' > $@
 
 # Nothing is downloaded here: the lock has setuptools, since TensorFlow depends on it.
@@ -100,5 +102,5 @@ $(VENV)/.development $(VENV)/.gpu:
 	@if test -e $@.begun; then rm $(VENV)/.libraries; $(MAKE) --no-print-directory $(VENV)/.libraries; fi
 	@echo "Adding $< to $(VENV)"
 	@touch $@.begun
-	@$(INSTALL) --require-hashes -r $< $(TO_LOG)
+	@$(INSTALL) $(LOCKED) $(TO_LOG)
 	@mv $@.begun $@
