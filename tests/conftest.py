@@ -1,12 +1,15 @@
 """What tests share: a workspace of their own, away from the checkout's data and artifacts."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import hypothesis
 import pytest
 
 from digits.settings import Settings
-from digits.workspace import Workspace
+from digits.workspace import Workspace, current_workspace
 from tests.small_dataset import write_small_dataset
 
 # A test that finds something today must find it tomorrow, on a busy machine as well.
@@ -31,3 +34,32 @@ def small_dataset(settings: Settings) -> Settings:
     """A workspace's settings with a small learnable dataset, `handwriting`, in it."""
     write_small_dataset(settings)
     return settings
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of one real Prefect server, with a database of its own, for all tests."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    with (
+        temporary_settings({PREFECT_HOME: tmp_path_factory.mktemp("prefect")}),
+        prefect_test_harness(server_startup_timeout=120),
+    ):
+        yield str(PREFECT_API_URL.value())
+
+
+@pytest.fixture
+def current(settings: Settings, prefect_api: str) -> Iterator[Workspace]:
+    """The test's workspace as this process's own, and a server on which flows run in it."""
+    from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+
+    values = settings.artifacts_dir / "cache" / "values"
+    here = {
+        "DIGITS_DATA_DIR": str(settings.data_dir),
+        "DIGITS_ARTIFACTS_DIR": str(settings.artifacts_dir),
+        "PREFECT_API_URL": prefect_api,
+    }
+    # What the command line adds to the environment goes with the test, too.
+    with patch.dict(os.environ, here), temporary_settings({PREFECT_LOCAL_STORAGE_PATH: values}):
+        yield current_workspace()
