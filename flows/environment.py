@@ -6,12 +6,14 @@ from pathlib import Path
 
 from digits.errors import DigitsError
 from digits.settings import Settings
+from flows.service import api_address
 
 
 def prepare_environment(settings: Settings) -> None:
     """Set what is not set yet: no telemetry, no user's configuration, one place for all files.
 
-    Without PREFECT_API_URL, Prefect starts its own server for the length of a run.
+    Flows go to the server of `digits up` while it is up; where there is none, and PREFECT_API_URL
+    names no other, Prefect starts its own for the length of a run.
     """
     artifacts = settings.artifacts_dir
     defaults = {
@@ -33,6 +35,9 @@ def prepare_environment(settings: Settings) -> None:
         # a user. 0 shows all of it.
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
+    api = api_address(settings)
+    if api is not None:
+        defaults["PREFECT_API_URL"] = api
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
 

@@ -99,20 +99,21 @@ class Process:
 
         `children_first` kills its children before that, and gives it the time to take note.
         """
-        if not self.notes:
-            return
-        pid = int(self.notes[0])
-        while children_first and _kill_children(pid):
-            time.sleep(NOTICE_SECONDS)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-            deadline = time.monotonic() + seconds
-            while self.is_alive:
-                if time.monotonic() > deadline:
-                    os.kill(pid, signal.SIGKILL)
-                time.sleep(0.1)
+        if self.notes:
+            pid = int(self.notes[0])
+            while children_first and _kill_children(pid):
+                time.sleep(NOTICE_SECONDS)
+            with contextlib.suppress(ProcessLookupError):
+                self._stop(pid, time.monotonic() + seconds)
         if self._child is not None:
             self._child.wait()
+
+    def _stop(self, pid: int, deadline: float) -> None:
+        os.kill(pid, signal.SIGTERM)
+        while self.is_alive:
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.1)
 
     def _end_of_log(self) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()

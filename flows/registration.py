@@ -52,10 +52,8 @@ async def register_automations(client: PrefectClient, webhook: UUID | None) -> N
     One that is there as it should be is left alone: changed, it would forget which runs it has
     heard of, and those that died together with the server would stay Running for ever.
     """
-    described = yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8"))["automations"]
-    for one in described:
-        wanted = _with_webhook(one, webhook)
-        for there in await client.read_automations_by_name(one["name"]):
+    for wanted in described_automations(webhook):
+        for there in await client.read_automations_by_name(wanted["name"]):
             # Whether it is switched on is the operator's to say.
             update = AutomationCore.model_validate({**wanted, "enabled": there.enabled})
             if update.model_dump() != there.model_dump(include=set(AutomationCore.model_fields)):
@@ -63,6 +61,12 @@ async def register_automations(client: PrefectClient, webhook: UUID | None) -> N
             break
         else:
             await client.create_automation(AutomationCore.model_validate(wanted))
+
+
+def described_automations(webhook: UUID | None) -> list[dict[str, Any]]:
+    """The automations of automations.yaml, with the block that webhook calls go to."""
+    described = yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8"))["automations"]
+    return [_with_webhook(one, webhook) for one in described]
 
 
 def _with_webhook(described: dict[str, Any], webhook: UUID | None) -> dict[str, Any]:

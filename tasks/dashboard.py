@@ -8,11 +8,10 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import httpx
 from prefect import tags
-from prefect.artifacts import Artifact, create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runtime import flow_run
@@ -29,6 +28,7 @@ from digits.records import Record
 from digits.references import ArraysRef, EvaluationRef, ModelRef, ReportRef, ValidationRef
 from digits.remarks import headline
 from digits.workspace import current_workspace
+from tasks import artifacts
 from tasks.events import emit_decision, emit_validation_failed
 from tasks.live import LiveProgress
 
@@ -112,14 +112,13 @@ def announce(entry: Entry) -> None:
     if champion is not None:
         key = f"champion-{slug(entry.dataset)}"
         page = champion_page(load_spec(entry.dataset, workspace.settings).title, entries)
-        shown = cast("Artifact | None", _patiently(lambda: Artifact.get(key)))
-        if shown is None or shown.data != page:
+        if _patiently(lambda: artifacts.newest(key)) != page:
             show(key, page, f"Version {champion.number}, {champion.model.model}")
 
 
 def show(key: str, page: str, description: str) -> None:
     """Show a page as the newest one of its key, which may hold a-z, 0-9 and dashes."""
-    _patiently(lambda: create_markdown_artifact(page, key=key, description=description))
+    _patiently(lambda: artifacts.create("markdown", key, page, description))
 
 
 def slug(name: str) -> str:

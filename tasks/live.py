@@ -6,12 +6,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, copy_context
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 from uuid import UUID
 
 import httpx
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.exceptions import PrefectHTTPStatusError
+
+from tasks import artifacts
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class LiveProgress:
     def _show(self, context: Context, name: str, share: float, description: str) -> None:
         bar = self._bars.get(name)
         if bar is None:
-            made = context.run(create_progress_artifact, share, name.replace(" ", "-"), description)
-            self._bars[name] = cast("UUID", made)
+            key = name.replace(" ", "-")
+            self._bars[name] = context.run(artifacts.create, "progress", key, share, description)
         else:
-            context.run(update_progress_artifact, bar, share, description)
+            context.run(artifacts.update, bar, share, description)

@@ -1,0 +1,109 @@
+"""What prefect.yaml and automations.yaml describe, as Prefect reads it."""
+
+from importlib import import_module
+from typing import Any
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+import pytest
+import yaml
+from prefect.cli.deploy._models import PrefectYamlModel
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.events.schemas.automations import AutomationCore
+from prefect.flows import Flow
+from prefect.utilities.callables import parameter_schema
+
+from digits.dataset import available_datasets
+from digits.recipes import RECIPES
+from digits.settings import ROOT, Settings
+from flows.registration import described_automations
+from flows.service import prepare_service
+from tasks.events import DECISIONS, VALIDATION_FAILED
+
+DESCRIBED = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+DEPLOYMENTS = {one["name"]: one for one in DESCRIBED["deployments"]}
+
+
+def flow_of(name: str) -> Flow[..., Any]:
+    """The flow of a deployment."""
+    path, function = DEPLOYMENTS[name]["entrypoint"].split(":")
+    flow: Flow[..., Any] = getattr(
+        import_module(path.removesuffix(".py").replace("/", ".")), function
+    )
+    return flow
+
+
+def parameters(name: str) -> dict[str, Any]:
+    """The fields of a deployment's run form."""
+    properties: dict[str, Any] = parameter_schema(flow_of(name)).model_dump_for_openapi()[
+        "properties"
+    ]
+    return properties
+
+
+def test_the_deployments_are_retrain_rollback_and_gc() -> None:
+    PrefectYamlModel.model_validate(DESCRIBED)
+    assert list(DEPLOYMENTS) == ["retrain", "rollback", "gc"]
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_flow_file_and_deployment_share_a_name_and_run_one_at_a_time(name: str) -> None:
+    assert DEPLOYMENTS[name]["entrypoint"] == f"flows/{name}.py:{name}"
+    assert flow_of(name).name == name
+    limit = DEPLOYMENTS[name]["concurrency_limit"]
+    assert (limit["limit"], limit["collision_strategy"]) == (1, "CANCEL_NEW")
+
+
+def test_retrain_is_nightly_and_garbage_is_collected_weekly() -> None:
+    for name, runs_a_week in (("retrain", 7), ("gc", 1)):
+        (schedule,) = DEPLOYMENTS[name]["schedules"]
+        ZoneInfo(schedule["timezone"])
+        CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])
+        *_, weekday = schedule["cron"].split()
+        assert (weekday == "*") == (runs_a_week == 7)
+    assert "schedules" not in DEPLOYMENTS["rollback"]
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_each_parameter_of_a_run_form_says_what_it_means(name: str) -> None:
+    assert all(field["description"] for field in parameters(name).values())
+
+
+def test_the_run_form_offers_what_there_is_and_knows_the_bounds() -> None:
+    form = parameters("retrain")
+    assert form["dataset"]["enum"] == list(available_datasets(Settings()))
+    assert form["dataset"]["default"] == "mnist"
+    assert form["models"]["items"]["enum"] == ["mlp", "cnn"]
+    assert (form["models"]["minItems"], form["models"]["uniqueItems"]) == (1, True)
+    assert form["recipe"]["enum"] == list(RECIPES)
+    assert form["device"]["enum"] == ["auto", "cpu", "gpu"]
+    assert form["epochs"]["anyOf"][0] == {"type": "integer", "minimum": 1}
+    assert (form["seed"]["minimum"], form["seed"]["exclusiveMaximum"]) == (0, 2**31)
+
+
+@pytest.mark.parametrize("webhook", [None, uuid4()])
+def test_the_automations_are_as_prefect_wants_them(webhook: Any) -> None:
+    automations = [AutomationCore.model_validate(one) for one in described_automations(webhook)]
+    told = next(one for one in automations if one.name == "tell the operator")
+    assert told.actions[0].type == ("call-webhook" if webhook else "do-nothing")
+    assert getattr(told.actions[0], "block_document_id", None) == webhook
+
+
+def test_what_is_told_to_the_operator_is_what_is_emitted() -> None:
+    told = next(one for one in described_automations(None) if one["name"] == "tell the operator")
+    ours = {name for name in told["trigger"]["expect"] if not name.startswith("prefect.")}
+    assert ours == {*DECISIONS.values(), VALIDATION_FAILED} - {"champion.unchanged"}
+
+
+def test_a_silent_run_is_crashed_within_two_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_SERVER_API_HOST", raising=False)
+    with pytest.MonkeyPatch.context() as scratch:
+        scratch.setattr("os.environ", {})
+        prepare_service()
+        import os
+
+        beat = int(os.environ["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+    silent = next(one for one in described_automations(None) if one["name"] == "a run has died")
+    within = silent["trigger"]["within"]
+    # Two beats may be late or lost; what is left is for the server to notice.
+    assert 3 * beat <= within <= 110

@@ -1,0 +1,187 @@
+"""What is shown, on a real server of Prefect's."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prefect import flow, task
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.objects import Artifact
+from prefect.client.schemas.sorting import ArtifactSort
+from prefect.runtime import flow_run
+
+from digits.findings import Finding, ValidationFailed, ValidationOutcome
+from digits.progress import Progress
+from digits.promotion import Decision
+from digits.references import ReportRef, ValidationRef
+from digits.settings import Settings
+from digits.workspace import Workspace
+from tasks import artifacts, dashboard, live
+from tasks.dashboard import announce, on_dashboard, show, show_run
+from tests.shown import digest, make_judgement, make_version, store_arrays, store_model
+from tests.small_dataset import NAME
+
+
+@pytest.fixture
+def here(small_dataset: Settings, current: Workspace) -> Workspace:
+    """A workspace with the small dataset as this process's own, and a server."""
+    assert small_dataset == current.settings
+    return current
+
+
+def in_a_flow(body: Callable[[], Any]) -> Any:
+    """What a body returns when it is called by a flow."""
+
+    @flow(name="made up", persist_result=False)
+    def made_up() -> Any:
+        return body()
+
+    return made_up()
+
+
+def shown_as(key: str) -> list[Artifact]:
+    """All artifacts of a key, the newest first."""
+    with get_client(sync_client=True) as client:
+        return client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])),
+            sort=ArtifactSort.CREATED_DESC,
+        )
+
+
+def decide(workspace: Workspace, before: int | None, after: int | None, outcome: str) -> Any:
+    """A decision in the ledger; a new version where the number is one."""
+    with workspace.ledger(NAME).deciding() as ledger:
+        known = {entry.version.number for entry in ledger.entries if entry.version}
+        version = make_version(after) if after and after not in known else None
+        judgement = make_judgement(outcome, before, after)
+        return ledger.append(judgement, run="a run", data_digest=digest("data"), version=version)
+
+
+def test_the_dashboard_follows_the_champion_of_the_ledger(here: Workspace) -> None:
+    def champions() -> list[str]:
+        """The versions that were shown as champion, the newest first."""
+        shown = [str(one.data) for one in shown_as(f"champion-{NAME}")]
+        return [page.partition(" is the champion")[0].rpartition(" ")[2] for page in shown]
+
+    in_a_flow(lambda: announce(decide(here, None, 1, "promoted")))
+    assert champions() == ["1"]
+    in_a_flow(lambda: announce(decide(here, 1, 1, "unchanged")))
+    assert champions() == ["1"]
+    # By the command line, say: nothing is shown before the next decision.
+    decide(here, 1, 2, "promoted")
+    in_a_flow(lambda: announce(decide(here, 2, 2, "kept")))
+    assert champions() == ["2", "1"]
+
+
+def test_a_dataset_without_a_champion_shows_none(here: Workspace) -> None:
+    entry = decide(here, None, None, "kept").model_copy(update={"dataset": "mnist"})
+    in_a_flow(lambda: announce(entry))
+    assert shown_as("champion-mnist") == []
+
+
+@pytest.mark.parametrize(
+    ("train", "has_pictures"), [({"train mlp": None}, True), ({"train mlp": "last night"}, False)]
+)
+def test_a_run_has_pictures_only_of_what_is_new(
+    here: Workspace, train: Mapping[str, str | None], has_pictures: bool
+) -> None:
+    entry = decide(here, None, 1, "promoted")
+
+    def shown() -> str:
+        show_run(
+            "Made-up digits",
+            validation=ValidationRef(digest=digest("validation"), num_expectations=51),
+            arrays=store_arrays(here.store),
+            scored=[store_model(here.store, "mlp", 1)],
+            decision=Decision(entry=entry, standing=entry.judgement, rival=None),
+            lineage={},
+            report=ReportRef(digest=digest("report")),
+            steps={"ingest": None, **train, "report": None},
+            address=lambda path: f"http://reports/{path.name}",
+        )
+        return str(flow_run.id)
+
+    run = in_a_flow(shown)
+    artifact = shown_as(f"retrain-{NAME}")[0]
+    assert str(artifact.flow_run_id) == run
+    assert artifact.description == "The cnn is promoted to version 1"
+    assert "(http://reports/report.html)" in str(artifact.data)
+    assert str(artifact.data).count("data:image/png") == (3 if has_pictures else 0)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_run_and_its_tasks_are_tagged_and_its_trainings_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(live, "PAUSE_SECONDS", 0)
+
+    @task
+    def train() -> None:
+        progress = Progress("train mlp")
+        progress.begin(num_epochs=2, num_batches=1, epoch=0)
+        progress.finish_epoch({"epoch": 2, "loss": 0.5, "val_accuracy": 0.75})
+
+    def body() -> str:
+        with on_dashboard(NAME, "Made-up digits", ("reference", "cpu"), lambda _: None):
+            train.submit().result()
+        return str(flow_run.id)
+
+    run = in_a_flow(body)
+    with get_client(sync_client=True) as client:
+        assert {NAME, "reference", "cpu"} <= set(client.read_flow_run(run).tags)
+    (bar,) = shown_as("train-mlp")
+    assert bar.data == 100
+    assert bar.description == "train mlp: epoch 2 of 2, loss 0.5000, test accuracy 75.00%"
+    assert bar.task_run_id is not None
+
+
+@pytest.mark.usefixtures("here")
+def test_a_failed_validation_is_shown_and_still_fails_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(
+        dashboard, "emit_validation_failed", lambda dataset, _: told.append(dataset)
+    )
+    finding = Finding(
+        split="train",
+        check="num_images",
+        column=None,
+        expectation="expect_table_row_count_to_equal",
+        severity="critical",
+        success=False,
+        about="number of images",
+        found="600",
+        expected="6000",
+    )
+    failure = ValidationFailed(ValidationOutcome(findings=(finding,)), Path("/page.html"))
+
+    def body() -> None:
+        with on_dashboard("spoilt_data", "Made-up digits", (), lambda _: "http://pages/page.html"):
+            raise failure
+
+    with pytest.raises(ValidationFailed):
+        in_a_flow(body)
+    (shown,) = shown_as("validation-spoilt--data")
+    assert "| 600 | 6000 |" in str(shown.data)
+    assert "(http://pages/page.html)" in str(shown.data)
+    assert told == ["spoilt_data"]
+
+
+def test_a_server_that_is_gone_for_good_is_said_and_stops_no_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries: list[str] = []
+
+    def gone(*_: Any, **__: Any) -> None:
+        tries.append("")
+        raise httpx.ConnectError("gone")
+
+    monkeypatch.setattr(artifacts, "create", gone)
+    monkeypatch.setattr(dashboard, "PAUSES", (0, 0))
+    show("a-key", "a page", "a description")
+    assert len(tries) == 3
+    assert "does not show all of this run: gone" in caplog.text

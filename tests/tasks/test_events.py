@@ -1,0 +1,61 @@
+from typing import Any
+
+import pytest
+
+from digits.findings import Finding, ValidationOutcome
+from tasks import events
+from tasks.events import emit_decision, emit_validation_failed
+from tests.shown import make_entry, make_judgement
+from tests.small_dataset import NAME
+
+RESOURCE = {"prefect.resource.id": f"digits.dataset.{NAME}", "prefect.resource.name": NAME}
+
+
+@pytest.fixture
+def emitted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, str], dict[str, Any]]]:
+    """What would go to the server: the event, its resource and its payload."""
+    sent: list[tuple[str, dict[str, str], dict[str, Any]]] = []
+
+    def emit_event(event: str, resource: dict[str, str], payload: dict[str, Any]) -> None:
+        sent.append((event, resource, payload))
+
+    monkeypatch.setattr(events, "emit_event", emit_event)
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("outcome", "event"),
+    [
+        ("promoted", "champion.promoted"),
+        ("kept", "champion.kept"),
+        ("unchanged", "champion.unchanged"),
+        ("rolled back", "champion.rolled-back"),
+    ],
+)
+def test_a_decision_is_an_event_about_its_dataset_with_the_facts(
+    emitted: list[Any], outcome: str, event: str
+) -> None:
+    emit_decision(make_entry(make_judgement(outcome, 1, 2)))
+    ((name, resource, facts),) = emitted
+    assert (name, resource) == (event, RESOURCE)
+    assert facts["text"] == f"{NAME}: {outcome}: the cnn was {outcome}"
+    assert (facts["champion_before"], facts["champion_after"], facts["run"]) == (1, 2, "a run")
+
+
+def test_a_failed_validation_is_an_event_that_names_what_failed(emitted: list[Any]) -> None:
+    finding = Finding(
+        split="train",
+        check="num_images",
+        column=None,
+        expectation="expect_table_row_count_to_equal",
+        severity="critical",
+        success=False,
+        about="number of images",
+        found="600",
+        expected="6000",
+    )
+    emit_validation_failed(NAME, ValidationOutcome(findings=(finding,)))
+    ((name, resource, facts),) = emitted
+    assert (name, resource) == ("validation.failed", RESOURCE)
+    assert facts["failures"] == [str(finding)]
+    assert "found 600, expected 6000" in facts["text"]
