@@ -283,6 +283,18 @@ def service(tmp_path_factory: pytest.TempPathFactory, webhook: Webhook) -> Itera
     service.end()
 
 
+@pytest.fixture(autouse=True)
+def one_after_another(request: pytest.FixtureRequest) -> None:
+    """Let no test begin with a run of another's under way: its own would be cancelled."""
+    if "service" in request.fixturenames:
+        service: Service = request.getfixturevalue("service")
+        active = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+        wait_for(
+            lambda: service.post("flow_runs/count", {"flow_runs": active}) == 0,
+            "the runs of the test before to end",
+        )
+
+
 @pytest.fixture(scope="session")
 def first(service: Service) -> str:
     """A finished run of both models, the second for its dataset; its id."""

@@ -41,9 +41,9 @@ def parameters(name: str) -> dict[str, Any]:
     return properties
 
 
-def test_the_deployments_are_retrain_rollback_and_gc() -> None:
+def test_prefect_understands_all_of_the_description() -> None:
     PrefectYamlModel.model_validate(DESCRIBED)
-    assert list(DEPLOYMENTS) == ["retrain", "rollback", "gc"]
+    assert {"retrain", "rollback", "gc"} <= DEPLOYMENTS.keys()
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
