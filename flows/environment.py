@@ -23,7 +23,10 @@ def prepare_environment(settings: Settings) -> None:
         "DO_NOT_TRACK": "1",
         # Prefect's own lines stay in the dashboard; the terminal shows ours.
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+        # Our lines go to the dashboard too, where they belong to a run.
         "PREFECT_LOGGING_EXTRA_LOGGERS": "digits,tasks,flows",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
         # The first start migrates a new database; on a busy machine that takes its time.
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
