@@ -66,7 +66,7 @@ def is_free(path: Path) -> bool:
     """Whether nobody holds the lock at `path` at this moment."""
     try:
         descriptor = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return True
     try:
         return _is_taken(descriptor, fcntl.LOCK_EX)
