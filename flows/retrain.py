@@ -73,8 +73,8 @@ def retrain(
     with (
         hold(lock, waiting, shared=True),
         journal() as kept,
-        ending_together(),
         on_dashboard(dataset, spec.title, (recipe, on), page_address),
+        ending_together(),  # innermost: what shows the trainings waits for what they still say
     ):
         data = ingest(spec.layout, content_of(spec, workspace.settings), spec)
         validation = validate(data, spec.thresholds)

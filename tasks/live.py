@@ -49,6 +49,8 @@ class LiveProgress:
 
     def __call__(self, name: str, epoch: int, num_epochs: int, text: str) -> None:
         """Show soon that so many epochs are done; the newest news of a training takes the place."""
+        if self._is_over.is_set():
+            return
         context, share = copy_context(), 100.0 * epoch / num_epochs
         description = f"{name}: epoch {epoch} of {num_epochs}, {text}"
         with self._guard:

@@ -155,12 +155,13 @@ def test_a_training_that_fails_ends_the_other_and_leaves_the_ledger_alone(
     finished: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     is_under_way = threading.Event()
-    finish_epoch = Progress.finish_epoch
+    start, finish_epoch = Progress.begin, Progress.finish_epoch
 
-    def begin(self: Progress, *_: int) -> None:
+    def begin(self: Progress, *numbers: int) -> None:
         if self._name == "train mlp":
             is_under_way.wait()
             raise DigitsError("the mlp failed")
+        start(self, *numbers)
 
     def finish(self: Progress, figures: Mapping[str, Any]) -> None:
         finish_epoch(self, figures)
