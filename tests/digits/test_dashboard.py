@@ -38,7 +38,6 @@ def record_of(run: str) -> Record:
     model = make_model("cnn")
     return Record(
         key=KEY,
-        kind="models",
         value=model.model_dump(mode="json"),
         run_id="00000000-1111-2222-3333-444444444444",
         run_name=run,

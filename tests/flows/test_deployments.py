@@ -43,7 +43,7 @@ def parameters(name: str) -> dict[str, Any]:
 
 def test_prefect_understands_all_of_the_description() -> None:
     PrefectYamlModel.model_validate(DESCRIBED)
-    assert {"retrain", "rollback", "gc"} <= DEPLOYMENTS.keys()
+    assert {"retrain", "rollback", "gc", "predict"} <= DEPLOYMENTS.keys()
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
