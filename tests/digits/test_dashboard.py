@@ -83,7 +83,7 @@ def rows(page: str) -> list[list[str]]:
 def test_a_run_begins_with_the_decision_and_why() -> None:
     assert shown().startswith("# Version 3 stays champion\n\nMade-up | digits: the cnn was kept.")
     promoted = make_judgement("promoted", None, 1)
-    assert shown(promoted).startswith("# The cnn is promoted to version 1\n")
+    assert shown(promoted).startswith("# New champion: the cnn, version 1\n")
 
 
 def test_the_models_stand_beside_the_champion_that_they_were_compared_with() -> None:
@@ -107,7 +107,7 @@ def test_the_models_stand_beside_the_champion_that_they_were_compared_with() -> 
 
 def test_a_run_without_a_comparison_shows_none() -> None:
     page = shown(make_judgement("promoted", None, 1))
-    assert "champion:" not in page
+    assert "champion: version" not in page
     assert "McNemar" not in page
     assert "Rule: the rule." in page
 
