@@ -95,6 +95,8 @@ def prepare_service() -> str:
     api = f"http://{f'[{host}]' if ':' in host else host}:{port}/api"
     defaults = {
         "PREFECT_API_URL": api,
+        # Relative, so that the dashboard works by whatever name a browser reaches it.
+        "PREFECT_SERVER_UI_API_URL": "/api",
         # The second version of the dashboard reports each visit to its makers' statistics.
         "PREFECT_SERVER_UI_V2_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",

@@ -67,7 +67,7 @@ def test_a_run_that_died_with_its_worker_is_crashed_soon_and_the_next_goes_on_fr
 
 def test_a_run_outlives_its_worker_and_its_server(service: Service) -> None:
     steady(service)
-    run = start_training(service, epochs=500, seed=2)
+    run = start_training(service, epochs=300, seed=2)
     service.kill("worker")
     service.kill("server")
     wait_for(lambda: service.is_alive("worker") and service.is_alive("server"), "their return")
