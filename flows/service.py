@@ -105,6 +105,9 @@ def prepare_service() -> str:
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
             "prefect.server.concurrency.lease_storage.filesystem"
         ),
+        # Each waits twice as long as the one before: what a run asks of a server that is away for
+        # some minutes is answered when it is back.
+        "PREFECT_CLIENT_MAX_RETRIES": "8",
         # The least there can be; automations.yaml says what a missing beat means.
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         **({"PREFECT_API_AUTH_STRING": password} if password else {}),

@@ -122,7 +122,6 @@ def test_a_cached_step_says_which_run_made_it(service: Service, first: str) -> N
         {"epochs": 0},
         {"seed": -1},
         {"device": "tpu"},
-        {"nonsense": 1},
     ],
 )
 def test_a_wrong_parameter_is_refused_before_a_run_starts(
