@@ -130,18 +130,18 @@ def _models(facts: RunFacts) -> str:
         for model, score in facts.scored
     ]
     if rival is not None and judgement.champion_score is not None:
-        rows.append((f"champion: version {rival.number}", rival.model, judgement.champion_score))
+        name = f"champion, v{rival.number} ({rival.model.model})"
+        rows.append((name, rival.model, judgement.champion_score))
     return _table(
-        ("model", "test accuracy", "95% interval", "test loss", "parameters", "training", "device"),
+        ("model", "test accuracy", "95% interval", "test loss", "parameters", "training"),
         (
             (
-                f"{name}, {model.model}" if name.startswith("champion") else name,
+                name,
                 f"{score.accuracy:.2%}",
                 f"{score.interval[0]:.2%} to {score.interval[1]:.2%}",
                 f"{score.loss:.4f}",
                 f"{score.num_parameters:,}",
-                f"{model.seconds:.1f} s",
-                model.device,
+                f"{model.seconds:.1f} s, {model.device}",
             )
             for name, model, score in rows
         ),

@@ -95,6 +95,8 @@ def prepare_service() -> str:
     api = f"http://{f'[{host}]' if ':' in host else host}:{port}/api"
     defaults = {
         "PREFECT_API_URL": api,
+        # Relative, so that the dashboard works by whatever name a browser reaches it.
+        "PREFECT_SERVER_UI_API_URL": "/api",
         # The second version of the dashboard reports each visit to its makers' statistics.
         "PREFECT_SERVER_UI_V2_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
@@ -103,6 +105,9 @@ def prepare_service() -> str:
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
             "prefect.server.concurrency.lease_storage.filesystem"
         ),
+        # Each waits twice as long as the one before: what a run asks of a server that is away for
+        # some minutes is answered when it is back.
+        "PREFECT_CLIENT_MAX_RETRIES": "8",
         # The least there can be; automations.yaml says what a missing beat means.
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         **({"PREFECT_API_AUTH_STRING": password} if password else {}),

@@ -88,17 +88,9 @@ def test_a_run_begins_with_the_decision_and_why() -> None:
 
 def test_the_models_stand_beside_the_champion_that_they_were_compared_with() -> None:
     assert rows(shown())[2:5] == [
-        ["mlp", "75.00%", "65.00% to 75.00%", "0.4321", "1,234", "12.3 s", "cpu"],
-        ["**cnn**", "90.00%", "80.00% to 90.00%", "0.4321", "1,234", "12.3 s", "cpu"],
-        [
-            "champion: version 3, mlp",
-            "95.00%",
-            "85.00% to 95.00%",
-            "0.4321",
-            "1,234",
-            "12.3 s",
-            "cpu",
-        ],
+        ["mlp", "75.00%", "65.00% to 75.00%", "0.4321", "1,234", "12.3 s, cpu"],
+        ["**cnn**", "90.00%", "80.00% to 90.00%", "0.4321", "1,234", "12.3 s, cpu"],
+        ["champion, v3 (mlp)", "95.00%", "85.00% to 95.00%", "0.4321", "1,234", "12.3 s, cpu"],
     ]
     assert (
         "the candidate alone read 1 right, the champion alone 3: exact McNemar p = 0.625" in shown()
@@ -107,7 +99,7 @@ def test_the_models_stand_beside_the_champion_that_they_were_compared_with() -> 
 
 def test_a_run_without_a_comparison_shows_none() -> None:
     page = shown(make_judgement("promoted", None, 1))
-    assert "champion: version" not in page
+    assert "champion, v" not in page
     assert "McNemar" not in page
     assert "Rule: the rule." in page
 

@@ -67,10 +67,13 @@ def test_a_run_that_died_with_its_worker_is_crashed_soon_and_the_next_goes_on_fr
 
 def test_a_run_outlives_its_worker_and_its_server(service: Service) -> None:
     steady(service)
-    run = start_training(service, epochs=500, seed=2)
+    run = start_training(service, epochs=300, seed=2)
     service.kill("worker")
     service.kill("server")
     wait_for(lambda: service.is_alive("worker") and service.is_alive("server"), "their return")
+    # Its place is kept: it would be stopped when it next asks for it.
+    lease = service.flow_run(run)["state"]["state_details"]["deployment_concurrency_lease_id"]
+    service.post(f"v2/concurrency_limits/leases/{lease}/renew", {"lease_duration": 300})
     killed_at = epochs_done(service, run)
     wait_for(lambda: epochs_done(service, run) > killed_at, "the dashboard to follow it again")
     assert service.finished(run) == "Completed"

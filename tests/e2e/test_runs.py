@@ -112,14 +112,33 @@ def test_a_cached_step_says_which_run_made_it(service: Service, first: str) -> N
 
 
 @pytest.mark.parametrize(
-    "parameter",
-    ["dataset=nonsense", "models=[]", 'models=["svm"]', "recipe=nonsense", "epochs=0", "seed=-1"],
+    "parameters",
+    [
+        {"dataset": "nonsense"},
+        {"models": []},
+        {"models": ["svm"]},
+        {"models": ["mlp", "mlp"]},
+        {"recipe": "nonsense"},
+        {"epochs": 0},
+        {"seed": -1},
+        {"device": "tpu"},
+    ],
 )
-def test_a_wrong_parameter_is_refused_before_a_run_starts(service: Service, parameter: str) -> None:
+def test_a_wrong_parameter_is_refused_before_a_run_starts(
+    service: Service, parameters: dict[str, Any]
+) -> None:
     known = len(service.runs())
-    done = service.prefect("deployment", "run", "retrain/retrain", "-p", parameter)
-    assert done.returncode != 0
+    path = f"deployments/{service.deployment('retrain')['id']}/create_flow_run"
+    refused = service.http.post(path, json={"parameters": parameters})
+    assert refused.status_code == 409
+    assert next(iter(parameters)) in refused.text
     assert len(service.runs()) == known
+
+
+def test_a_wrong_call_from_the_command_line_says_what_is_wrong(service: Service) -> None:
+    done = service.prefect("deployment", "run", "retrain/retrain", "-p", "epochs=-3")
+    assert done.returncode != 0
+    assert "less than the minimum of 1" in " ".join((done.stdout + done.stderr).split())
 
 
 @pytest.mark.usefixtures("first")
