@@ -21,6 +21,7 @@ def prepare_environment(settings: Settings) -> None:
         "DO_NOT_TRACK": "1",
         # Prefect's own lines stay in the dashboard; the terminal shows ours.
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "digits,tasks,flows",
         "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
         # The first start migrates a new database; on a busy machine that takes its time.

@@ -24,9 +24,10 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 LIBRARIES = (
     *("great_expectations", "jinja2", "keras", "matplotlib.backends.backend_agg"),
-    *("matplotlib.figure", "numpy", "pandas", "prefect.flow_engine", "prefect.main"),
-    *("prefect.task_runners", "pyarrow.compute", "pyarrow.parquet", "pydantic_settings"),
-    *("rich.console", "rich.table", "scipy.stats", "tensorflow"),
+    *("matplotlib.figure", "numpy", "pandas", "prefect.artifacts", "prefect.concurrency.sync"),
+    *("prefect.flow_engine", "prefect.main", "prefect.task_engine", "prefect.task_runners"),
+    *("prefect.utilities.visualization", "pyarrow.compute", "pyarrow.parquet"),
+    *("pydantic_settings", "rich.console", "rich.table", "scipy.stats", "tensorflow"),
 )
 TIMEOUT = 240.0
 FRESH = "from flows.cli import main; main()"

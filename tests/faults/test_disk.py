@@ -63,7 +63,7 @@ def resize(disk: Path, num_bytes: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("share", [twentieth / 20 for twentieth in range(20)])
+@pytest.mark.parametrize("share", [tenth / 10 for tenth in range(10)])
 def test_full_disk_ends_a_run_in_one_line_and_with_room_the_next_one_works(
     share: float, roomy: Roomy, small_disk: Path, tmp_path: Path, tally: Tally
 ) -> None:
