@@ -56,10 +56,10 @@ class Checkpoint:
 
     def load(self) -> tuple[Variables, list[dict[str, Any]], float] | None:
         """The state, the epochs so far and their seconds; None where there is nothing whole."""
+        if not (self._folder / DESCRIPTION).exists():
+            return None
         try:
             return self._read()
-        except FileNotFoundError:
-            return None
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, DamagedError) as error:
             logger.warning("%s is not whole (%s): training from the start", self._folder, error)
             return None

@@ -2,8 +2,9 @@
 
 import hashlib
 import os
-import uuid
 from pathlib import Path
+
+from digits import locks
 
 TEMPORARY = ".tmp-"
 """What is being written has a name that begins with this."""
@@ -33,15 +34,20 @@ def make_folder(path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a small file so that a reader sees the old content or the new, never a part."""
+    """Write a small file so that a reader sees the old content or the new, never a part.
+
+    Who writes the same file at the same moment waits. What a killed writer left is taken over.
+    """
     make_folder(path.parent)
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{uuid.uuid4().hex}")
-    try:
-        with temporary.open("xb") as file:
+    temporary = path.with_name(f"{TEMPORARY}{path.name}")
+    with os.fdopen(locks.acquire(temporary), "wb") as file:
+        try:
+            file.truncate()
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink()
+            raise
     flush(path.parent)

@@ -42,6 +42,8 @@ def prefect_server() -> Iterator[Callable[[], None]]:
     Enter it before Prefect is imported, and call what it gives before a flow runs: that returns
     once the server answers. Raises DigitsError when no server answers, or when it is lost.
     """
+    # A server that is lost is told of once, not at every line that cannot be sent to it any more.
+    logging.raiseExceptions = False
     output = None if os.environ.get("PREFECT_API_URL") else _start()
     try:
         yield lambda: _wait(output)

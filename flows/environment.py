@@ -28,6 +28,8 @@ def prepare_environment(settings: Settings) -> None:
         "PREFECT_LOGGING_EXTRA_LOGGERS": "digits,tasks,flows",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
+        # Runs leave the dashboard after 90 days; without this its database grows for ever.
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         # The first start migrates a new database; on a busy machine that takes its time.
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "GX_ANALYTICS_ENABLED": "false",

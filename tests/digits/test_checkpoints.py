@@ -149,10 +149,14 @@ def test_what_is_not_whole_is_told_in_a_line(
     ]
 
 
-def test_a_lost_state_is_not_resumed_from(saved: Checkpoint, folder: Path) -> None:
+def test_a_lost_state_is_told_in_a_line(
+    saved: Checkpoint, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     state_of(folder).unlink()
 
     assert saved.load() is None
+    assert len(caplog.messages) == 1
+    assert "training from the start" in caplog.messages[0]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 import hashlib
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from digits.files import TEMPORARY, file_digest, make_folder, write_whole
-from tests.processes import result_of
+from tests.processes import result_of, start
 
 WRITER_ON_A_FULL_DISK = """
 import resource, sys
@@ -16,6 +18,15 @@ try:
     write_whole(Path(sys.argv[1]), b"x" * 1001)
 except OSError as error:
     print(error.strerror)
+"""
+
+WRITER_THAT_IS_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from digits.files import write_whole
+
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+write_whole(Path(sys.argv[1]), b"a longer content")
 """
 
 
@@ -66,8 +77,33 @@ def test_what_is_being_written_can_be_told_by_its_name(
 
     write_whole(tmp_path / "file", b"content")
 
-    assert seen[0].startswith(f"{TEMPORARY}file-")
-    assert seen[1:] == ["file"]
+    assert seen == [f"{TEMPORARY}file", "file"]
+
+
+@pytest.mark.faults
+def test_what_a_killed_writer_left_is_gone_after_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    killed = start(WRITER_THAT_IS_KILLED, path)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert [left.read_bytes() for left in tmp_path.iterdir()] == [b"a longer content"]
+
+    write_whole(path, b"content")
+
+    assert path.read_bytes() == b"content"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.faults
+def test_of_writers_at_once_one_is_the_last_and_nothing_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    contents = [bytes([number]) * 10_000 * number for number in range(1, 9)]
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write_whole, [path] * 80, contents * 10))
+
+    assert path.read_bytes() in contents
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_new_folders_are_on_the_disk_with_their_entries(

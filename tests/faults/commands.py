@@ -24,9 +24,10 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 LIBRARIES = (
     *("great_expectations", "jinja2", "keras", "matplotlib.backends.backend_agg"),
-    *("matplotlib.figure", "numpy", "pandas", "prefect.flow_engine", "prefect.main"),
-    *("prefect.task_runners", "pyarrow.compute", "pyarrow.parquet", "pydantic_settings"),
-    *("rich.console", "rich.table", "scipy.stats", "tensorflow"),
+    *("matplotlib.figure", "numpy", "pandas", "prefect.artifacts", "prefect.concurrency.sync"),
+    *("prefect.flow_engine", "prefect.main", "prefect.task_engine", "prefect.task_runners"),
+    *("prefect.utilities.visualization", "pyarrow.compute", "pyarrow.parquet"),
+    *("pydantic_settings", "rich.console", "rich.table", "scipy.stats", "tensorflow"),
 )
 TIMEOUT = 240.0
 FRESH = "from flows.cli import main; main()"
@@ -51,6 +52,12 @@ class Command:
         self.pid = pid
         self._wait = wait
         self._streams = streams
+        _started.append(self)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._wait(0) is None
 
     @property
     def log(self) -> str:
@@ -84,6 +91,16 @@ class Command:
             self.kill()
             raise AssertionError(f"no end after {TIMEOUT:.0f} s: {self.log}")
         return ended
+
+
+_started: list[Command] = []
+
+
+def kill_those_left() -> None:
+    """Kill the commands that a test has failed to wait for."""
+    for command in _started:
+        if command.is_running:
+            command.kill()
 
 
 def start_fresh(

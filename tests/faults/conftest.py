@@ -16,7 +16,7 @@ import pytest
 
 from digits.settings import Settings
 from flows.environment import prepare_environment
-from tests.faults.commands import import_libraries
+from tests.faults.commands import import_libraries, kill_those_left
 from tests.faults.project import Copy, copy_project, is_ours
 from tests.small_dataset import write_small_dataset
 
@@ -75,6 +75,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[st
     shared.pop("PREFECT_LOCAL_STORAGE_PATH")
     with _server(port, shared, home / "server.log"):
         yield shared
+        kill_those_left()
 
 
 @pytest.fixture(scope="session")

@@ -75,10 +75,11 @@ def bundles(settings: Settings) -> list[Path]:
 
 
 def finished(settings: Settings) -> list[Finished]:
-    """The records of the cache. Each must be as it was written."""
+    """The records of the cache, the last used last. Each must be as it was written."""
     workspace = Workspace(settings)
+    records = (settings.artifacts_dir / "cache" / "records").glob("[!.]*.json")
     found = []
-    for path in (settings.artifacts_dir / "cache" / "records").glob("[!.]*.json"):
+    for path in sorted(records, key=lambda path: path.stat().st_mtime_ns):
         record = workspace.records.read(path.stem)
         assert record is not None
         found.append(Finished(path, record.label, workspace.store.folder(record.reference)))

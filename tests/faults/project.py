@@ -22,7 +22,7 @@ from tests.faults.commands import (
 from tests.small_dataset import NAME
 
 SOURCES = ("digits", "tasks", "flows", "data/datasets")
-OPTIONS = ("--dataset", NAME)
+DATASET = ("--dataset", NAME)
 
 
 _numbers = itertools.count()
@@ -83,6 +83,8 @@ class Copy:
         }
         if is_fresh:
             del environment["PREFECT_API_URL"], environment["PREFECT_HOME"]
+            # Otherwise one that has lost its server asks for it for four minutes.
+            environment["PREFECT_CLIENT_MAX_RETRIES"] = "1"
             return start_fresh(self.root, arguments, environment, streams)
         return start_forked(self.root, arguments, environment, streams, prelude)
 
@@ -103,7 +105,9 @@ class Copy:
         return {step["step"]: step["would"] for step in json.loads(ended.output)}
 
     def _options(self, command: str) -> tuple[str, ...]:
-        return (*OPTIONS, *(self.options if command in ("run", "plan") else ()))
+        if command == "gc":
+            return ()
+        return (*DATASET, *self.options) if command in ("run", "plan") else DATASET
 
 
 @dataclass(frozen=True)

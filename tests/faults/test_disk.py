@@ -18,6 +18,8 @@ from tests.small_dataset import write_small_dataset
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
+OPTIONS = ("--models", "mlp")
+
 
 @dataclass(frozen=True)
 class Roomy:
@@ -37,7 +39,7 @@ def roomy(complete: Copy, tmp_path_factory: pytest.TempPathFactory) -> Roomy:
     splits["train"][0][0, 5, 5] ^= 255
     write_small_dataset(begin.settings, splits)
     copy = begin.duplicate(folder / "end")
-    run = copy.run()
+    run = copy.run(*OPTIONS)
     assert run.executed == run.steps
     num_bytes = size(copy.folder) - size(begin.folder)
     return Roomy(begin, invariants.results(copy.settings), num_bytes)
@@ -60,17 +62,15 @@ def resize(disk: Path, num_bytes: int) -> None:
     subprocess.run(["mount", "-o", options, disk], check=True)
 
 
-@pytest.mark.parametrize(
-    "share",
-    [0.6, *(pytest.param(tenth / 20, marks=pytest.mark.slow) for tenth in range(20))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [tenth / 10 for tenth in range(10)])
 def test_full_disk_ends_a_run_in_one_line_and_with_room_the_next_one_works(
     share: float, roomy: Roomy, small_disk: Path, tmp_path: Path, tally: Tally
 ) -> None:
     with tally.attempt("full disk"):
         copy = roomy.begin.duplicate(tmp_path / "copy", small_disk / "work")
         resize(small_disk, used(small_disk) + int(share * roomy.num_bytes))
-        check_refused(copy.call("run"), copy, "No space left on device")
+        check_refused(copy.call("run", *OPTIONS), copy, "No space left on device")
         resize(small_disk, 2**30)
         check_completed(copy, roomy)
 
@@ -87,7 +87,9 @@ def test_file_that_may_not_grow_ends_a_run_in_one_line_and_the_next_one_works(
 ) -> None:
     with tally.attempt("full disk"):
         copy = roomy.begin.duplicate(tmp_path / "copy")
-        check_refused(copy.call("run", prelude=LargestFile(num_bytes)), copy, "File too large")
+        check_refused(
+            copy.call("run", *OPTIONS, prelude=LargestFile(num_bytes)), copy, "File too large"
+        )
         check_completed(copy, roomy)
 
 
@@ -105,7 +107,7 @@ def check_refused(ended: Ended, copy: Copy, reason: str) -> None:
 
 def check_completed(copy: Copy, roomy: Roomy) -> None:
     """Assert that a run now does what was left to do."""
-    copy.run()
+    copy.run(*OPTIONS)
     invariants.check(copy.settings)
     assert invariants.results(copy.settings) == roomy.results
 

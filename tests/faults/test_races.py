@@ -17,20 +17,20 @@ PRETENDED_GPU = """
 def resolve_device(requested: Device) -> str:
     return "gpu:Pretended GPU"
 
-_configure = configure_backend
+_really_configure = configure_backend
 
 def configure_backend(device: str) -> None:
-    _configure("cpu")
+    _really_configure("cpu")
 """
 NOTED = """
 
-_train_model = train_model
+_really_train = train_model
 
 def train_model(*arguments: Any, **named: Any) -> Any:
     with open({path!r}, "a") as notes:
         notes.write("begin\\n")
         notes.flush()
-        trained = _train_model(*arguments, **named)
+        trained = _really_train(*arguments, **named)
         notes.write("end\\n")
     return trained
 """
