@@ -118,7 +118,7 @@ def _of_table(columns: list[str], bounds: SplitThresholds) -> Iterator[Check]:
 def _of_labels(num_classes: int, bounds: SplitThresholds) -> Iterator[Check]:
     classes = list(range(num_classes))
     yield Check(
-        name="label_known",
+        name="label_range",
         column="label",
         about="label of each image",
         expected=wording.interval(0, num_classes - 1),

@@ -1,17 +1,14 @@
 """What a validation found, one finding per expectation, and the error that a failed one raises."""
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel
 
 from digits.errors import DigitsError
-from digits.thresholds import CheckName, Split
+from digits.thresholds import CheckName, Severity, Split
 
 MAX_ROWS = 10
 """How many of the rows at fault a finding names."""
-
-Severity = Literal["critical", "warning"]
 
 
 class Finding(BaseModel, frozen=True, extra="forbid"):
@@ -70,7 +67,7 @@ class ValidationOutcome(BaseModel, frozen=True, extra="forbid"):
     @property
     def failures(self) -> tuple[Finding, ...]:
         """What failed and stops a run."""
-        return self._failed("critical")
+        return self._failed("error")
 
     @property
     def warnings(self) -> tuple[Finding, ...]:

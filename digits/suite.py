@@ -14,26 +14,31 @@ from great_expectations.data_context.types.base import (
 
 from digits.checks import Check
 from digits.errors import DigitsError
-from digits.findings import MAX_ROWS, Finding, Severity
-from digits.thresholds import CheckName, Split
+from digits.findings import MAX_ROWS, Finding
+from digits.thresholds import Choice, Severity, Split, Thresholds
 
 # COMPLETE would list every row at fault, megabytes of them when all are.
 RESULT_FORMAT = {"result_format": "SUMMARY", "partial_unexpected_count": MAX_ROWS}
+
+# By the names that the library knows.
+GX_SEVERITY: Mapping[Choice, str] = {"error": "critical", "warning": "warning"}
+SEVERITY: Mapping[str, Severity] = {"critical": "error", "warning": "warning"}
 
 Result = Mapping[str, Any]
 
 
 def evaluate(
-    split: Split, frame: pd.DataFrame, checks: Sequence[Check], warn_only: Sequence[CheckName] = ()
+    split: Split, frame: pd.DataFrame, checks: Sequence[Check], thresholds: Thresholds
 ) -> list[Finding]:
-    """One finding per check, in the order of the checks.
+    """One finding per check that is not off, in the order of the checks.
 
     Raises:
         DigitsError: an expectation was not evaluated. Great Expectations drops one whose type it
             does not know, and what was dropped has not failed.
     """
+    checks = [check for check in checks if thresholds.severity_of(check.name) != "off"]
     for number, check in enumerate(checks):
-        check.expectation.severity = "warning" if check.name in warn_only else "critical"
+        check.expectation.severity = GX_SEVERITY[thresholds.severity_of(check.name)]
         check.expectation.meta = {"number": number}
     results = {
         result["expectation_config"]["meta"]["number"]: result
@@ -77,16 +82,15 @@ def _exception(result: Result) -> bool:
 
 
 def _finding(split: Split, frame: pd.DataFrame, check: Check, result: Result) -> Finding:
-    config = result["expectation_config"]
     # The success of a whole suite ignores severities, so each result keeps its own.
-    severity: Severity = config["severity"]
+    config = result["expectation_config"]
     rows, num_rows = ((), 0) if result["success"] else _rows_at_fault(frame, check, result)
     return Finding(
         split=split,
         check=check.name,
         column=check.column,
         expectation=config["type"],
-        severity=severity,
+        severity=SEVERITY[config["severity"]],
         success=result["success"],
         about=check.about,
         found=check.describe(frame, result["result"]),

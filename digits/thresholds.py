@@ -4,6 +4,7 @@ Every bound is off until the spec names it. What each bound is compared with is 
 digits.summary; the expectation made of it is in digits.checks.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, Field, model_validator
@@ -11,11 +12,23 @@ from pydantic import BaseModel, Field, model_validator
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-CheckName = Literal[
+FileCheck = Literal[
+    "unreadable_file",
+    "too_large",
+    "count_mismatch",
+    "wrong_size",
+    "wrong_type",
+    "not_a_number",
+    "already_scaled",
+    "label_range",
+]
+"""What is noticed while files are read, before there are images to judge."""
+
+ImageCheck = Literal[
     "columns",
     "complete",
     "num_images",
-    "label_known",
+    "label_range",
     "classes_present",
     "class_size",
     "pixel_min",
@@ -29,7 +42,13 @@ CheckName = Literal[
     "label_repeats",
     "label_divergence",
 ]
-"""What a dataset is checked for; the names in results, pages, messages and `warn_only`."""
+"""What images and labels are checked for, once they were read."""
+
+CheckName = Literal[FileCheck, ImageCheck]
+"""What a dataset is checked for: the names in results, pages, messages and a spec's severities."""
+
+Severity = Literal["error", "warning"]
+Choice = Literal[Severity, "off"]
 
 Count = Annotated[int, Field(ge=0)]
 Pixel = Annotated[int, Field(ge=0, le=255)]
@@ -119,8 +138,9 @@ class Thresholds(BaseModel, frozen=True, extra="forbid"):
     A small split exceeds it by chance: digits.checks.divergence_bound raises it by size.
     """
 
-    warn_only: tuple[CheckName, ...] = ()
-    """Checks whose failure is shown but does not stop a run."""
+    severity: Mapping[CheckName, Choice] = Field(default_factory=dict)
+    """What the failure of a check means, by its name: "error" (what is not named here) refuses the
+    data, "warning" is only shown, "off" is not looked at."""
 
     @model_validator(mode="after")
     def _check_references(self) -> Self:
@@ -134,3 +154,7 @@ class Thresholds(BaseModel, frozen=True, extra="forbid"):
     def of(self, split: Split) -> SplitThresholds:
         """The bounds of one split."""
         return self.train if split == "train" else self.test
+
+    def severity_of(self, check: CheckName) -> Choice:
+        """What the failure of a check means."""
+        return self.severity.get(check, "error")

@@ -57,7 +57,7 @@ def validate_frames(
         checks = build_checks(thresholds.of(split), num_classes, thresholds.centroids is not None)
         if split == "test" and bound is not None:
             checks.append(label_divergence(frame, frames["train"], bound, num_classes))
-        findings += evaluate(split, frame, checks, thresholds.warn_only)
+        findings += evaluate(split, frame, checks, thresholds)
     return ValidationOutcome(findings=tuple(findings))
 
 

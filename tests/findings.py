@@ -12,7 +12,7 @@ def make_finding(**changes: Any) -> Finding:
         "check": "pixel_max",
         "column": "pixel_max",
         "expectation": "expect_column_values_to_be_between",
-        "severity": "critical",
+        "severity": "error",
         "success": True,
         "about": "brightest pixel of each image",
         "found": "254 to 255",

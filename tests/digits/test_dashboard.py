@@ -159,7 +159,7 @@ def test_a_failed_validation_shows_what_was_found_and_where() -> None:
         check="num_images",
         column=None,
         expectation="expect_table_row_count_to_equal",
-        severity="critical",
+        severity="error",
         success=False,
         about="number of images",
         found="600",

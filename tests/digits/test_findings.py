@@ -7,7 +7,7 @@ BLANK = Finding(
     check="pixel_max",
     column="pixel_max",
     expectation="expect_column_values_to_be_between",
-    severity="critical",
+    severity="error",
     success=False,
     about="brightest pixel of each image",
     found="0 to 255",
@@ -39,7 +39,7 @@ def test_a_finding_says_what_was_found_expected_and_where() -> None:
     assert str(BLANK.model_copy(update={"num_rows": 40})).endswith("; 40 rows: 5, ...")
 
 
-def test_only_what_is_critical_fails_an_outcome() -> None:
+def test_only_an_error_fails_an_outcome() -> None:
     outcome = ValidationOutcome(findings=(PASSED, WARNED))
 
     assert outcome.success

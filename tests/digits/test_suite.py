@@ -11,7 +11,7 @@ from digits.errors import DigitsError
 from digits.findings import Finding
 from digits.suite import evaluate
 from digits.summary import summarize
-from digits.thresholds import CheckName, SplitThresholds
+from digits.thresholds import CheckName, SplitThresholds, Thresholds
 from tests.handwriting import NUM_CLASSES, make_splits, make_thresholds
 
 
@@ -31,7 +31,7 @@ def failed(findings: list[Finding]) -> list[tuple[CheckName, str | None]]:
 def test_there_is_one_finding_per_check_in_their_order(train: pd.DataFrame) -> None:
     checks = checks_for(make_thresholds().train)
 
-    findings = evaluate("train", train, checks)
+    findings = evaluate("train", train, checks, Thresholds())
 
     assert [(f.check, f.column) for f in findings] == [(c.name, c.column) for c in checks]
     assert all(finding.success for finding in findings)
@@ -54,12 +54,17 @@ def test_a_dropped_expectation_is_noticed(train: pd.DataFrame) -> None:
     checks[-1] = dataclasses.replace(checks[-1], expectation=unknown)
 
     with pytest.raises(DigitsError, match=r"12 of the 13 .* verdict: classes_present of label"):
-        evaluate("train", train, checks)
+        evaluate("train", train, checks, Thresholds())
 
 
 def test_an_expectation_that_raises_is_no_verdict(train: pd.DataFrame) -> None:
     with pytest.raises(DigitsError, match="without a verdict: complete of ink, ink of ink"):
-        evaluate("train", train.drop(columns="ink"), checks_for(SplitThresholds(max_ink=0.5)))
+        evaluate(
+            "train",
+            train.drop(columns="ink"),
+            checks_for(SplitThresholds(max_ink=0.5)),
+            Thresholds(),
+        )
 
 
 def test_a_missing_result_is_noticed(train: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +72,7 @@ def test_a_missing_result_is_noticed(train: pd.DataFrame, monkeypatch: pytest.Mo
     monkeypatch.setattr(suite, "_judge", lambda *arguments: judge(*arguments)[1:])
 
     with pytest.raises(DigitsError, match="12 of the 13"):
-        evaluate("train", train, checks_for())
+        evaluate("train", train, checks_for(), Thresholds())
 
 
 def test_nulls_are_refused_though_the_other_expectations_skip_them(train: pd.DataFrame) -> None:
@@ -75,7 +80,9 @@ def test_nulls_are_refused_though_the_other_expectations_skip_them(train: pd.Dat
     broken.loc[[2, 30], "label"] = np.nan
     broken["ink"] = np.nan
 
-    findings = evaluate("train", broken, checks_for(SplitThresholds(min_ink=0.05, max_ink=0.5)))
+    findings = evaluate(
+        "train", broken, checks_for(SplitThresholds(min_ink=0.05, max_ink=0.5)), Thresholds()
+    )
 
     assert failed(findings) == [("complete", "label"), ("complete", "ink")]
     label = next(finding for finding in findings if not finding.success)
@@ -83,13 +90,17 @@ def test_nulls_are_refused_though_the_other_expectations_skip_them(train: pd.Dat
 
 
 def test_a_column_too_many_is_refused(train: pd.DataFrame) -> None:
-    assert failed(evaluate("train", train.assign(more=1), checks_for())) == [("columns", None)]
+    assert failed(evaluate("train", train.assign(more=1), checks_for(), Thresholds())) == [
+        ("columns", None)
+    ]
 
 
 def test_only_the_first_rows_are_named_and_all_are_counted(train: pd.DataFrame) -> None:
     [finding] = [
         finding
-        for finding in evaluate("train", train, checks_for(SplitThresholds(max_ink=0.01)))
+        for finding in evaluate(
+            "train", train, checks_for(SplitThresholds(max_ink=0.01)), Thresholds()
+        )
         if not finding.success
     ]
 
@@ -100,13 +111,22 @@ def test_only_the_first_rows_are_named_and_all_are_counted(train: pd.DataFrame) 
 
 def test_severity_is_kept_per_check(train: pd.DataFrame) -> None:
     bounds = SplitThresholds(num_images=1, max_ink=0.01)
+    thresholds = Thresholds(severity={"ink": "warning"})
 
-    findings = evaluate("train", train, checks_for(bounds), warn_only=["ink"])
+    findings = evaluate("train", train, checks_for(bounds), thresholds)
 
     assert {f.check: f.severity for f in findings if not f.success} == {
-        "num_images": "critical",
+        "num_images": "error",
         "ink": "warning",
     }
+
+
+def test_a_check_that_is_off_is_not_evaluated(train: pd.DataFrame) -> None:
+    thresholds = Thresholds(severity={"ink": "off"})
+
+    findings = evaluate("train", train, checks_for(SplitThresholds(max_ink=0.01)), thresholds)
+
+    assert [(f.check, f.column) for f in findings] == [(c.name, c.column) for c in checks_for()]
 
 
 def test_the_divergence_bound_widens_for_few_images() -> None:
@@ -127,7 +147,7 @@ def test_honest_small_samples_stay_within_the_bound() -> None:
 def test_a_label_that_train_lacks_makes_the_divergence_infinite(train: pd.DataFrame) -> None:
     check = label_divergence(train, train[train["label"] != 4], 0.003, NUM_CLASSES)
 
-    [finding] = evaluate("test", train, [check])
+    [finding] = evaluate("test", train, [check], Thresholds())
 
     assert not finding.success
     assert finding.found == "infinity: a label occurs that train lacks"

@@ -21,7 +21,8 @@ def test_a_table_of_a_spec_is_read() -> None:
     table = tomllib.loads(
         """
         max_label_divergence = 0.003
-        warn_only = ["near_duplicates"]
+        severity.near_duplicates = "warning"
+        severity.unreadable_file = "off"
         train.max_ink = 0.4
         test.num_images = 10000
         """
@@ -31,7 +32,9 @@ def test_a_table_of_a_spec_is_read() -> None:
 
     assert thresholds.of("train").max_ink == 0.4
     assert thresholds.of("test").num_images == 10000
-    assert thresholds.warn_only == ("near_duplicates",)
+    assert thresholds.severity_of("near_duplicates") == "warning"
+    assert thresholds.severity_of("unreadable_file") == "off"
+    assert thresholds.severity_of("ink") == "error"
 
 
 @pytest.mark.parametrize(
@@ -43,7 +46,8 @@ def test_a_table_of_a_spec_is_read() -> None:
         ({"train": {"min_ink": 0.4, "max_ink": 0.2}}, "min_ink = 0.4 is above max_ink = 0.2"),
         ({"test": {"min_class_size": 9, "max_class_size": 8}}, "above max_class_size"),
         ({"test": {"num_images": 0}}, "greater than 0"),
-        ({"warn_only": ["prettiness"]}, "Input should be"),
+        ({"severity": {"prettiness": "warning"}}, "Input should be"),
+        ({"severity": {"ink": "fatal"}}, "'error', 'warning' or 'off'"),
         ({"test": {"min_centroid_accuracy": 0.8}}, "needs a .thresholds.centroids. table"),
         ({"centroids": CENTROIDS | {"name": "../secret.npy"}}, "match pattern"),
         ({"centroids": CENTROIDS | {"name": ".hidden.npy"}}, "match pattern"),

@@ -136,7 +136,7 @@ def lost_image(splits: Splits) -> None:
 @pytest.mark.parametrize(
     ("damage", "failures"),
     [
-        (unknown_label, {("train", "label_known"): (3, 14), ("train", "class_size"): (3, 14)}),
+        (unknown_label, {("train", "label_range"): (3, 14), ("train", "class_size"): (3, 14)}),
         (
             missing_class,
             {
@@ -212,7 +212,7 @@ def test_what_was_found_is_said(thresholds: Thresholds, centroids: Images) -> No
         return finding.found, finding.expected
 
     assert words("train", "num_images") == ("599", "600")
-    assert words("train", "label_known") == ("10", "0 to 9")
+    assert words("train", "label_range") == ("10", "0 to 9")
     assert words("train", "class_size") == ("2 of class 10", "55 to 65")
     assert words("test", "classes_present") == ("no image of class 7", "all present")
     assert words("test", "class_size") == ("40 of class 1", "15 to 25")
@@ -242,7 +242,7 @@ def test_without_thresholds_only_what_always_holds_is_checked(
     assert {finding.check for finding in outcome.findings} == {
         "columns",
         "complete",
-        "label_known",
+        "label_range",
         "classes_present",
     }
 
@@ -281,7 +281,9 @@ def test_a_check_that_only_warns_does_not_stop_a_run(
     splits = make_splits()
     grey_background(splits)
 
-    outcome = judge(splits, thresholds.model_copy(update={"warn_only": ("pixel_min",)}), centroids)
+    outcome = judge(
+        splits, thresholds.model_copy(update={"severity": {"pixel_min": "warning"}}), centroids
+    )
 
     assert outcome.success
     assert [(f.split, f.check, f.rows) for f in outcome.warnings] == [("train", "pixel_min", (11,))]
@@ -343,7 +345,7 @@ def test_the_page_needs_nothing_else_and_shows_failures_first(
     splits = make_splits()
     blank_images(splits)
     grey_background(splits)
-    warned = thresholds.model_copy(update={"warn_only": ("pixel_min",)})
+    warned = thresholds.model_copy(update={"severity": {"pixel_min": "warning"}})
 
     page = render_page(judge(splits, warned, centroids))
 
@@ -358,10 +360,10 @@ def test_the_page_needs_nothing_else_and_shows_failures_first(
 def test_the_page_escapes_what_it_shows() -> None:
     finding = Finding(
         split="test",
-        check="label_known",
+        check="label_range",
         column="label",
         expectation="expect_column_values_to_be_in_set",
-        severity="critical",
+        severity="error",
         success=False,
         about="label of each image",
         found="<img src=x>",

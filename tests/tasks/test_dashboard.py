@@ -154,7 +154,7 @@ def test_a_failed_validation_is_shown_and_still_fails_the_run(
         check="num_images",
         column=None,
         expectation="expect_table_row_count_to_equal",
-        severity="critical",
+        severity="error",
         success=False,
         about="number of images",
         found="600",

@@ -48,7 +48,7 @@ def test_a_failed_validation_is_an_event_that_names_what_failed(emitted: list[An
         check="num_images",
         column=None,
         expectation="expect_table_row_count_to_equal",
-        severity="critical",
+        severity="error",
         success=False,
         about="number of images",
         found="600",
