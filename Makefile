@@ -16,6 +16,9 @@ TO_LOG  := >> $(LOG) 2>&1 || { tail -n 5 $(LOG); echo "Not installed; more is in
 UNFIT   := { echo "This needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is another or missing." \
              "Name one that you have: make PYTHON=/usr/bin/python3.12 ..." >&2; exit 1; }
 
+# The tests on all cores, up to four: each process takes 2 GB. ARGS="-n 0" runs them in one.
+PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+
 # Without compiled bytecode every start of Prefect and TensorFlow takes half as long again.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -42,7 +45,7 @@ down:  ## end what `make up` started and could not end itself
 	@if test -x $(VENV)/bin/digits; then $(VENV)/bin/digits down; fi
 
 test: $(VENV)/.development $(VENV)/.project  ## the tests, with coverage: make test ARGS="-k ledger --no-cov"
-	@$(VENV)/bin/python -m pytest --cov $(ARGS)
+	@$(VENV)/bin/python -m pytest --cov $(PARALLEL) $(ARGS)
 
 .PHONY: test-faults test-e2e
 test-faults: $(VENV)/.development $(VENV)/.project  ## kills, damage, races and edits in full: a quarter of an hour

@@ -32,6 +32,14 @@ def pytest_configure(config: pytest.Config) -> None:
     }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # On several cores: what is made once for many tests is made once, not in each process.
+    for item in items:
+        folder = item.path.parent.name
+        shared = folder if folder in ("faults", "flows", "tasks", "model") else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(shared))
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Run-time folders below the test's own folder."""

@@ -417,6 +417,8 @@ def test_two_processes_at_once_fetch_once(settings: Settings, server: Server) ->
                 "waiting for another run that is fetching handwriting\n"
             )
             server.resumed.set()
+            for process in (first, second):
+                process.communicate()  # what it still says needs a reader
 
     assert (first.returncode, second.returncode) == (0, 0)
     assert server.requests == ["/digits.npz"]
@@ -434,6 +436,7 @@ def test_a_killed_process_holds_no_other_up(settings: Settings, server: Server) 
             assert second.stderr is not None
             assert "waiting" in second.stderr.readline()
             first.kill()
+            second.communicate()  # what it still says needs a reader
 
     assert second.returncode == 0
     assert kept(settings) == WHOLE
