@@ -48,8 +48,8 @@ test: $(VENV)/.development $(VENV)/.project  ## the tests, with coverage: make t
 	@$(VENV)/bin/python -m pytest --cov $(PARALLEL) $(ARGS)
 
 .PHONY: test-faults test-e2e
-test-faults: $(VENV)/.development $(VENV)/.project  ## kills, damage, races and edits in full: a quarter of an hour
-	@$(VENV)/bin/python -m pytest -m faults $(ARGS)
+test-faults: $(VENV)/.development $(VENV)/.project  ## kills, damage, races and edits in full, and what else is slow
+	@$(VENV)/bin/python -m pytest -m "faults or (slow and not mnist and not network and not e2e)" $(PARALLEL) $(ARGS)
 
 test-e2e: $(VENV)/.development $(VENV)/.project  ## the whole service: server, worker, schedule, browser; ten minutes
 	@$(VENV)/bin/python -m pytest -m e2e $(ARGS)

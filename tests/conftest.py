@@ -33,11 +33,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # On several cores: what is made once for many tests is made once, not in each process.
+    # On several cores: what is made once for many tests is made once, not in each process. What a
+    # slow test shares takes less time than itself.
     for item in items:
-        folder = item.path.parent.name
-        shared = folder if folder in ("faults", "flows", "tasks", "model") else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(shared))
+        if item.get_closest_marker("slow") is None:
+            folder = item.path.parent.name
+            shared = folder if folder in ("faults", "flows", "tasks", "model") else item.path.stem
+            item.add_marker(pytest.mark.xdist_group(shared))
 
 
 @pytest.fixture

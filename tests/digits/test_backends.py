@@ -9,7 +9,10 @@ import pytest
 from digits.evaluation import load_model, predict
 from tests.trainings import Arrays, Training, start_python
 
-pytestmark = pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed"),
+]
 
 WITHOUT_TENSORFLOW = """
 import sys

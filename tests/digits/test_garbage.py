@@ -374,6 +374,7 @@ def test_a_link_is_removed_and_not_followed(workspace: Workspace, tmp_path: Path
     assert not any(link.is_symlink() for link in links)
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 def test_two_hundred_scheduled_runs_leave_no_more_than_what_is_kept(workspace: Workspace) -> None:
     """New data each week, new code every few days, a run killed now and then."""

@@ -22,43 +22,43 @@ from tests.small_dataset import write_small_dataset
 
 
 class Tally:
-    """How many faults were tried, and of how many the project stood the test."""
+    """How many faults a test tried, and of how many the project stood the test.
 
-    def __init__(self) -> None:
-        self.tried: Counter[str] = Counter()
-        self.held: Counter[str] = Counter()
+    Kept among the properties of the test's report: so it comes back from whichever process ran it.
+    """
+
+    def __init__(self, properties: list[tuple[str, object]]) -> None:
+        self._properties = properties
 
     @contextlib.contextmanager
     def attempt(self, kind: str) -> Iterator[None]:
         """Count one fault; it was held if the block ends well."""
-        self.tried[kind] += 1
+        self._properties.append(("tried", kind))
         yield
-        self.held[kind] += 1
+        self._properties.append(("held", kind))
 
 
-TALLY = pytest.StashKey[Tally]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[TALLY] = Tally()
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    tally = config.stash[TALLY]
-    if not tally.tried:
-        return
-    terminalreporter.section("faults: tried, held, lost")
-    for kind in sorted(tally.tried):
-        tried, held = tally.tried[kind], tally.held[kind]
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = (report for reports in terminalreporter.stats.values() for report in reports)
+    counts = Counter(
+        (what, kind)
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for what, kind in report.user_properties
+        if what in ("tried", "held")
+    )
+    kinds = sorted({kind for _, kind in counts})
+    if kinds:
+        terminalreporter.section("faults: tried, held, lost")
+    for kind in kinds:
+        tried, held = counts["tried", kind], counts["held", kind]
         terminalreporter.write_line(f"{kind:10} {tried:5} {held:5} {tried - held:5}")
 
 
-@pytest.fixture(scope="session")
-def tally(pytestconfig: pytest.Config) -> Tally:
-    """Counts of all faults of this session."""
-    return pytestconfig.stash[TALLY]
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Tally:
+    """Counts the faults of this test."""
+    return Tally(request.node.user_properties)
 
 
 @pytest.fixture(scope="session")

@@ -75,13 +75,8 @@ def test_full_disk_ends_a_run_in_one_line_and_with_room_the_next_one_works(
         check_completed(copy, roomy)
 
 
-@pytest.mark.parametrize(
-    "num_bytes",
-    [
-        500_000,
-        *(pytest.param(n, marks=pytest.mark.slow) for n in (5_000, 20_000, 100_000, 300_000)),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("num_bytes", [5_000, 20_000, 100_000, 300_000, 500_000])
 def test_file_that_may_not_grow_ends_a_run_in_one_line_and_the_next_one_works(
     num_bytes: int, roomy: Roomy, tmp_path: Path, tally: Tally
 ) -> None:
