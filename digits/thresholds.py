@@ -13,14 +13,19 @@ Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 FileCheck = Literal[
-    "unreadable_file",
-    "too_large",
+    "empty_file",
+    "corrupt_file",
+    "file_type",
+    "byte_order",
+    "unbounded",
     "count_mismatch",
-    "wrong_size",
-    "wrong_type",
+    "image_size",
+    "value_type",
     "not_a_number",
+    "pixel_range",
     "already_scaled",
-    "label_range",
+    "label_missing",
+    "label_unknown",
 ]
 """What is noticed while files are read, before there are images to judge."""
 
@@ -28,16 +33,19 @@ ImageCheck = Literal[
     "columns",
     "complete",
     "num_images",
-    "label_range",
     "classes_present",
     "class_size",
     "pixel_min",
     "pixel_max",
+    "blank_images",
+    "inverted_colours",
     "ink",
     "mean_pixel",
     "duplicates",
+    "known_images",
     "shared_images",
     "near_duplicates",
+    "label_conflicts",
     "centroid_accuracy",
     "label_repeats",
     "label_divergence",
@@ -95,7 +103,7 @@ class SplitThresholds(BaseModel, frozen=True, extra="forbid"):
     max_duplicates: Count | None = None
     """Most images that may equal an earlier image of the same split."""
     max_shared_images: Count | None = None
-    """Most images that may equal an image of the other split."""
+    """Most images that may equal an image of the other split; without it, none may."""
     max_near_duplicates: Count | None = None
     """Most images that may equal one of the other split after thresholding, but not before."""
 
@@ -122,8 +130,10 @@ class SplitThresholds(BaseModel, frozen=True, extra="forbid"):
 class Thresholds(BaseModel, frozen=True, extra="forbid"):
     """All bounds of a dataset.
 
-    Without any, only what holds of every dataset is checked: every value is known, every label is
-    in 0..num_classes-1, every class is present in each split.
+    Without any, what holds of every dataset is checked all the same: every value is known, every
+    label is in 0..num_classes-1, every class is present in each split, no image is blank, none is
+    in both splits or has two labels, pixels are not scaled to 0..1, and the colours of the test
+    images are as those of train.
     """
 
     train: SplitThresholds = SplitThresholds()
