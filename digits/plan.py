@@ -119,7 +119,9 @@ def plan_run(
     entries = workspace.ledger(spec.name).entries()
     planner = Planner(versions_of(entries), workspace)
     content = content_of(spec, workspace.settings)
-    dataset = planner.look("ingest", "ingest", layout=spec.layout, content=content, sources=spec)
+    dataset = planner.look(
+        "ingest", "ingest", layout=spec.layout, content=content, reading=spec.reading, sources=spec
+    )
     validation = planner.look("validate", "validate", dataset=dataset, thresholds=spec.thresholds)
     arrays = planner.look("normalize", "normalize", dataset=dataset)
     scored = []

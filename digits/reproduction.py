@@ -116,7 +116,8 @@ def _prepared_again(dataset: str, workspace: Workspace) -> ArraysRef:
 
     spec = load_spec(dataset, workspace.settings)
     content = content_of(spec, workspace.settings)
-    return store_arrays(ingest_dataset(spec.layout, content, spec, workspace), workspace.store)
+    made = ingest_dataset(spec.layout, content, spec.reading, spec, workspace)
+    return store_arrays(made, workspace.store)
 
 
 def _builder(model: ModelRef, device: str) -> "Builder":

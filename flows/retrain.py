@@ -76,7 +76,7 @@ def retrain(
         on_dashboard(dataset, spec.title, (recipe, on), page_address),
         ending_together(),  # innermost: what shows the trainings waits for what they still say
     ):
-        data = ingest(spec.layout, content_of(spec, workspace.settings), spec)
+        data = ingest(spec.layout, content_of(spec, workspace.settings), spec.reading, spec)
         validation = validate(data, spec.thresholds)
         arrays = normalize(data)
         trainings = [train.submit(arrays, model, settings[model], on) for model in models]

@@ -99,7 +99,7 @@ class Run:
         arrays = ArraysRef(
             digest=self.store("arrays", str(content)), test_digest=test_digest, **facts
         )
-        arguments = {"layout": spec.layout, "content": content, "sources": spec}
+        arguments = {"layout": spec.layout, "content": content, "reading": spec.reading}
         dataset = self.record("ingest", arguments, dataset)
         arguments = {"dataset": dataset, "thresholds": spec.thresholds}
         validation = self.record("validate", arguments, validation)
