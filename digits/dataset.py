@@ -172,8 +172,11 @@ class DatasetSpec(Part):
     @property
     def reading(self) -> Reading:
         """The part that shapes how files are read."""
-        severity = getattr(self.thresholds, "severity", {})
-        severity = {check: level for check, level in severity.items() if check in DEFECTS}
+        severity = {
+            check: severity
+            for check, severity in self.thresholds.severity.items()
+            if check in DEFECTS
+        }
         return Reading(
             file_layout=self.file_layout,
             pixel_range=self.pixel_range,

@@ -5,15 +5,19 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from digits.defects import Severity
 from digits.errors import DigitsError
-from digits.thresholds import CheckName, Severity, Split
+from digits.thresholds import CheckName, Split
 
 Part = Literal[Split, "batch"]
 """What a finding is about: a split of a dataset, or a batch that is to be added to one."""
 Subject = Literal["data", "batch"]
 
+PAGE_FILE = "page.html"
 MAX_ROWS = 10
 """How many of the rows at fault a finding names."""
+NUM_NAMES = 3
+"""How many of them a line names where their names are long."""
 
 
 class Finding(BaseModel, frozen=True, extra="forbid"):
@@ -50,11 +54,13 @@ class Finding(BaseModel, frozen=True, extra="forbid"):
         """The rows at fault in words, to be appended to a sentence; empty if there are none."""
         if not self.num_rows:
             return ""
-        named = ", ".join(self.named)
-        if self.num_rows > len(self.named):
-            return f"; {self.num_rows} rows: {named}, ..."
         if self.names:
-            return f"; {named}"
+            more = self.num_rows - NUM_NAMES
+            others = f"; and {more:,} more" if more > 0 else ""
+            return f"; {'; '.join(self.names[:NUM_NAMES])}{others}"
+        named = ", ".join(map(str, self.rows))
+        if self.num_rows > len(self.rows):
+            return f"; {self.num_rows} rows: {named}, ..."
         return f"; {'row' if self.num_rows == 1 else 'rows'} {named}"
 
     @property

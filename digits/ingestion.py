@@ -1,38 +1,47 @@
 """From files as they are distributed to a typed dataset in the store."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
-from digits.batches import LabelledBatch
+from digits.batches import LabelledBatch, RowNames
 from digits.dataset import DatasetSpec, Layout, Reading
 from digits.defects import Defects
 from digits.errors import DataError
-from digits.images import SplitWriter, content_digest
+from digits.images import Images, Labels, SplitWriter, content_digest
+from digits.kept_batches import read_batch
 from digits.readers import read_files
 from digits.records import canonical_digest
 from digits.references import DatasetRef
 from digits.sources import Content, opened
 from digits.splits import is_test
 from digits.thresholds import SPLITS, Split
+from digits.versions import Versions
 from digits.workspace import Workspace
 
 
 def ingest_dataset(
-    layout: Layout, content: Content, reading: Reading, spec: DatasetSpec, workspace: Workspace
+    layout: Layout,
+    content: Content,
+    reading: Reading,
+    spec: DatasetSpec,
+    workspace: Workspace,
+    *,
+    added: Collection[str] = (),
 ) -> DatasetRef:
     """Obtain the files of `spec`, check them, and store train.parquet and test.parquet.
 
-    `content` gives the SHA-256 that each file must have. The images stream through: never are more
-    than a few thousand in memory. Raises DataError when the files cannot be had or are not what
-    they should be.
+    `content` gives the SHA-256 that each file must have, `added` the digests of the batches that
+    come after them. The images stream through: never are more than a few thousand in memory. Raises
+    DataError when files or batches cannot be had or are not what they should be.
     """
     with workspace.store.create("datasets") as draft:
-        with opened(spec, content, workspace.settings) as files:
-            defects = Defects(reading.severity)
-            batches = read_files(files, layout, reading, defects)
-            counts = write_splits(batches, layout, reading.test_share, draft.path)
-            defects.judge()
+        batches = chain(
+            read_source(layout, content, reading, spec, workspace),
+            read_added(added, layout, Versions(spec.name, workspace.settings)),
+        )
+        counts = write_splits(batches, layout, reading.test_share, draft.path)
         digests = {
             split: content_digest(draft.path / f"{split}.parquet", layout) for split in SPLITS
         }
@@ -49,6 +58,36 @@ def ingest_dataset(
     )
 
 
+def read_source(
+    layout: Layout, content: Content, reading: Reading, spec: DatasetSpec, workspace: Workspace
+) -> Iterator[LabelledBatch]:
+    """The images of the files that a spec names; raises as ingest_dataset does."""
+    with opened(spec, content, workspace.settings) as files:
+        defects = Defects(reading.severity)
+        yield from read_files(files, layout, reading, defects)
+        defects.judge()
+
+
+def read_added(
+    added: Collection[str], layout: Layout, versions: Versions
+) -> Iterator[LabelledBatch]:
+    """The images of batches by their digests; raises DataError where one is not whole."""
+    for change in versions.kept(added):
+        for images, labels in read_batch(change, versions, layout):
+            names = RowNames(f"batch {change.batch[:12]}", range(len(labels)))
+            yield LabelledBatch(images=images, labels=labels, split=None, names=names)
+
+
+def split_rows(batch: LabelledBatch, test_share: float) -> Iterator[tuple[Split, Images, Labels]]:
+    """The images and labels of each split in a batch."""
+    if batch.split is not None:
+        yield batch.split, batch.images, batch.labels
+        return
+    test = is_test(batch.images, test_share)
+    yield "train", batch.images[~test], batch.labels[~test]
+    yield "test", batch.images[test], batch.labels[test]
+
+
 def write_splits(
     batches: Iterable[LabelledBatch], layout: Layout, test_share: float, folder: Path
 ) -> dict[Split, int]:
@@ -62,12 +101,8 @@ def write_splits(
             for split in SPLITS
         }
         for batch in batches:
-            if batch.split is not None:
-                writers[batch.split].write(batch.images, batch.labels)
-                continue
-            test = is_test(batch.images, test_share)
-            writers["test"].write(batch.images[test], batch.labels[test])
-            writers["train"].write(batch.images[~test], batch.labels[~test])
+            for split, images, labels in split_rows(batch, test_share):
+                writers[split].write(images, labels)
     return {split: writer.num_images for split, writer in writers.items()}
 
 

@@ -13,15 +13,16 @@ from great_expectations.data_context.types.base import (
 )
 
 from digits.checks import Check
+from digits.defects import Severity
 from digits.errors import DigitsError
 from digits.findings import MAX_ROWS, Finding, Part
-from digits.thresholds import Choice, Severity, Thresholds
+from digits.thresholds import Thresholds
 
 # COMPLETE would list every row at fault, megabytes of them when all are.
 RESULT_FORMAT = {"result_format": "SUMMARY", "partial_unexpected_count": MAX_ROWS}
 
 # By the names that the library knows.
-GX_SEVERITY: Mapping[Choice, str] = {"error": "critical", "warning": "warning"}
+GX_SEVERITY: Mapping[Severity, str] = {"error": "critical", "warning": "warning"}
 SEVERITY: Mapping[str, Severity] = {"critical": "error", "warning": "warning"}
 
 Result = Mapping[str, Any]

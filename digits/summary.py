@@ -167,7 +167,7 @@ def frame_of(split: Columns, other: Columns, is_light: bool, conflicts: Column) 
         "is_shared": is_shared,
         "is_near_duplicate": np.isin(split["bright_digest"], other["bright_digest"]) & ~is_shared,
         "is_conflict": np.isin(digest, conflicts),
-        "is_label_repeat": np.concatenate([[False], label[1:] == label[:-1]]),
+        "is_label_repeat": np.concatenate([[False], label[1:] == label[:-1]])[: len(label)],
     }
     names = (*COLUMNS, CENTROID_COLUMN) if CENTROID_COLUMN in columns else COLUMNS
     return pd.DataFrame({name: columns[name] for name in names})

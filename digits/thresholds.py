@@ -9,25 +9,10 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, Field, model_validator
 
+from digits.defects import DefectName, Severity
+
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-
-FileCheck = Literal[
-    "empty_file",
-    "corrupt_file",
-    "file_type",
-    "byte_order",
-    "unbounded",
-    "count_mismatch",
-    "image_size",
-    "value_type",
-    "not_a_number",
-    "pixel_range",
-    "already_scaled",
-    "label_missing",
-    "label_unknown",
-]
-"""What is noticed while files are read, before there are images to judge."""
 
 ImageCheck = Literal[
     "columns",
@@ -52,11 +37,8 @@ ImageCheck = Literal[
 ]
 """What images and labels are checked for, once they were read."""
 
-CheckName = Literal[FileCheck, ImageCheck]
+CheckName = Literal[DefectName, ImageCheck]
 """What a dataset is checked for: the names in results, pages, messages and a spec's severities."""
-
-Severity = Literal["error", "warning"]
-Choice = Literal[Severity, "off"]
 
 Count = Annotated[int, Field(ge=0)]
 Pixel = Annotated[int, Field(ge=0, le=255)]
@@ -148,7 +130,7 @@ class Thresholds(BaseModel, frozen=True, extra="forbid"):
     A small split exceeds it by chance: digits.checks.divergence_bound raises it by size.
     """
 
-    severity: Mapping[CheckName, Choice] = Field(default_factory=dict)
+    severity: Mapping[CheckName, Severity] = Field(default_factory=dict)
     """What the failure of a check means, by its name: "error" (what is not named here) refuses the
     data, "warning" is only shown, "off" is not looked at."""
 
@@ -165,6 +147,6 @@ class Thresholds(BaseModel, frozen=True, extra="forbid"):
         """The bounds of one split."""
         return self.train if split == "train" else self.test
 
-    def severity_of(self, check: CheckName) -> Choice:
+    def severity_of(self, check: CheckName) -> Severity:
         """What the failure of a check means."""
         return self.severity.get(check, "error")

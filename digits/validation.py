@@ -9,7 +9,7 @@ import pandas as pd
 from digits.centroids import load_centroids
 from digits.checks import build_checks, inverted_colours, label_divergence
 from digits.dataset import Layout
-from digits.findings import Subject, ValidationOutcome
+from digits.findings import PAGE_FILE, Subject, ValidationOutcome
 from digits.growth import Growth
 from digits.images import iter_split
 from digits.pages import page_environment
@@ -18,7 +18,6 @@ from digits.summary import summarize
 from digits.thresholds import SPLITS, Split, Thresholds
 
 RESULT_FILE = "result.json"
-PAGE_FILE = "page.html"
 
 
 def validate_dataset(
@@ -79,13 +78,17 @@ def _without(class_sizes: Sequence[int], frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(class_size=frame["class_size"] - added)
 
 
-def write_validation(
-    outcome: ValidationOutcome, output: Path, subject: Subject = "data", **facts: object
-) -> Path:
-    """Write an outcome as result.json and page.html into an existing folder; returns the page.
+def write_validation(outcome: ValidationOutcome, output: Path) -> Path:
+    """Write an outcome as result.json and page.html into an existing folder; returns the page."""
+    for name, content in validation_files(outcome).items():
+        (output / name).write_bytes(content)
+    return output / PAGE_FILE
 
-    `facts` are added to the result.
-    """
+
+def validation_files(
+    outcome: ValidationOutcome, subject: Subject = "data", **facts: object
+) -> dict[str, bytes]:
+    """An outcome as result.json, to which `facts` are added, and page.html."""
     result = {
         **facts,
         "success": outcome.success,
@@ -94,10 +97,8 @@ def write_validation(
         "num_warnings": len(outcome.warnings),
         "findings": [finding.model_dump(mode="json") for finding in outcome.findings],
     }
-    (output / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    page = output / PAGE_FILE
-    page.write_text(render_page(outcome, subject), encoding="utf-8")
-    return page
+    page = render_page(outcome, subject)
+    return {RESULT_FILE: (json.dumps(result, indent=2) + "\n").encode(), PAGE_FILE: page.encode()}
 
 
 def render_page(outcome: ValidationOutcome, subject: Subject = "data") -> str:

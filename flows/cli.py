@@ -284,6 +284,72 @@ def export(folder: Path, formats: str, dataset: str, as_json: bool) -> None:
         console.print_export(folder, facts)
 
 
+@main.group("dataset")
+def datasets() -> None:
+    """New labelled data for a dataset: add it, list what was added, take it out again."""
+
+
+@datasets.command()
+@click.argument("name")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@json_option
+def add(name: str, files: tuple[Path, ...], as_json: bool) -> None:
+    """Add a batch of labelled images to dataset NAME: FILES, in any layout, or a folder of them.
+
+    It is added whole or, if anything in it is wrong, not at all: then a copy lies in the
+    quarantine, with a page that says why.
+    """
+    console.show_logs()
+    from digits.dataset import load_spec
+    from digits.intake import add_batch
+
+    workspace = current_workspace()
+    intake = add_batch(files, load_spec(name, workspace.settings), workspace)
+    if as_json:
+        print_json(intake.model_dump(mode="json"))
+    else:
+        console.print_intake(intake)
+    if intake.status == "quarantined":
+        raise click.exceptions.Exit(1)
+
+
+@datasets.command()
+@click.argument("name")
+@click.argument("batch")
+@json_option
+def remove(name: str, batch: str, as_json: bool) -> None:
+    """Take the batch whose digest begins with BATCH out of dataset NAME again."""
+    console.show_logs()
+    from digits.dataset import load_spec
+    from digits.versions import Versions
+
+    workspace = current_workspace()
+    load_spec(name, workspace.settings)
+    with Versions(name, workspace.settings).changing() as changing:
+        change = changing.remove(batch)
+    if as_json:
+        print_json(change.model_dump(mode="json"))
+    else:
+        click.echo(f"batch {change.batch[:12]} is out; {name} is version {change.version}")
+
+
+@datasets.command()
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """The versions of dataset NAME, what waits to be taken in, and what was refused."""
+    from digits.dataset import load_spec
+    from digits.versions import describe_versions
+
+    workspace = current_workspace()
+    load_spec(name, workspace.settings)
+    facts = describe_versions(name, workspace.settings)
+    if as_json:
+        print_json(facts)
+    else:
+        console.print_versions(facts)
+
+
 @main.command()
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 @click.option(
