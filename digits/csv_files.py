@@ -45,6 +45,13 @@ def read_csv(
             yield from table.read(file, defects)
 
 
+def label_by_header(path: Path) -> str | None:
+    """The column that the first line calls the label; None where it names none."""
+    with closing(open_plain(path, MAX_BYTES)) as file:
+        cells = _cells(file.readline(MAX_LINE).removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n")) or []
+    return next((cell for cell in cells if cell.lower() in LABEL_NAMES), None)
+
+
 class _Table:
     """One file: which column holds the label, and how many there are."""
 
