@@ -4,7 +4,7 @@ A batch is a sample: what it shows differs by chance from what the dataset shows
 judged, the bound is what one honest batch of 10,000 would exceed, so that it depends on the size.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pandas as pd
 from great_expectations import expectations as gxe
@@ -24,7 +24,7 @@ from digits.checks import (
     of_scale,
 )
 from digits.summary import CENTROID_COLUMN, COLUMNS
-from digits.thresholds import SPLITS, Split, SplitThresholds, Thresholds
+from digits.thresholds import SPLITS, CheckName, Split, SplitThresholds, Thresholds
 
 MAX_LABEL_DIVERGENCE = 0.1
 """In nats, where the spec has no bound: about what halving or doubling one class of two makes."""
@@ -88,22 +88,45 @@ def _centroid_accuracy(num_images: int, baseline: Baseline, thresholds: Threshol
 def _of_copies(
     num_images: int, frames: Mapping[Split, pd.DataFrame], thresholds: Thresholds
 ) -> Iterator[Check]:
-    bounds = [thresholds.of(split) for split in SPLITS]
-    if any(split.max_duplicates is not None for split in bounds):
-        about = "images equal to an earlier one of the batch"
-        yield number_marked("duplicates", "is_duplicate", about, high=0)
+    about = "images equal to an earlier one of the batch"
+    yield from _as_many(
+        "duplicates", "is_duplicate", about, num_images, frames=frames, bounds_of=thresholds.of
+    )
     about = "images that the dataset has already"
     yield number_marked("known_images", KNOWN_COLUMN, about, high=0)
     about = "images of train that would be tested on, or the other way"
     yield number_marked("shared_images", "is_shared", about, high=0)
-    if any(split.max_near_duplicates is not None for split in bounds):
-        about = "images equal to one of the other split once thresholded"
-        marked = sum(int(frame["is_near_duplicate"].sum()) for frame in frames.values())
-        others = sum(map(len, frames.values())) - marked
-        high = int(betabinom(num_images, marked + 1, others + 1).ppf(1 - CHANCE))
-        yield number_marked("near_duplicates", "is_near_duplicate", about, high=high)
+    about = "images equal to one of the other split once thresholded"
+    yield from _as_many(
+        "near_duplicates",
+        "is_near_duplicate",
+        about,
+        num_images,
+        frames=frames,
+        bounds_of=thresholds.of,
+    )
     about = "images equal to one that has another label"
     yield number_marked("label_conflicts", "is_conflict", about, high=0)
+
+
+def _as_many(
+    name: CheckName,
+    column: str,
+    about: str,
+    num_images: int,
+    *,
+    frames: Mapping[Split, pd.DataFrame],
+    bounds_of: Callable[[Split], SplitThresholds],
+) -> Iterator[Check]:
+    """A check that no more rows are marked than the dataset lets expect, where it has a bound."""
+    bounds = [getattr(bounds_of(split), f"max_{name}") for split in SPLITS]
+    given = [bound for bound in bounds if bound is not None]
+    if not given:
+        return
+    marked = sum(int(frame[column].sum()) for frame in frames.values())
+    others = sum(map(len, frames.values())) - marked
+    likely = int(betabinom(num_images, marked + 1, others + 1).ppf(1 - CHANCE))
+    yield number_marked(name, column, about, high=likely if any(given) else 0)
 
 
 def _widest(thresholds: Thresholds) -> SplitThresholds:

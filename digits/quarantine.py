@@ -60,9 +60,15 @@ def set_aside(
 
 def _copy(path: Path, target: Path) -> None:
     if path.is_dir():
-        shutil.copytree(path, target, symlinks=True)
+        shutil.copytree(path, target, symlinks=True, ignore=_special)
     else:
         shutil.copy2(path, target)
+
+
+def _special(folder: str, names: list[str]) -> list[str]:
+    """Pipes and devices, of which there is nothing to copy."""
+    paths = [Path(folder, name) for name in names]
+    return [p.name for p in paths if not (p.is_symlink() or p.is_file() or p.is_dir())]
 
 
 def _move(path: Path, target: Path) -> None:
