@@ -144,8 +144,9 @@ def _check_values(rows: _Rows, values: npt.NDArray[Any], pixel_range: PixelRange
     else:
         is_number = np.isfinite(flat).all(axis=1)
         rows.fail("not_a_number", ~is_number, lambda _: "has a pixel without a value", expected)
-        lowest = flat.min(axis=1, initial=high, where=is_number[:, None])
-        highest = flat.max(axis=1, initial=low, where=is_number[:, None])
+        if not is_number.all():
+            flat = np.where(is_number[:, None], flat, low)
+        lowest, highest = flat.min(axis=1), flat.max(axis=1)
         if _is_turned(flat, lowest, highest, pixel_range):
             place = f"{rows.batch.names[0]} and what follows"
             refuse("byte_order", place, "has its bytes in the wrong order", expected)

@@ -11,9 +11,11 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from digits.dataset import MAX_SIDE, MIN_SIDE, ImageShape
-from digits.defects import Defects
+from digits.defects import DefectName, Defects
 
 PNG = b"\x89PNG\r\n\x1a\n"
+# Up to its width and height.
+HEADER_BYTES = 24
 # What a picture of the largest size takes unpacked, in colour and with 16 bits, and room for text.
 MAX_BYTES = MAX_SIDE * MAX_SIDE * 8 + 2**16
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, OverflowError)
@@ -33,43 +35,38 @@ def decode_png(
     elif len(content) > MAX_BYTES:
         found = f"has more than {MAX_BYTES:,} bytes"
         defects.add("unbounded", [place], found, f"at most {MAX_SIDE} x {MAX_SIDE} pixels")
-    else:
-        return _decode(content, place, image_shape, defects)
+    elif _is_right(content, place, image_shape, defects):
+        return _decode(content, place, defects)
     return None
 
 
-def _decode(
-    content: bytes, place: str, image_shape: ImageShape | None, defects: Defects
-) -> npt.NDArray[np.uint8] | None:
+def _decode(content: bytes, place: str, defects: Defects) -> npt.NDArray[np.uint8] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
-                if not _is_right(picture.size, place, image_shape, defects):
-                    return None
-                if not _is_grey(picture, place, defects):
-                    return None
-                return _grey(picture)
+                return _grey(picture) if _is_grey(picture, place, defects) else None
     except UnidentifiedImageError:
         problem = "is no whole PNG picture"
-    except (*UNREADABLE, Image.DecompressionBombError, Warning) as error:
+    except (*UNREADABLE, Warning) as error:
         problem = f"is damaged or was cut short: {error}"
     defects.add("corrupt_file", [place], problem, "a whole picture")
     return None
 
 
-def _is_right(
-    size: tuple[int, int], place: str, image_shape: ImageShape | None, defects: Defects
-) -> bool:
-    width, height = size
+def _is_right(content: bytes, place: str, image_shape: ImageShape | None, defects: Defects) -> bool:
+    """Whether the picture's header says the right size: only then it is decoded."""
+    if len(content) < HEADER_BYTES:
+        defects.add("corrupt_file", [place], "was cut short", "a whole PNG picture")
+        return False
+    width, height = struct.unpack(">II", content[HEADER_BYTES - 8 : HEADER_BYTES])
     sides = range(MIN_SIDE, MAX_SIDE + 1)
     if (height, width) == image_shape or (not image_shape and height in sides and width in sides):
         return True
     largest = image_shape or (MAX_SIDE, MAX_SIDE)
     expected = f"{largest[0]} x {largest[1]}{'' if image_shape else ' at most'}"
-    # A picture of this size would be decoded without bound, and therefore is not.
-    check = "unbounded" if height * width > 1024 * 1024 else "image_size"
-    defects.add(check, [place], f"is a picture of {height:,} x {width:,} pixels", expected)  # type: ignore[arg-type]
+    check: DefectName = "unbounded" if height * width > 1024 * 1024 else "image_size"
+    defects.add(check, [place], f"is a picture of {height:,} x {width:,} pixels", expected)
     return False
 
 
