@@ -1,12 +1,18 @@
 """Reading the archives that datasets are distributed in: by name, bounded, nothing unpacked."""
 
+import io
 import math
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, BinaryIO
 
 from digits.dataset import ROLES, ImageShape, Role
+from digits.defects import DefectError
 from digits.errors import DataError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer as Buffer
 
 FILE_NAMES: Mapping[Role, str] = {
     "train-images": "train-images-idx3-ubyte",
@@ -19,6 +25,7 @@ MAX_IMAGES = 1_000_000
 MAX_HEADER = 1024
 # What zlib calls a .gz file with the largest window: its header, its data and its checksum.
 GZIP = 31
+PIECE = 64 * 1024
 
 
 def size_limit(image_shape: ImageShape, role: Role | None = None) -> int:
@@ -29,25 +36,62 @@ def size_limit(image_shape: ImageShape, role: Role | None = None) -> int:
     return MAX_HEADER + MAX_IMAGES * (height * width if role.endswith("images") else 1)
 
 
+class Unpacked(io.RawIOBase):
+    """The content of a .gz file, unpacked as it is read. Raises DefectError where it is damaged.
+
+    It never takes more memory than what is asked for, and never gives more than `limit` bytes.
+    """
+
+    def __init__(self, packed: BinaryIO, limit: int, name: str) -> None:
+        self._packed, self._room, self._limit, self._name = packed, limit, limit, name
+        self._stream = zlib.decompressobj(wbits=GZIP)
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def close(self) -> None:
+        """Close what it reads from, too."""
+        self._packed.close()
+        super().close()
+
+    def readinto(self, buffer: "Buffer") -> int:
+        """Fill a part of the buffer; 0 at the end."""
+        view = memoryview(buffer).cast("B")
+        while not self._stream.eof:
+            piece = self._unpack(len(view))
+            self._room -= len(piece)
+            if self._room < 0:
+                raise DefectError(
+                    "unbounded",
+                    f"{self._name} unpacks to more than {self._limit:,} bytes, which is all "
+                    f"that {MAX_IMAGES:,} images of its dataset take; if it is right, unpack it "
+                    "yourself",
+                )
+            if piece:
+                view[: len(piece)] = piece
+                return len(piece)
+        if rest := len(self._stream.unused_data) + len(self._packed.read(1)):
+            raise self._damaged(f"at least {rest:,} bytes come after its end")
+        return 0
+
+    def _unpack(self, at_most: int) -> bytes:
+        packed = self._stream.unconsumed_tail or self._packed.read(PIECE)
+        try:
+            piece = self._stream.decompress(packed, at_most)
+        except zlib.error as error:
+            raise self._damaged(str(error)) from error
+        if not (packed or piece or self._stream.eof):
+            raise self._damaged("it was cut short")
+        return piece
+
+    def _damaged(self, problem: str) -> DefectError:
+        return DefectError("corrupt_file", f"{self._name} is not a whole .gz file: {problem}")
+
+
 def decompress(content: bytes, limit: int, name: str) -> bytes:
     """The content of a .gz file of at most `limit` bytes. Raises DataError if it is damaged."""
-    stream = zlib.decompressobj(wbits=GZIP)
-    try:
-        plain = stream.decompress(content, limit + 1)
-    except zlib.error as error:
-        raise DataError(f"{name} is not a whole .gz file: {error}") from error
-    if len(plain) > limit:
-        raise DataError(
-            f"{name} unpacks to more than {limit:,} bytes, which is all that {MAX_IMAGES:,} images "
-            "of its dataset take; if it is right, unpack it yourself"
-        )
-    if not stream.eof:
-        raise DataError(f"{name} is not a whole .gz file: it was cut short")
-    if stream.unused_data:
-        raise DataError(
-            f"{name} is not a whole .gz file: {len(stream.unused_data):,} bytes come after its end"
-        )
-    return plain
+    return Unpacked(io.BytesIO(content), limit, name).readall()
 
 
 def read_package(

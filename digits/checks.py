@@ -9,11 +9,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 from great_expectations import expectations as gxe
-from scipy.stats import chi2
+from scipy.stats import betabinom, chi2
 
 from digits import wording
 from digits.summary import CENTROID_COLUMN, COLUMNS
 from digits.thresholds import CheckName, SplitThresholds
+
+CHANCE = 1e-4
+"""How often an honest sample may exceed a bound that depends on its size."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ def build_checks(
     """
     columns = [*COLUMNS, CENTROID_COLUMN] if has_centroids else [*COLUMNS]
     return [
-        *_of_table(columns, bounds),
+        *of_columns(columns),
+        *_of_number(bounds),
         *_of_labels(num_classes, bounds),
         *_of_pixels(bounds),
         *_of_copies(bounds),
@@ -74,6 +78,20 @@ def label_divergence(
     )
 
 
+def inverted_colours(num_images: int, train: pd.DataFrame) -> Check:
+    """The check that as many images have the rarer kind of ground as train lets expect.
+
+    Given what train shows, the number in a like sample of `num_images` follows the beta-binomial
+    distribution (the posterior predictive under a uniform prior): one honest sample of 10,000 has
+    fewer, and one has more.
+    """
+    marked = int(train["is_inverted"].sum())
+    like = betabinom(num_images, marked + 1, len(train) - marked + 1)
+    low, high = int(like.ppf(CHANCE)), int(like.ppf(1 - CHANCE))
+    about = "images whose ground is not light or dark as that of most train images"
+    return number_marked("inverted_colours", "is_inverted", about, high=high, low=low)
+
+
 def divergence_bound(threshold: float, num_images: int, num_classes: int) -> float:
     """Greatest KL divergence, in nats, to accept of the labels of `num_images` images.
 
@@ -81,11 +99,12 @@ def divergence_bound(threshold: float, num_images: int, num_classes: int) -> flo
     k - 1 degrees of freedom (the statistic of the G-test). The bound is the given threshold or, for
     few images, what one of 10,000 honest samples exceeds.
     """
-    by_chance = float(chi2.ppf(0.9999, num_classes - 1)) / (2 * num_images)
+    by_chance = float(chi2.ppf(1 - CHANCE, num_classes - 1)) / (2 * num_images)
     return max(threshold, by_chance)
 
 
-def _of_table(columns: list[str], bounds: SplitThresholds) -> Iterator[Check]:
+def of_columns(columns: list[str]) -> Iterator[Check]:
+    """The checks that the summary has these columns, and each of them a value in every row."""
     yield Check(
         name="columns",
         column=None,
@@ -104,6 +123,60 @@ def _of_table(columns: list[str], bounds: SplitThresholds) -> Iterator[Check]:
             expectation=gxe.ExpectColumnValuesToNotBeNull(column=column),
             describe=wording.num_missing,
         )
+
+
+def of_each_label(num_classes: int) -> Check:
+    """The check that every label is a class, 0..num_classes-1."""
+    return Check(
+        name="label_unknown",
+        column="label",
+        about="label of each image",
+        expected=wording.interval(0, num_classes - 1),
+        expectation=gxe.ExpectColumnValuesToBeInSet(
+            column="label", value_set=list(range(num_classes))
+        ),
+        describe=wording.unknown_labels(num_classes),
+    )
+
+
+def of_scale(least: int) -> Check:
+    """The check that some pixel is as bright as `least`."""
+    return Check(
+        name="already_scaled",
+        column="pixel_max",
+        about="brightest pixel of all images, 1 where they are scaled to 0..1 already",
+        expected=wording.interval(least, None),
+        expectation=gxe.ExpectColumnMaxToBeBetween(column="pixel_max", min_value=least),
+        describe=wording.observed,
+    )
+
+
+def of_each_value(bounds: SplitThresholds) -> Iterator[Check]:
+    """The checks of each image's pixels by themselves."""
+    about = "contrast of each image, 0 where it is blank"
+    yield from _each("blank_images", about, 1, None, column="contrast")
+    yield from _each("pixel_min", "darkest pixel of each image", None, bounds.max_pixel_min)
+    yield from _each("pixel_max", "brightest pixel of each image", bounds.min_pixel_max, None)
+    about = "share of each image's pixels above 127"
+    yield from _each("ink", about, bounds.min_ink, bounds.max_ink)
+
+
+def number_marked(
+    name: CheckName, column: str, about: str, *, high: int, low: int | None = None
+) -> Check:
+    """A check of how many rows a boolean column marks; they are the rows at fault."""
+    return Check(
+        name=name,
+        column=column,
+        about=about,
+        expected=wording.interval(low, high),
+        expectation=gxe.ExpectColumnSumToBeBetween(column=column, min_value=low, max_value=high),
+        describe=wording.observed,
+        fault_column=column,
+    )
+
+
+def _of_number(bounds: SplitThresholds) -> Iterator[Check]:
     if bounds.num_images is not None:
         yield Check(
             name="num_images",
@@ -116,26 +189,19 @@ def _of_table(columns: list[str], bounds: SplitThresholds) -> Iterator[Check]:
 
 
 def _of_labels(num_classes: int, bounds: SplitThresholds) -> Iterator[Check]:
+    yield of_each_label(num_classes)
     classes = list(range(num_classes))
-    yield Check(
-        name="label_range",
-        column="label",
-        about="label of each image",
-        expected=wording.interval(0, num_classes - 1),
-        expectation=gxe.ExpectColumnValuesToBeInSet(column="label", value_set=classes),
-        describe=wording.unknown_labels(num_classes),
-    )
     yield Check(
         name="classes_present",
         column="label",
         about=f"classes 0 to {num_classes - 1}",
         expected="all present",
         expectation=gxe.ExpectColumnDistinctValuesToContainSet(column="label", value_set=classes),
-        describe=wording.missing_classes(num_classes),
+        describe=wording.missing_classes(classes),
     )
     fewest, most = bounds.min_class_size, bounds.max_class_size
     sizes = wording.class_sizes(fewest, most)
-    yield from _each("class_size", "images of each class", fewest, most, sizes)
+    yield from _each("class_size", "images of each class", fewest, most, describe=sizes)
     about = "share of rows with the label of the row before"
     low, high = bounds.min_label_repeats, bounds.max_label_repeats
     yield from _mean("label_repeats", "is_label_repeat", about, low, high)
@@ -145,35 +211,43 @@ def _of_labels(num_classes: int, bounds: SplitThresholds) -> Iterator[Check]:
 
 
 def _of_pixels(bounds: SplitThresholds) -> Iterator[Check]:
-    yield from _each("pixel_min", "darkest pixel of each image", None, bounds.max_pixel_min)
-    yield from _each("pixel_max", "brightest pixel of each image", bounds.min_pixel_max, None)
-    about = "share of each image's pixels above 127"
-    yield from _each("ink", about, bounds.min_ink, bounds.max_ink)
+    yield of_scale(2)
+    yield from of_each_value(bounds)
     low, high = bounds.min_mean_pixel, bounds.max_mean_pixel
     yield from _mean("mean_pixel", "pixel_mean", "mean of all pixels", low, high)
 
 
 def _of_copies(bounds: SplitThresholds) -> Iterator[Check]:
-    about = "images equal to an earlier one of the split"
-    yield from _number("duplicates", "is_duplicate", about, bounds.max_duplicates)
+    if bounds.max_duplicates is not None:
+        about = "images equal to an earlier one of the split"
+        yield number_marked("duplicates", "is_duplicate", about, high=bounds.max_duplicates)
     about = "images equal to one of the other split"
-    yield from _number("shared_images", "is_shared", about, bounds.max_shared_images)
-    about = "images equal to one of the other split once thresholded"
-    yield from _number("near_duplicates", "is_near_duplicate", about, bounds.max_near_duplicates)
+    yield number_marked("shared_images", "is_shared", about, high=bounds.max_shared_images or 0)
+    if bounds.max_near_duplicates is not None:
+        about, most = (
+            "images equal to one of the other split once thresholded",
+            bounds.max_near_duplicates,
+        )
+        yield number_marked("near_duplicates", "is_near_duplicate", about, high=most)
+    about = "images equal to one that has another label"
+    yield number_marked("label_conflicts", "is_conflict", about, high=0)
 
 
 def _each(
-    column: CheckName,
+    name: CheckName,
     about: str,
     low: float | None,
     high: float | None,
+    *,
     describe: wording.Describe | None = None,
+    column: str = "",
 ) -> Iterator[Check]:
-    """A check of every value in the column that bears the check's name."""
+    """A check of every value in a column, which bears the check's name unless another is given."""
     if low is None and high is None:
         return
+    column = column or name
     yield Check(
-        name=column,
+        name=name,
         column=column,
         about=about,
         expected=wording.interval(low, high),
@@ -195,19 +269,4 @@ def _mean(
         expected=wording.interval(low, high),
         expectation=gxe.ExpectColumnMeanToBeBetween(column=column, min_value=low, max_value=high),
         describe=wording.observed,
-    )
-
-
-def _number(name: CheckName, column: str, about: str, high: int | None) -> Iterator[Check]:
-    """A check of how many rows a boolean column marks; they are the rows at fault."""
-    if high is None:
-        return
-    yield Check(
-        name=name,
-        column=column,
-        about=about,
-        expected=wording.interval(None, high),
-        expectation=gxe.ExpectColumnSumToBeBetween(column=column, max_value=high),
-        describe=wording.observed,
-        fault_column=column,
     )

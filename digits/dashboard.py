@@ -6,12 +6,16 @@ from pathlib import Path
 
 from digits.findings import ValidationOutcome
 from digits.garbage import Garbage
+from digits.growth import Growth
+from digits.incoming import Intake
 from digits.ledger import Entry, Judgement, Version
 from digits.lineage import Lineage
 from digits.promotion import Decision
 from digits.records import Record
 from digits.references import EvaluationRef, ModelRef, ValidationRef
 from digits.remarks import headline
+from digits.thresholds import SPLITS
+from digits.versions import DatasetVersion
 
 NUM_SHOWN = 12
 """How many characters of a digest are shown; the report has them whole."""
@@ -33,6 +37,7 @@ class RunFacts:
     title: str
     scored: Sequence[tuple[ModelRef, EvaluationRef]]
     decision: Decision
+    version: DatasetVersion
     validation: ValidationRef
     lineage: Lineage
     steps: Mapping[str, str | None]
@@ -53,6 +58,8 @@ def run_page(facts: RunFacts) -> str:
         _page("The whole report", facts.report, facts.link),
         *(f"## {name}\n\n![{name}]({uri})" for name, uri in facts.pictures.items()),
         "" if facts.pictures else NO_PICTURES,
+        "## Data",
+        _version(facts.version),
         "## Validation",
         _validation(facts.validation),
         "## Steps",
@@ -111,6 +118,31 @@ def failure_page(title: str, outcome: ValidationOutcome, page: Path, link: str |
     )
 
 
+def batch_page(title: str, intake: Intake) -> str:
+    """What became of a batch of new data."""
+    if intake.status == "quarantined":
+        heading = f"A batch for {title} was refused"
+        text = "Nothing of it was added: the dataset and the champion stay as they are."
+    elif intake.status == "known":
+        heading, text = f"{title} has this batch already", "Nothing was changed."
+    else:
+        heading = f"{title}: version {intake.version}"
+        text = f"Batch `{intake.batch}` was added; the next training is on it."
+    return "\n\n".join(
+        filter(
+            None,
+            (
+                f"# {heading}",
+                f"It came from `{intake.source}`. {text}",
+                "\n".join(f"- {reason}" for reason in intake.reasons),
+                _page("All that was found", intake.page, None) if intake.page else "",
+                _growth(intake.growth) if intake.status == "accepted" else "",
+                "\n".join(f"- only a warning: {warning}" for warning in intake.warnings),
+            ),
+        )
+    )
+
+
 def garbage_page(garbage: Garbage, *, is_dry_run: bool) -> str:
     """What garbage collection deletes, or would delete."""
     verb = "would free" if is_dry_run else "frees"
@@ -120,6 +152,34 @@ def garbage_page(garbage: Garbage, *, is_dry_run: bool) -> str:
             "",
             *(f"- `{path}`" for path in garbage.paths),
         )
+    )
+
+
+def _version(version: DatasetVersion) -> str:
+    lines = [f"The dataset is {version.describe()}."]
+    rows = [
+        (
+            _code(batch.batch),
+            f"version {batch.version}, {batch.time:%Y-%m-%d %H:%M} UTC",
+            f"{batch.growth.train.num_images:,}",
+            f"{batch.growth.test.num_images:,}",
+            batch.source,
+        )
+        for batch in version.batches
+    ]
+    if rows:
+        lines.append(_table(("batch", "since", "train", "test", "from"), rows))
+    return "\n\n".join(lines)
+
+
+def _growth(growth: Growth) -> str:
+    splits = {split: growth.of(split).class_sizes for split in SPLITS}
+    return _table(
+        ("split", "images", *(f"class {label}" for label in range(len(splits["train"])))),
+        (
+            (split, f"{sum(sizes):,}", *(f"{size:,}" for size in sizes))
+            for split, sizes in splits.items()
+        ),
     )
 
 

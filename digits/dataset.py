@@ -4,7 +4,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from digits.defects import DEFECTS, DefectName, Severity
 from digits.errors import UsageError
 from digits.settings import Settings
 from digits.thresholds import Thresholds
@@ -26,15 +27,21 @@ ROLES: tuple[Role, ...] = ("train-images", "train-labels", "test-images", "test-
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Side = Annotated[int, Field(ge=8, le=64)]
+MIN_SIDE, MAX_SIDE = 8, 64
+Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE)]
 ImageShape = tuple[Side, Side]
-NumClasses = Annotated[int, Field(ge=2, le=256)]
+NumClasses = Annotated[int, Field(ge=2, le=1000)]
+Column = int | str
+FileLayout = Literal["idx", "npz", "parquet", "folder", "csv"]
+FILE_LAYOUTS: tuple[FileLayout, ...] = get_args(FileLayout)
+Value = Annotated[float, Field(allow_inf_nan=False)]
+PixelRange = tuple[Value, Value]
 
 
 class Part(BaseModel):
     """A frozen part of a spec that refuses keys it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
 
 class Layout(Part):
@@ -46,8 +53,19 @@ class Layout(Part):
     class_names: tuple[str, ...]
 
 
+class Reading(Part):
+    """How a dataset's files are read: all that shapes what comes out, beside files and layout."""
+
+    file_layout: FileLayout = "idx"
+    pixel_range: PixelRange = (0, 255)
+    test_share: float = 1 / 7
+    image_column: Column | None = None
+    label_column: Column | None = None
+    severity: Mapping[DefectName, Severity] = {}
+
+
 class FolderSource(Part):
-    """A local folder that holds the four IDX files, plain or as .gz."""
+    """A local folder that holds the files of the dataset, or one file of them."""
 
     kind: Literal["folder"]
     path: Path
@@ -107,10 +125,14 @@ Source = Annotated[FolderSource | RemoteSource, Field(discriminator="kind")]
 
 
 class DatasetSpec(Part):
-    """A dataset: its layout, what a model must reach on it, and where its files come from.
+    """A dataset: what its images are, what a model must reach on it, where its files come from.
 
-    `content` maps each role to the SHA-256 of its uncompressed IDX file. Without it, only local
-    files may be used: what was downloaded could not be told from something else.
+    In TOML `file_layout` is called `layout`. `pixel_range` gives the values of black and white (or
+    of none and most ink), which become 0 and 255. `test_share` of the images are for testing where
+    the files do not say which are. The columns, by name or by number from 0 (-1 is the last), are
+    those of CSV and Parquet. `content` maps each role to the SHA-256 of its uncompressed IDX file.
+    Without it, only local files may be used: what was downloaded could not be told from something
+    else.
     """
 
     name: Name
@@ -119,6 +141,11 @@ class DatasetSpec(Part):
     num_classes: NumClasses
     class_names: tuple[str, ...] = ()
     floor: Annotated[float, Field(ge=0, le=1)]
+    file_layout: FileLayout = Field(default="idx", alias="layout")
+    pixel_range: PixelRange = (0, 255)
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 1 / 7
+    image_column: Column | None = None
+    label_column: Column | None = None
     content: dict[Role, Sha256] | None = None
     sources: tuple[Source, ...] = ()
     thresholds: Thresholds = Thresholds()
@@ -129,12 +156,35 @@ class DatasetSpec(Part):
             raise ValueError(
                 f"class_names has {len(self.class_names)} names for {self.num_classes} classes"
             )
+        if len(set(self.class_names)) < len(self.class_names):
+            raise ValueError("class_names has a name twice, expected one for each class")
+        if self.pixel_range[0] >= self.pixel_range[1]:
+            raise ValueError(f"pixel_range: {self.pixel_range[0]:g} is not below the other end")
+        if self.content is not None and self.file_layout != "idx":
+            raise ValueError("content is for the four IDX files, expected none with this layout")
         if self.content is not None and set(self.content) != set(ROLES):
             missing = ", ".join(role for role in ROLES if role not in self.content)
             raise ValueError(f"content lacks {missing}; it must name all four files, or be absent")
         if self.content is None and any(source.kind != "folder" for source in self.sources):
             raise ValueError("a source to download from needs the digests in [content]")
         return self
+
+    @property
+    def reading(self) -> Reading:
+        """The part that shapes how files are read."""
+        severity = {
+            check: severity
+            for check, severity in self.thresholds.severity.items()
+            if check in DEFECTS
+        }
+        return Reading(
+            file_layout=self.file_layout,
+            pixel_range=self.pixel_range,
+            test_share=self.test_share,
+            image_column=self.image_column,
+            label_column=self.label_column,
+            severity=severity,
+        )
 
     @property
     def layout(self) -> Layout:

@@ -1,25 +1,34 @@
 """What a validation found, one finding per expectation, and the error that a failed one raises."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel
 
+from digits.defects import Severity
 from digits.errors import DigitsError
-from digits.thresholds import CheckName, Severity, Split
+from digits.thresholds import CheckName, Split
 
+Part = Literal[Split, "batch"]
+"""What a finding is about: a split of a dataset, or a batch that is to be added to one."""
+Subject = Literal["data", "batch"]
+
+PAGE_FILE = "page.html"
 MAX_ROWS = 10
 """How many of the rows at fault a finding names."""
+NUM_NAMES = 3
+"""How many of them a line names where their names are long."""
 
 
 class Finding(BaseModel, frozen=True, extra="forbid"):
     """One evaluated expectation: what was found, and what was expected."""
 
-    split: Split
+    split: Part
     check: CheckName
     column: str | None
     """The summary's column that it judges; None: the table as a whole."""
-    expectation: str
-    """Type of the expectation, as Great Expectations names it."""
+    expectation: str | None
+    """Type of the expectation, as Great Expectations names it; None: noticed while reading."""
     severity: Severity
     success: bool
     about: str
@@ -28,6 +37,8 @@ class Finding(BaseModel, frozen=True, extra="forbid"):
     expected: str
     rows: tuple[int, ...] = ()
     """The first rows at fault, counted from 0 in the order of the file."""
+    names: tuple[str, ...] = ()
+    """What they are called in their files, where several files or forms of files are possible."""
     num_rows: int = 0
     """How many rows are at fault; 0 also where the split as a whole is."""
 
@@ -43,10 +54,19 @@ class Finding(BaseModel, frozen=True, extra="forbid"):
         """The rows at fault in words, to be appended to a sentence; empty if there are none."""
         if not self.num_rows:
             return ""
+        if self.names:
+            more = self.num_rows - NUM_NAMES
+            others = f"; and {more:,} more" if more > 0 else ""
+            return f"; {'; '.join(self.names[:NUM_NAMES])}{others}"
         named = ", ".join(map(str, self.rows))
-        if self.num_rows == len(self.rows):
-            return f"; {'row' if self.num_rows == 1 else 'rows'} {named}"
-        return f"; {self.num_rows} rows: {named}, ..."
+        if self.num_rows > len(self.rows):
+            return f"; {self.num_rows} rows: {named}, ..."
+        return f"; {'row' if self.num_rows == 1 else 'rows'} {named}"
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The first rows at fault by their names, or by their numbers where they have none."""
+        return self.names or tuple(map(str, self.rows))
 
 
 class ValidationOutcome(BaseModel, frozen=True, extra="forbid"):

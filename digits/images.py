@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,18 +22,58 @@ ROW_GROUP = 8192
 UNREADABLE = (OSError, pa.ArrowException, ValueError, MemoryError)
 
 
-def write_split(path: Path, images: Images, labels: npt.NDArray[Any]) -> None:
-    """Write images uint8 (N, H, W) and labels (N,) in 0..65535, each page with a checksum.
+class SplitWriter:
+    """Writes a split batch by batch: at most one row group of images is held in memory.
 
-    Equal images and labels give equal bytes, as long as pyarrow's version is the same.
+    Equal images and labels give equal bytes, however they are cut into batches, as long as
+    pyarrow's version is the same. Each page has a checksum.
     """
-    pixels = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(math.prod(images.shape[1:])), len(images), [None, pa.py_buffer(images.tobytes())]
-    )
-    table = pa.table([pixels, pa.array(labels, pa.uint16())], schema=_schema(images.shape[1:]))
-    pq.write_table(
-        table, path, compression="zstd", row_group_size=ROW_GROUP, write_page_checksum=True
-    )
+
+    def __init__(self, path: Path, image_shape: tuple[int, ...]) -> None:
+        self.num_images = 0
+        self._schema = _schema(image_shape)
+        self._images: Images = np.empty((ROW_GROUP, *image_shape), np.uint8)
+        self._labels: Labels = np.empty(ROW_GROUP, np.uint16)
+        self._num_waiting = 0
+        self._file = pq.ParquetWriter(
+            path, self._schema, compression="zstd", write_page_checksum=True
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        with self._file:
+            if kind is None and (self._num_waiting or not self.num_images):
+                self._flush()
+
+    def write(self, images: Images, labels: npt.NDArray[Any]) -> None:
+        """Add images uint8 (n, H, W) and labels (n,) in 0..65535."""
+        start = 0
+        while start < len(images):
+            num = min(len(images) - start, ROW_GROUP - self._num_waiting)
+            end, room = start + num, slice(self._num_waiting, self._num_waiting + num)
+            self._images[room] = images[start:end]
+            self._labels[room] = pa.array(labels[start:end], pa.uint16()).to_numpy()
+            self._num_waiting += num
+            start = end
+            if self._num_waiting == ROW_GROUP:
+                self._flush()
+
+    def _flush(self) -> None:
+        num, kind = self._num_waiting, self._schema.field("image").type
+        buffer = pa.py_buffer(self._images[:num].tobytes())
+        pixels = pa.FixedSizeBinaryArray.from_buffers(kind, num, [None, buffer])
+        columns = [pixels, pa.array(self._labels[:num])]
+        self._file.write_table(pa.table(columns, schema=self._schema), ROW_GROUP)
+        self.num_images += num
+        self._num_waiting = 0
+
+
+def write_split(path: Path, images: Images, labels: npt.NDArray[Any]) -> None:
+    """Write all images uint8 (N, H, W) and labels (N,) in 0..65535 of a split at once."""
+    with SplitWriter(path, images.shape[1:]) as writer:
+        writer.write(images, labels)
 
 
 def iter_split(path: Path, layout: Layout) -> Iterator[tuple[Images, Labels]]:
@@ -60,11 +100,20 @@ def read_split(path: Path, layout: Layout) -> tuple[Images, Labels]:
     return images, labels
 
 
-def content_digest(images: Images, labels: npt.NDArray[Any]) -> str:
-    """SHA-256 over shape, pixels and labels: what the images are, however they are encoded."""
-    digest = hashlib.sha256(json.dumps(images.shape).encode())
-    digest.update(np.ascontiguousarray(images).data)
-    digest.update(np.ascontiguousarray(labels, dtype="<u2").data)
+def content_digest(path: Path, layout: Layout) -> str:
+    """SHA-256 over shape, pixels and labels of a split: what it holds, however it is encoded.
+
+    Raises as iter_split does.
+    """
+    all_labels = []
+    with _opened(path, layout) as file:
+        shape = (file.metadata.num_rows, *layout.image_shape)
+        digest = hashlib.sha256(json.dumps(shape).encode())
+        for images, labels in _batches(file, path, layout):
+            digest.update(np.ascontiguousarray(images).data)
+            all_labels.append(labels.astype("<u2"))
+    for labels in all_labels:
+        digest.update(labels.data)
     return digest.hexdigest()
 
 

@@ -7,7 +7,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ KEYS: Mapping[Role, str] = {
 # What each entry of a zip file's list of contents begins with, and how many there may be: zipfile
 # makes an object of every one.
 ENTRY, MAX_ENTRIES = b"PK\x01\x02", 100
+METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 # What zipfile and numpy's header parser raise on malformed bytes.
 MALFORMED = (
     OSError,
@@ -66,7 +67,7 @@ def read_npz(content: bytes, image_shape: ImageShape, name: str) -> dict[Role, b
 def _read_member(archive: zipfile.ZipFile, key: str, image_shape: ImageShape, role: Role) -> bytes:
     member = archive.getinfo(f"{key}.npy")
     # Only these two are unpacked piece by piece, never beyond the size that was announced.
-    if member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+    if member.compress_type not in METHODS:
         raise ValueError(f"{key} is packed in a way that numpy never uses")
     if member.file_size > size_limit(image_shape, role):
         raise ValueError(f"{key} announces {member.file_size:,} bytes, far above any {role}")
@@ -76,12 +77,25 @@ def _read_member(archive: zipfile.ZipFile, key: str, image_shape: ImageShape, ro
 
 def _parse_npy(content: bytes, key: str) -> npt.NDArray[Any]:
     file = io.BytesIO(content)
-    version = np.lib.format.read_magic(file)
-    if version != (1, 0):
-        raise ValueError(f"{key} is .npy of version {version}, expected (1, 0)")
-    shape, is_fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-    if dtype != np.uint8 or is_fortran_order:
+    shape, dtype = read_header(file, key)
+    if dtype != np.uint8:
         raise ValueError(f"{key} holds {dtype}, expected uint8 in C order")
     if len(content) - file.tell() != math.prod(shape):
         raise ValueError(f"{key} does not hold the {math.prod(shape):,} values that it announces")
     return np.frombuffer(content, np.uint8, offset=file.tell()).reshape(shape)
+
+
+def read_header(file: IO[bytes], key: str) -> tuple[tuple[int, ...], "np.dtype[Any]"]:
+    """Shape and type of the array in an .npy file, read up to its first value.
+
+    Raises one of MALFORMED where there is none, or its values are in Fortran's order.
+    """
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise ValueError(f"{key} is .npy of version {version}, expected (1, 0)")
+    shape, is_fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+    if is_fortran_order:
+        raise ValueError(f"{key} holds {dtype} in Fortran order, expected C order")
+    if any(size < 0 for size in shape):
+        raise ValueError(f"{key} announces a negative size: {shape}")
+    return shape, dtype

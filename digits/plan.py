@@ -8,6 +8,7 @@ from digits.dataset import DatasetSpec
 from digits.devices import Device, resolve_device
 from digits.differences import differences
 from digits.errors import DamagedError
+from digits.incoming import incoming_folder, waiting
 from digits.ledger import Entry, Judgement, Version, champion_of, standing_judgement, versions_of
 from digits.lineage import trace
 from digits.promotion import choose_candidate
@@ -16,6 +17,7 @@ from digits.records import Record, StepKey
 from digits.references import ArraysRef, EvaluationRef, Frozen, Reference
 from digits.sources import content_of
 from digits.steps import step_key, step_label
+from digits.versions import Versions
 from digits.workspace import Workspace
 
 Would = Literal["run", "stay cached", "depend"]
@@ -76,6 +78,18 @@ class Planner:
         self.add(label, "stay cached", reason)
         return record.reference
 
+    def await_batches(self, spec: DatasetSpec, workspace: Workspace) -> bool:
+        """Note the batches that have come in and would be taken in first; whether there are any."""
+        names = [entry.name for entry in waiting(spec.name, workspace.settings)]
+        if names:
+            named = ", ".join(names[:NUM_NAMED])
+            if len(names) > NUM_NAMED:
+                named += f", and {len(names) - NUM_NAMED} more"
+            self.add(
+                "take in", "run", f"in {incoming_folder(spec.name, workspace.settings)}: {named}"
+            )
+        return bool(names)
+
     def add(self, label: str, would: Would, reason: str, changes: Sequence[str] = ()) -> None:
         """Note what a step would do, and why."""
         step = PlannedStep(step=label, would=would, reason=reason, changes=tuple(changes))
@@ -118,9 +132,28 @@ def plan_run(
     on = resolve_device(device)
     entries = workspace.ledger(spec.name).entries()
     planner = Planner(versions_of(entries), workspace)
-    content = content_of(spec, workspace.settings)
-    dataset = planner.look("ingest", "ingest", layout=spec.layout, content=content, sources=spec)
-    validation = planner.look("validate", "validate", dataset=dataset, thresholds=spec.thresholds)
+    version = Versions(spec.name, workspace.settings).current()
+    dataset = None
+    if planner.await_batches(spec, workspace):
+        planner.add("ingest", "depend", BEFORE)
+    else:
+        content = content_of(spec, workspace.settings)
+        dataset = planner.look(
+            "ingest",
+            "ingest",
+            layout=spec.layout,
+            content=content,
+            reading=spec.reading,
+            sources=spec,
+            batches=version.content,
+        )
+    validation = planner.look(
+        "validate",
+        "validate",
+        dataset=dataset,
+        thresholds=spec.thresholds,
+        growth=version.growth,
+    )
     arrays = planner.look("normalize", "normalize", dataset=dataset)
     scored = []
     for model in models:

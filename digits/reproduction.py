@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,7 +100,7 @@ def _arrays_of(version: Version, dataset: str, workspace: Workspace) -> ArraysRe
         if workspace.store.is_whole(reference):
             return reference
     logger.info("the arrays of version %d are not in the store: making them again", version.number)
-    arrays = _prepared_again(dataset, workspace)
+    arrays = _prepared_again(_batches_of(version, workspace), dataset, workspace)
     if arrays.digest != then:
         raise DigitsError(
             f"version {version.number} was trained on arrays {then[:12]}; the dataset {dataset} "
@@ -110,13 +110,23 @@ def _arrays_of(version: Version, dataset: str, workspace: Workspace) -> ArraysRe
     return arrays
 
 
-def _prepared_again(dataset: str, workspace: Workspace) -> ArraysRef:
+def _batches_of(version: Version, workspace: Workspace) -> Mapping[str, str]:
+    """The batches that the dataset had when the version was trained."""
+    ingested = read_lineage(version.lineage, workspace.store).get("ingest")
+    batches: Mapping[str, str] = ingested.key.inputs.get("batches", {}) if ingested else {}
+    return batches
+
+
+def _prepared_again(batches: Mapping[str, str], dataset: str, workspace: Workspace) -> ArraysRef:
     from digits.ingestion import ingest_dataset
     from digits.normalization import store_arrays
 
     spec = load_spec(dataset, workspace.settings)
     content = content_of(spec, workspace.settings)
-    return store_arrays(ingest_dataset(spec.layout, content, spec, workspace), workspace.store)
+    ingested = ingest_dataset(
+        spec.layout, content, spec.reading, spec, workspace, added=batches.values()
+    )
+    return store_arrays(ingested, workspace.store)
 
 
 def _builder(model: ModelRef, device: str) -> "Builder":

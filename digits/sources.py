@@ -4,7 +4,6 @@ Whatever the source, a file is believed only when its SHA-256 is the one that is
 """
 
 import contextlib
-import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,53 +11,114 @@ from pathlib import Path
 from digits.archives import FILE_NAMES, size_limit
 from digits.dataset import ROLES, DatasetSpec, FolderSource, RemoteSource, Role
 from digits.errors import DataError, UnreachableError
+from digits.file_layouts import PATTERNS
+from digits.local_files import find_files, measure, signatures
 from digits.locks import hold
 from digits.rawfiles import Files, RawFile, find_raw, keep, sweep
 from digits.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-Content = Mapping[Role, str]
+Content = Mapping[str, str]
 
 
 def content_of(spec: DatasetSpec, settings: Settings) -> Content:
-    """The SHA-256 of each uncompressed IDX file that the dataset consists of now.
+    """The SHA-256 of each file, or folder of pictures, that the dataset consists of now.
 
-    Where the spec states them, no file is touched. Raises DataError when it does not and a file
-    is missing or cannot be read.
+    Of an IDX file it is that of the uncompressed content. Where the spec states them, no file is
+    touched. Raises DataError when it does not and a file is missing or cannot be read.
     """
     if spec.content is not None:
-        return spec.content
-    content: dict[Role, str] = {}
+        return {role: sha256 for role, sha256 in spec.content.items()}  # noqa: C416
+    if spec.file_layout == "idx":
+        return _idx_content(spec, settings)
+    found = measure(spec.file_layout, _files_of(spec, settings))
+    return {name: measured.sha256 for name, measured in found.items()}
+
+
+def _idx_content(spec: DatasetSpec, settings: Settings) -> Content:
+    content: dict[str, str] = {}
+    missing: list[Role] = []
     problems: list[str] = []
     for role in ROLES:
         found = next(_local(role, spec, settings, problems), None)
         if found is None:
-            raise DataError(_missing(spec, settings, [*problems, f"{role} was not found"]))
-        content[role] = hashlib.sha256(found.content).hexdigest()
+            missing.append(role)
+        else:
+            content[role] = found.sha256
+    # One pair alone will be split.
+    if missing and (problems or missing != list(ROLES[2:])):
+        raise DataError(_missing(spec, settings, [*problems, f"{missing[0]} was not found"]))
     return content
 
 
+@contextlib.contextmanager
+def opened(spec: DatasetSpec, content: Content, settings: Settings) -> Iterator[Sequence[Path]]:
+    """The files with the digests of `content`, to be read within the block.
+
+    Raises DataError when they cannot be had, are others, or change before the block ends.
+    """
+    if spec.file_layout == "idx":
+        files = obtain(spec, content, settings)
+        before = {file.path.name: file.signature for file in files.values()}
+        paths = [file.path for file in files.values()]
+    else:
+        paths = _files_of(spec, settings)
+        found = measure(spec.file_layout, paths)
+        before = {name: measured.signature for name, measured in found.items()}
+        _compare({name: measured.sha256 for name, measured in found.items()}, content, spec)
+    try:
+        yield paths
+    finally:
+        after = signatures(spec.file_layout, paths)
+        changed = [name for name in {**before, **after} if after.get(name) != before.get(name)]
+        if changed:
+            named = ", ".join(sorted(changed)[:3])
+            raise DataError(f"{named} of {spec.name} changed while it was read: run again")
+
+
+def _compare(found: Content, content: Content, spec: DatasetSpec) -> None:
+    differing = [name for name in {**content, **found} if found.get(name) != content.get(name)]
+    if differing:
+        named = ", ".join(sorted(differing)[:3])
+        raise DataError(
+            f"{named} of {spec.name} changed since the run began (of {len(content):,} files or "
+            f"folders {len(differing):,} are others now): run again"
+        )
+
+
+def _files_of(spec: DatasetSpec, settings: Settings) -> list[Path]:
+    places = _folders(spec, settings)
+    files = find_files(spec.file_layout, places)
+    if not files:
+        searched = " or ".join(map(str, places))
+        raise DataError(
+            f"the files of {spec.name} cannot be had: {PATTERNS[spec.file_layout]} was not found. "
+            f"Put it into {searched}, then run again"
+        )
+    return files
+
+
 def obtain(spec: DatasetSpec, content: Content, settings: Settings) -> Files:
-    """The four uncompressed IDX files with the digests of `content`.
+    """The IDX files with the digests of `content`, which lie there plain or as .gz.
 
     What was downloaded is kept in data/raw/NAME, written whole or not at all. Raises DataError
     naming every source and why it did not serve, or the path that cannot be written.
     """
     files, problems = _look(spec, content, settings)
     remote = [source for source in spec.sources if not isinstance(source, FolderSource)]
-    if len(files) < len(ROLES) and not remote:
+    if len(files) < len(content) and not remote:
         raise DataError(_missing(spec, settings, problems))
     for problem in problems:
         logger.warning("%s; it is not used", problem)
-    if len(files) == len(ROLES):
+    if len(files) == len(content):
         return files
     folder = settings.raw_dir / spec.name
     waiting = f"waiting for another run that is fetching {spec.name}"
     with _explained(folder), hold(folder / ".lock", waiting):
         # Another run may have fetched them while this one waited.
         files, problems = _look(spec, content, settings)
-        if len(files) < len(ROLES):
+        if len(files) < len(content):
             fetched = _fetch(spec, remote, content, settings, problems)
             sweep(folder)
             for role in ROLES:
@@ -73,9 +133,9 @@ def _look(
     """The right files among those on this machine, and what is wrong with the others."""
     files: dict[Role, RawFile] = {}
     problems: list[str] = []
-    for role in ROLES:
+    for role in (role for role in ROLES if role in content):
         for file in _local(role, spec, settings, problems):
-            problem = _problem(file.content, role, content, str(file.path))
+            problem = _problem(file, role, content, str(file.path))
             if problem is None:
                 files[role] = file
                 break
@@ -111,7 +171,8 @@ def _fetch(
         try:
             files = download(source, spec.image_shape)
             for role in ROLES:
-                problem = _problem(files[role], role, content, f"{role} of {source.label}")
+                file = RawFile.of(source.label, files[role])
+                problem = _problem(file, role, content, f"{role} of {source.label}")
                 if problem is not None:
                     raise DataError(problem)
         except DataError as error:
@@ -123,18 +184,18 @@ def _fetch(
     raise UnreachableError(_missing(spec, settings, reasons))
 
 
-def _problem(found: bytes, role: Role, content: Content, name: str) -> str | None:
-    """What is wrong with the bytes called `name`, or None where they are `role`."""
-    digest = hashlib.sha256(found).hexdigest()
+def _problem(found: RawFile, role: Role, content: Content, name: str) -> str | None:
+    """What is wrong with the file called `name`, or None where it is `role`."""
+    digest = found.sha256
     if digest == content[role]:
         return None
     for other, expected in content.items():
         if digest == expected:
             return f"{name} holds {other}, expected {role}: the files are swapped"
-    from digits.idx import parse_idx
+    from digits.idx import read_shape
 
     try:
-        parse_idx(found, name)
+        read_shape(found.start, found.num_bytes, name)
     except DataError as error:
         return str(error)
     return f"{name} has the SHA-256 {digest[:12]}..., expected {content[role][:12]}..."

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from digits.dataset import FileLayout, Reading
 from digits.devices import CUDA_PACKAGES, backend
 from digits.fingerprint import Project
 from digits.records import StepKey
@@ -37,11 +38,23 @@ PLUMBING = (
     "digits.workspace:current_workspace",
     "tasks.caching:current_key",
 )
+# digits.readers:READERS by name: to read it there would load what the readers need.
+READERS_BY_LAYOUT: Mapping[FileLayout, tuple[str, ...]] = {
+    "idx": ("digits.idx_files:read_idx",),
+    "npz": ("digits.npz_arrays:read_npz_arrays",),
+    "parquet": ("digits.parquet_files:read_parquet",),
+    "folder": ("digits.image_folders:read_folders",),
+    "csv": ("digits.csv_files:read_csv",),
+}
 MANIFEST_FORM = "digits.bundles:seal_folder"
 
 
 def _no_roots(_: Arguments) -> tuple[str, ...]:
     return ()
+
+
+def _reader_of(reading: Reading | None) -> tuple[str, ...]:
+    return READERS_BY_LAYOUT[reading.file_layout if reading else "idx"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,13 @@ class Step:
 STEPS: Mapping[str, Step] = {
     step.name: step
     for step in (
-        Step("ingest", libraries=("pyarrow",), ignored=frozenset({"sources"})),
+        Step(
+            "ingest",
+            libraries=("numpy", "pillow", "pyarrow"),
+            ignored=frozenset({"sources"}),
+            roots=lambda arguments: _reader_of(arguments.get("reading")),
+            without=("digits.readers:READERS",),
+        ),
         Step("validate", libraries=("great-expectations", "pandas", "numpy", "scipy", "jinja2")),
         Step("normalize", libraries=("numpy",)),
         Step(

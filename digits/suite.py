@@ -13,22 +13,23 @@ from great_expectations.data_context.types.base import (
 )
 
 from digits.checks import Check
+from digits.defects import Severity
 from digits.errors import DigitsError
-from digits.findings import MAX_ROWS, Finding
-from digits.thresholds import Choice, Severity, Split, Thresholds
+from digits.findings import MAX_ROWS, Finding, Part
+from digits.thresholds import Thresholds
 
 # COMPLETE would list every row at fault, megabytes of them when all are.
 RESULT_FORMAT = {"result_format": "SUMMARY", "partial_unexpected_count": MAX_ROWS}
 
 # By the names that the library knows.
-GX_SEVERITY: Mapping[Choice, str] = {"error": "critical", "warning": "warning"}
+GX_SEVERITY: Mapping[Severity, str] = {"error": "critical", "warning": "warning"}
 SEVERITY: Mapping[str, Severity] = {"critical": "error", "warning": "warning"}
 
 Result = Mapping[str, Any]
 
 
 def evaluate(
-    split: Split, frame: pd.DataFrame, checks: Sequence[Check], thresholds: Thresholds
+    split: Part, frame: pd.DataFrame, checks: Sequence[Check], thresholds: Thresholds
 ) -> list[Finding]:
     """One finding per check that is not off, in the order of the checks.
 
@@ -45,11 +46,12 @@ def evaluate(
         for result in _judge(frame, checks)
         if not _exception(result)
     }
+    part = "batch" if split == "batch" else f"{split} split"
     missing = [str(check) for number, check in enumerate(checks) if number not in results]
     if missing:
         raise DigitsError(
             f"Great Expectations {gx.__version__} evaluated {len(results)} of the {len(checks)}"
-            f" expectations of the {split} split; without a verdict: {', '.join(missing)}."
+            f" expectations of the {part}; without a verdict: {', '.join(missing)}."
             " This is no fault of the data: compare the installed version with the lock"
         )
     return [_finding(split, frame, check, results[n]) for n, check in enumerate(checks)]
@@ -81,7 +83,7 @@ def _exception(result: Result) -> bool:
     return bool(information.get("raised_exception", True))
 
 
-def _finding(split: Split, frame: pd.DataFrame, check: Check, result: Result) -> Finding:
+def _finding(split: Part, frame: pd.DataFrame, check: Check, result: Result) -> Finding:
     # The success of a whole suite ignores severities, so each result keeps its own.
     config = result["expectation_config"]
     rows, num_rows = ((), 0) if result["success"] else _rows_at_fault(frame, check, result)

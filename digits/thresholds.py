@@ -9,46 +9,36 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, Field, model_validator
 
+from digits.defects import DefectName, Severity
+
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-
-FileCheck = Literal[
-    "unreadable_file",
-    "too_large",
-    "count_mismatch",
-    "wrong_size",
-    "wrong_type",
-    "not_a_number",
-    "already_scaled",
-    "label_range",
-]
-"""What is noticed while files are read, before there are images to judge."""
 
 ImageCheck = Literal[
     "columns",
     "complete",
     "num_images",
-    "label_range",
     "classes_present",
     "class_size",
     "pixel_min",
     "pixel_max",
+    "blank_images",
+    "inverted_colours",
     "ink",
     "mean_pixel",
     "duplicates",
+    "known_images",
     "shared_images",
     "near_duplicates",
+    "label_conflicts",
     "centroid_accuracy",
     "label_repeats",
     "label_divergence",
 ]
 """What images and labels are checked for, once they were read."""
 
-CheckName = Literal[FileCheck, ImageCheck]
+CheckName = Literal[DefectName, ImageCheck]
 """What a dataset is checked for: the names in results, pages, messages and a spec's severities."""
-
-Severity = Literal["error", "warning"]
-Choice = Literal[Severity, "off"]
 
 Count = Annotated[int, Field(ge=0)]
 Pixel = Annotated[int, Field(ge=0, le=255)]
@@ -95,7 +85,7 @@ class SplitThresholds(BaseModel, frozen=True, extra="forbid"):
     max_duplicates: Count | None = None
     """Most images that may equal an earlier image of the same split."""
     max_shared_images: Count | None = None
-    """Most images that may equal an image of the other split."""
+    """Most images that may equal an image of the other split; without it, none may."""
     max_near_duplicates: Count | None = None
     """Most images that may equal one of the other split after thresholding, but not before."""
 
@@ -122,8 +112,10 @@ class SplitThresholds(BaseModel, frozen=True, extra="forbid"):
 class Thresholds(BaseModel, frozen=True, extra="forbid"):
     """All bounds of a dataset.
 
-    Without any, only what holds of every dataset is checked: every value is known, every label is
-    in 0..num_classes-1, every class is present in each split.
+    Without any, what holds of every dataset is checked all the same: every value is known, every
+    label is in 0..num_classes-1, every class is present in each split, no image is blank, none is
+    in both splits or has two labels, pixels are not scaled to 0..1, and the colours of the test
+    images are as those of train.
     """
 
     train: SplitThresholds = SplitThresholds()
@@ -138,7 +130,7 @@ class Thresholds(BaseModel, frozen=True, extra="forbid"):
     A small split exceeds it by chance: digits.checks.divergence_bound raises it by size.
     """
 
-    severity: Mapping[CheckName, Choice] = Field(default_factory=dict)
+    severity: Mapping[CheckName, Severity] = Field(default_factory=dict)
     """What the failure of a check means, by its name: "error" (what is not named here) refuses the
     data, "warning" is only shown, "off" is not looked at."""
 
@@ -155,6 +147,6 @@ class Thresholds(BaseModel, frozen=True, extra="forbid"):
         """The bounds of one split."""
         return self.train if split == "train" else self.test
 
-    def severity_of(self, check: CheckName) -> Choice:
+    def severity_of(self, check: CheckName) -> Severity:
         """What the failure of a check means."""
         return self.severity.get(check, "error")

@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from digits.centroids import load_centroids
-from digits.checks import build_checks, label_divergence
+from digits.checks import build_checks, inverted_colours, label_divergence
 from digits.dataset import Layout
-from digits.findings import ValidationOutcome
+from digits.findings import PAGE_FILE, Subject, ValidationOutcome
+from digits.growth import Growth
 from digits.images import iter_split
 from digits.pages import page_environment
 from digits.suite import evaluate
@@ -17,7 +18,6 @@ from digits.summary import summarize
 from digits.thresholds import SPLITS, Split, Thresholds
 
 RESULT_FILE = "result.json"
-PAGE_FILE = "page.html"
 
 
 def validate_dataset(
@@ -26,12 +26,15 @@ def validate_dataset(
     thresholds: Thresholds,
     output: Path,
     spec_folders: Sequence[Path] = (),
+    *,
+    growth: Growth = Growth(),  # noqa: B008  (frozen)
 ) -> ValidationOutcome:
     """Validate folder/train.parquet and folder/test.parquet; write result.json and page.html.
 
-    `spec_folders` is where files that the thresholds name are looked for, in this order. What a
-    failed outcome means is the caller's to say: result and page are written just the same. Equal
-    data and thresholds give equal bytes.
+    `spec_folders` is where files that the thresholds name are looked for, in this order, `growth`
+    what batches have added to the data that the thresholds are about. What a failed outcome means
+    is the caller's to say: result and page are written just the same. Equal data and thresholds
+    give equal bytes.
 
     Raises:
         DamagedError: a file cannot be read, or does not hold images of this layout.
@@ -43,40 +46,63 @@ def validate_dataset(
             thresholds.centroids, spec_folders, layout.image_shape, layout.num_classes
         )
     splits = {split: iter_split(folder / f"{split}.parquet", layout) for split in SPLITS}
-    outcome = validate_frames(summarize(splits, centroids), thresholds, layout.num_classes)
+    frames = summarize(splits, centroids)
+    outcome = validate_frames(frames, thresholds, layout.num_classes, growth)
     write_validation(outcome, output)
     return outcome
 
 
 def validate_frames(
-    frames: Mapping[Split, pd.DataFrame], thresholds: Thresholds, num_classes: int
+    frames: Mapping[Split, pd.DataFrame],
+    thresholds: Thresholds,
+    num_classes: int,
+    growth: Growth = Growth(),  # noqa: B008  (frozen)
 ) -> ValidationOutcome:
     """Evaluate the whole suite on the frames that digits.summary.summarize makes."""
     bound, findings = thresholds.max_label_divergence, []
-    for split, frame in frames.items():
-        checks = build_checks(thresholds.of(split), num_classes, thresholds.centroids is not None)
-        if split == "test" and bound is not None:
-            checks.append(label_divergence(frame, frames["train"], bound, num_classes))
+    for split, whole in frames.items():
+        frame = _without(growth.of(split).class_sizes, whole)
+        bounds = growth.of(split).widen(thresholds.of(split))
+        checks = build_checks(bounds, num_classes, thresholds.centroids is not None)
+        if split == "test":
+            checks.append(inverted_colours(len(frame), frames["train"]))
+            if bound is not None:
+                checks.append(label_divergence(frame, frames["train"], bound, num_classes))
         findings += evaluate(split, frame, checks, thresholds)
     return ValidationOutcome(findings=tuple(findings))
 
 
+def _without(class_sizes: Sequence[int], frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the class sizes that it had before these many images were added."""
+    added = frame["label"].map(dict(enumerate(class_sizes))).fillna(0).astype(int)
+    return frame.assign(class_size=frame["class_size"] - added)
+
+
 def write_validation(outcome: ValidationOutcome, output: Path) -> Path:
     """Write an outcome as result.json and page.html into an existing folder; returns the page."""
-    facts = {
+    for name, content in validation_files(outcome).items():
+        (output / name).write_bytes(content)
+    return output / PAGE_FILE
+
+
+def validation_files(
+    outcome: ValidationOutcome, subject: Subject = "data", **facts: object
+) -> dict[str, bytes]:
+    """An outcome as result.json, to which `facts` are added, and page.html."""
+    result = {
+        **facts,
         "success": outcome.success,
         "num_expectations": outcome.num_expectations,
         "num_failures": len(outcome.failures),
         "num_warnings": len(outcome.warnings),
         "findings": [finding.model_dump(mode="json") for finding in outcome.findings],
     }
-    (output / RESULT_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    page = output / PAGE_FILE
-    page.write_text(render_page(outcome), encoding="utf-8")
-    return page
+    page = render_page(outcome, subject)
+    return {RESULT_FILE: (json.dumps(result, indent=2) + "\n").encode(), PAGE_FILE: page.encode()}
 
 
-def render_page(outcome: ValidationOutcome) -> str:
+def render_page(outcome: ValidationOutcome, subject: Subject = "data") -> str:
     """The outcome as one self-contained HTML page: what failed first, then every expectation."""
     template = page_environment().get_template("validation.html")
-    return template.render(outcome=outcome, splits=SPLITS)
+    splits = list(dict.fromkeys(finding.split for finding in outcome.findings))
+    return template.render(outcome=outcome, splits=splits, subject=subject)

@@ -3,7 +3,7 @@
 A describing function takes the frame of a split and the `result` of Great Expectations.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pandas as pd
@@ -57,11 +57,11 @@ def unknown_labels(num_classes: int) -> Describe:
     return describe
 
 
-def missing_classes(num_classes: int) -> Describe:
-    """The classes 0..num_classes-1 that no image has."""
+def missing_classes(expected: Collection[int]) -> Describe:
+    """Which of the expected classes no image has."""
 
     def describe(frame: pd.DataFrame, _: dict[str, Any]) -> str:
-        missing = sorted(set(range(num_classes)) - set(frame["label"]))
+        missing = sorted(set(expected) - set(frame["label"]))
         return f"no image of class {', '.join(map(str, missing))}" if missing else "all present"
 
     return describe

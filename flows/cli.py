@@ -16,6 +16,7 @@ from digits.errors import DigitsError, UsageError
 from digits.settings import Settings
 from digits.workspace import current_workspace
 from flows import console
+from flows.dataset_commands import dataset as dataset_commands
 from flows.environment import prepare_environment, prepare_folders
 from flows.interrupts import Interrupted, interruptible
 
@@ -309,6 +310,9 @@ def gc(dry_run: bool, keep: int, as_json: bool) -> None:
             else console.print_garbage(garbage, is_dry_run=dry_run)
         ),
     )
+
+
+main.add_command(dataset_commands)
 
 
 @main.command()

@@ -12,6 +12,7 @@ from digits.workspace import current_workspace
 
 if TYPE_CHECKING:
     from digits.garbage import Garbage
+    from digits.incoming import Intake
     from digits.plan import PlannedStep
     from digits.reproduction import Reproduction
     from flows.retrain import RunResult
@@ -68,6 +69,10 @@ def run_facts(result: "RunResult") -> dict[str, Any]:
     """A run's outcome as plain values, for --json."""
     return {
         "run": result.run,
+        "dataset": {
+            "version": result.data.number,
+            "batches": [batch.batch for batch in result.data.batches],
+        },
         "models": [
             {
                 "model": model.model,
@@ -120,6 +125,7 @@ def print_run(result: "RunResult") -> None:
     console.print(f"\nDecision: {judgement.outcome}: {judgement.reason}")
     if judgement.champion_after is not None:
         console.print(f"Champion: version {judgement.champion_after}")
+    console.print(f"Data:     {result.data.describe()}")
     console.print(f"Steps:    {describe_steps(result.steps)}")
     console.print(f"Report:   {report_path(result)}")
 
@@ -131,6 +137,34 @@ def describe_steps(steps: dict[str, str | None]) -> str:
     if not executed:
         return f"nothing has changed: all {cached} came from the cache, nothing was trained"
     return f"executed {', '.join(executed)}" + (f"; {cached} from the cache" if cached else "")
+
+
+def print_intake(intake: "Intake") -> None:
+    """What became of a batch, with each reason on a line of its own."""
+    if intake.status == "quarantined":
+        click.echo(f"refused: nothing of {intake.source} was added to {intake.dataset}")
+        for reason in intake.reasons:
+            click.echo(f"  {reason}")
+        click.echo(f"Page: {intake.page}")
+    else:
+        click.echo(intake.describe())
+    for warning in intake.warnings:
+        click.echo(f"  warning: {warning}")
+
+
+def print_versions(facts: dict[str, Any]) -> None:
+    """Each change of a dataset on a line, then what waits and what was refused."""
+    click.echo(f"{facts['dataset']} is version {facts['version']}")
+    for change in facts["changes"]:
+        images = f"{change['num_train']:+,} train {change['num_test']:+,} test"
+        click.echo(
+            f"{change['version']:4}  {change['time']}  {change['action']:7}  "
+            f"{change['batch'][:12]}  {images}  [{change['source']}]"
+        )
+    for name in facts["waiting"]:
+        click.echo(f"waits in the incoming folder: {name}")
+    for page in facts["quarantined"]:
+        click.echo(f"refused: {page}")
 
 
 def print_status(facts: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from digits.promotion import Decision, Rule
 from digits.recipes import training_settings
 from digits.references import ArraysRef, EvaluationRef, Frozen, ModelRef, ReportRef
 from digits.sources import content_of
+from digits.versions import DatasetVersion, Versions
 from digits.workspace import current_workspace
 from flows.parameters import DatasetName, ModelNames, Positive, RecipeName, Seed
 from flows.service import page_address
@@ -25,6 +26,7 @@ from tasks.journal import journal
 from tasks.normalize import normalize
 from tasks.promote import promote
 from tasks.report import report
+from tasks.take_in import take_in
 from tasks.train import train
 from tasks.validate import validate
 
@@ -33,6 +35,7 @@ class RunResult(Frozen):
     """What a run hands back: its models and scores, the decision, the report, and its steps."""
 
     run: str
+    data: DatasetVersion
     models: tuple[ModelRef, ...]
     evaluations: tuple[EvaluationRef, ...]
     decision: Decision
@@ -76,8 +79,11 @@ def retrain(
         on_dashboard(dataset, spec.title, (recipe, on), page_address),
         ending_together(),  # innermost: what shows the trainings waits for what they still say
     ):
-        data = ingest(spec.layout, content_of(spec, workspace.settings), spec)
-        validation = validate(data, spec.thresholds)
+        take_in(spec)
+        version = Versions(dataset, workspace.settings).current()
+        content = content_of(spec, workspace.settings)
+        data = ingest(spec.layout, content, spec.reading, spec, version.content)
+        validation = validate(data, spec.thresholds, version.growth)
         arrays = normalize(data)
         trainings = [train.submit(arrays, model, settings[model], on) for model in models]
         scorings = [
@@ -110,11 +116,13 @@ def retrain(
             decision=decision,
             lineage=lineage,
             report=page,
+            version=version,
             steps=kept.steps,
             address=page_address,
         )
     return RunResult(
         run=str(flow_run.name),
+        data=version,
         models=tuple(model for model, _ in scored),
         evaluations=tuple(score for _, score in scored),
         decision=decision,

@@ -27,6 +27,7 @@ from digits.promotion import Decision
 from digits.records import Record
 from digits.references import ArraysRef, EvaluationRef, ModelRef, ReportRef, ValidationRef
 from digits.remarks import headline
+from digits.versions import DatasetVersion
 from digits.workspace import current_workspace
 from tasks import artifacts
 from tasks.events import emit_decision, emit_validation_failed
@@ -73,6 +74,7 @@ def show_run(
     decision: Decision,
     lineage: Lineage,
     report: ReportRef,
+    version: DatasetVersion,
     steps: Mapping[str, str | None],
     address: Address,
 ) -> None:
@@ -89,6 +91,7 @@ def show_run(
         title=title,
         scored=scored,
         decision=decision,
+        version=version,
         validation=validation,
         lineage=lineage,
         steps=steps,

@@ -5,6 +5,7 @@ from typing import Any
 from prefect.events import emit_event
 
 from digits.findings import ValidationOutcome
+from digits.incoming import Intake
 from digits.ledger import Entry
 
 DECISIONS = {
@@ -14,6 +15,7 @@ DECISIONS = {
     "rolled back": "champion.rolled-back",
 }
 VALIDATION_FAILED = "validation.failed"
+INTAKES = {"accepted": "batch.accepted", "quarantined": "batch.quarantined"}
 
 
 def emit_decision(entry: Entry) -> None:
@@ -39,6 +41,13 @@ def emit_validation_failed(dataset: str, outcome: ValidationOutcome) -> None:
         failures=failures,
         num_expectations=outcome.num_expectations,
     )
+
+
+def emit_intake(intake: Intake) -> None:
+    """Say what became of a batch of new data, unless the dataset had it already."""
+    if intake.status in INTAKES:
+        facts = intake.model_dump(mode="json", exclude={"dataset"})
+        _emit(INTAKES[intake.status], intake.dataset, text=intake.describe(), **facts)
 
 
 def _emit(event: str, dataset: str, **facts: Any) -> None:

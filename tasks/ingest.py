@@ -1,12 +1,13 @@
 """Ingest: the dataset's files, wherever they come from, become Parquet."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import deployment
 from prefect.tasks import Task
 
-from digits.dataset import DatasetSpec, Layout
+from digits.dataset import DatasetSpec, Layout, Reading
 from digits.errors import UnreachableError
 from digits.references import DatasetRef
 from digits.sources import Content
@@ -20,11 +21,19 @@ def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
 
 
 @step("ingest", retries=3, retry_delay_seconds=[60, 300, 900], retry_condition_fn=may_pass)
-def ingest(layout: Layout, content: Content, sources: DatasetSpec) -> DatasetRef:
+def ingest(
+    layout: Layout,
+    content: Content,
+    reading: Reading,
+    sources: DatasetSpec,
+    batches: Mapping[str, str],
+) -> DatasetRef:
     """Obtain the files whose digests are `content` and store them as a typed dataset.
 
-    `sources` says where to look for them; it does not change what comes out.
+    `sources` says where to look for them; it does not change what comes out. `batches` gives the
+    digests of those that were added to them, by names that keep their order.
     """
     from digits.ingestion import ingest_dataset
 
-    return ingest_dataset(layout, content, sources, current_workspace())
+    added = batches.values()
+    return ingest_dataset(layout, content, reading, sources, current_workspace(), added=added)

@@ -1,5 +1,6 @@
 """Validate: the dataset fulfils what its spec expects, or the run ends here."""
 
+from digits.growth import Growth
 from digits.references import DatasetRef, ValidationRef
 from digits.thresholds import Thresholds
 from digits.workspace import current_workspace
@@ -7,9 +8,10 @@ from tasks.caching import step
 
 
 @step("validate")
-def validate(dataset: DatasetRef, thresholds: Thresholds) -> ValidationRef:
+def validate(dataset: DatasetRef, thresholds: Thresholds, growth: Growth) -> ValidationRef:
     """Run the expectation suite and keep its result, also of one that fails.
 
+    `growth` says what batches have added to the data that the thresholds are about.
     Raises ValidationFailed naming what was found, what was expected and the rows at fault.
     """
     from digits.findings import ValidationFailed
@@ -24,6 +26,7 @@ def validate(dataset: DatasetRef, thresholds: Thresholds) -> ValidationRef:
             thresholds,
             draft.path,
             workspace.settings.datasets_dirs,
+            growth=growth,
         )
     reference = ValidationRef(
         digest=draft.digest,

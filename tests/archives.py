@@ -17,9 +17,9 @@ from tests.handwriting import Splits
 
 
 def idx_files(splits: Splits) -> dict[Role, bytes]:
-    """The four IDX files of a dataset."""
+    """The IDX files of a dataset, a pair for each split."""
     files: dict[Role, bytes] = {}
-    for split in SPLITS:
+    for split in filter(splits.__contains__, SPLITS):
         images, labels = splits[split]
         files[f"{split}-images"] = format_idx(images)
         files[f"{split}-labels"] = format_idx(labels)
@@ -29,7 +29,7 @@ def idx_files(splits: Splits) -> dict[Role, bytes]:
 def npz(splits: Splits, **others: Any) -> bytes:
     """The dataset as Keras distributes MNIST; `others` take the place of its arrays by name."""
     arrays: dict[str, Any] = {}
-    for split in SPLITS:
+    for split in filter(splits.__contains__, SPLITS):
         images, labels = splits[split]
         arrays |= {f"x_{split}": images, f"y_{split}": labels.astype(np.uint8)}
     file = io.BytesIO()

@@ -22,7 +22,7 @@ def crown(settings: Settings, model: str = "mlp", *, epochs: int = 5) -> Version
     """Train a model on the small dataset in a workspace and make it the champion."""
     write_small_dataset(settings)
     workspace, spec = Workspace(settings), load_spec(NAME, settings)
-    dataset = ingest_dataset(spec.layout, content_of(spec, settings), spec, workspace)
+    dataset = ingest_dataset(spec.layout, content_of(spec, settings), spec.reading, spec, workspace)
     arrays = store_arrays(dataset, workspace.store)
     trained = _train(model, arrays, epochs, workspace)
     scored = _evaluate(trained, arrays, workspace)

@@ -31,16 +31,32 @@ def make_splits() -> Splits:
     class is equally frequent; the order is random.
     """
     rng = np.random.default_rng(7)
-    patterns = rng.random((NUM_CLASSES, *SHAPE)) < 0.25
-    patterns[:, 0, 0] = False
+    patterns = _patterns(rng)
     splits: Splits = {}
     for split, num_images in NUM_IMAGES.items():
         labels = rng.permutation(np.arange(num_images) % NUM_CLASSES).astype(np.uint16)
-        is_ink = patterns[labels] ^ (rng.random((num_images, *SHAPE)) < 0.05)
-        images = np.where(is_ink, rng.integers(180, 256, is_ink.shape), 0).astype(np.uint8)
-        images[:, 0, 0], images[:, 0, 1] = 0, 255
-        splits[split] = (images, labels)
+        splits[split] = (_write(patterns[labels], rng), labels)
     return splits
+
+
+def make_more(num_images: int, seed: int) -> Pair:
+    """Other images of the same hand, of classes drawn at random: what comes in later."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, NUM_CLASSES, num_images).astype(np.uint16)
+    return _write(_patterns(np.random.default_rng(7))[labels], rng), labels
+
+
+def _patterns(rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    patterns = rng.random((NUM_CLASSES, *SHAPE)) < 0.25
+    patterns[:, 0, 0] = False
+    return patterns
+
+
+def _write(strokes: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    is_ink = strokes ^ (rng.random(strokes.shape) < 0.05)
+    images = np.where(is_ink, rng.integers(180, 256, is_ink.shape), 0).astype(np.uint8)
+    images[:, 0, 0], images[:, 0, 1] = 0, 255
+    return images
 
 
 def make_thresholds(centroids: CentroidFile | None = None) -> Thresholds:

@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -6,6 +6,7 @@ import pytest
 from digits.dashboard import (
     NO_PICTURES,
     RunFacts,
+    batch_page,
     champion_page,
     failure_page,
     garbage_page,
@@ -13,11 +14,14 @@ from digits.dashboard import (
 )
 from digits.findings import Finding, ValidationOutcome
 from digits.garbage import Garbage
+from digits.growth import Growth, SplitGrowth
+from digits.incoming import Intake
 from digits.ledger import Judgement
 from digits.lineage import LineageStep
 from digits.promotion import Decision
 from digits.records import Record, StepKey
 from digits.references import ValidationRef
+from digits.versions import Change, version_of
 from tests.shown import (
     WHEN,
     digest,
@@ -51,6 +55,7 @@ def shown(
     link: str | None = None,
     pictures: Mapping[str, str] | None = None,
     warnings: tuple[str, ...] = (),
+    changes: Sequence[Change] = (),
 ) -> str:
     version = make_version(3) if judgement.champion_score else None
     return run_page(
@@ -61,6 +66,7 @@ def shown(
                 (make_model("cnn"), make_score("cnn", 36)),
             ],
             decision=Decision(entry=make_entry(judgement), standing=judgement, rival=version),
+            version=version_of(list(changes)),
             validation=ValidationRef(
                 digest=digest("validation"), num_expectations=51, warnings=warnings
             ),
@@ -180,3 +186,70 @@ def test_garbage_is_shown_with_what_it_takes(is_dry_run: bool, verb: str) -> Non
     page = garbage_page(garbage, is_dry_run=is_dry_run)
     assert page.startswith(f"# Garbage collection {verb} 2.5 MB\n")
     assert "- `/artifacts/models/1`" in page
+
+
+GROWTH = Growth(train=SplitGrowth(class_sizes=(30, 1200)), test=SplitGrowth(class_sizes=(5, 0)))
+
+
+def test_a_run_names_the_version_of_the_data_and_its_batches() -> None:
+    batch = digest("a batch")
+    change = Change(
+        version=2,
+        time=WHEN,
+        dataset="mnist",
+        action="added",
+        batch=batch,
+        manifest=digest("files"),
+        source="new | digits.npz",
+        growth=GROWTH,
+    )
+
+    page = shown(changes=[change])
+
+    assert "The dataset is version 2, 1 batch." in page
+    since = f"version 2, {WHEN:%Y-%m-%d %H:%M} UTC"
+    assert f"| `{batch[:12]}` | {since} | 1,230 | 5 | new \\| digits.npz |" in page
+    assert "The dataset is version 1." in shown()
+
+
+def test_a_batch_that_was_added_is_counted_by_class() -> None:
+    intake = Intake(
+        dataset="mnist",
+        source="a.npz",
+        status="accepted",
+        version=4,
+        batch=digest("a batch"),
+        growth=GROWTH,
+        warnings=("3 images are odd",),
+    )
+
+    page = batch_page("Made-up digits", intake)
+
+    assert page.startswith("# Made-up digits: version 4\n")
+    assert "| train | 1,230 | 30 | 1,200 |" in page
+    assert "| test | 5 | 5 | 0 |" in page
+    assert "- only a warning: 3 images are odd" in page
+
+
+def test_a_batch_that_was_refused_is_shown_with_the_reasons_and_the_page() -> None:
+    intake = Intake(
+        dataset="mnist",
+        source="a.npz",
+        status="quarantined",
+        version=1,
+        reasons=("half is blank", "half is not"),
+        page=Path("/data/quarantine/mnist/1/page.html"),
+    )
+
+    page = batch_page("Made-up digits", intake)
+
+    assert page.startswith("# A batch for Made-up digits was refused\n")
+    assert "- half is blank\n- half is not\n" in page
+    assert "`/data/quarantine/mnist/1/page.html`" in page
+    assert "| train" not in page
+
+
+def test_a_batch_that_was_there_already_is_said() -> None:
+    intake = Intake(dataset="mnist", source="a.npz", status="known", version=2, batch=digest("a"))
+
+    assert "has this batch already" in batch_page("Made-up digits", intake)

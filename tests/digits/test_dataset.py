@@ -95,7 +95,7 @@ def test_a_spec_survives_json(settings: Settings) -> None:
         (SPEC.replace("[12, 12]", "[12, 100]"), "image_shape[1]: found 100, expected: less than"),
         (SPEC.replace("[12, 12]", "[12]"), "image_shape[1]: found nothing"),
         (SPEC.replace("_classes = 10", '_classes = "x"'), "num_classes: found 'x', expected: a"),
-        (SPEC.replace("_classes = 10", "_classes = 300"), "num_classes: found 300, expected"),
+        (SPEC.replace("_classes = 10", "_classes = 1001"), "num_classes: found 1001, expected"),
         ('class_names = ["a"]\n' + SPEC, "class_names has 1 names for 10 classes"),
         ('name = "../../x"\n' + SPEC, "name: found a name, expected none"),
         (SPEC + NPM, "a source to download from needs the digests in [content]"),

@@ -30,7 +30,7 @@ def test_what_was_written_is_read(array: npt.NDArray[np.uint8]) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is not an IDX file: it begins with nothing"),
+        (b"", "is empty, expected an IDX file"),
         (b"\x1f\x8b\x08\x00" + IMAGES, "is not an IDX file: it begins with 1f8b0800"),
         (b"<html></html>", "is not an IDX file: it begins with 3c68746d"),
         (b"\0\0\x0d\x03" + IMAGES[4:], "values of type 0x0d, expected unsigned bytes"),

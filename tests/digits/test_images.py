@@ -1,3 +1,4 @@
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from digits.errors import DamagedError
-from digits.images import ROW_GROUP, content_digest, iter_split, read_split, write_split
+from digits.images import (
+    ROW_GROUP,
+    SplitWriter,
+    content_digest,
+    iter_split,
+    read_split,
+    write_split,
+)
 from tests.handwriting import LAYOUT, make_splits
 
 
@@ -54,6 +62,34 @@ def test_equal_images_give_equal_bytes(path: Path, tmp_path: Path) -> None:
     write_split(tmp_path / "again.parquet", images, labels.astype(np.int64))
 
     assert (tmp_path / "again.parquet").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, ROW_GROUP - 1, ROW_GROUP, ROW_GROUP + 1, 20_000])
+def test_the_bytes_do_not_depend_on_how_images_are_cut_into_batches(
+    size: int, tmp_path: Path
+) -> None:
+    labels = np.arange(2 * ROW_GROUP + 5 if size > 1 else 50) % 1000
+    images = np.broadcast_to((labels % 256)[:, None, None], (len(labels), 12, 12)).astype(np.uint8)
+    pixels = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(144), len(images), [None, pa.py_buffer(images.tobytes())]
+    )
+    write_split(tmp_path / "once.parquet", images[:9], labels[:9])
+    schema = pq.read_schema(tmp_path / "once.parquet")
+    whole = pa.table([pixels, pa.array(labels, pa.uint16())], schema=schema)
+    pq.write_table(
+        whole,
+        tmp_path / "whole.parquet",
+        compression="zstd",
+        row_group_size=ROW_GROUP,
+        write_page_checksum=True,
+    )
+
+    with SplitWriter(tmp_path / "x.parquet", (12, 12)) as writer:
+        for start in range(0, len(images), size):
+            writer.write(images[start : start + size], labels[start : start + size])
+
+    assert writer.num_images == len(images)
+    assert (tmp_path / "x.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
 
 def test_the_file_says_what_it_holds(path: Path) -> None:
@@ -151,16 +187,18 @@ def test_a_footer_that_announces_another_number_is_refused(
 
 def test_the_digest_is_of_the_images_and_not_of_their_encoding(path: Path) -> None:
     images, labels = make_splits()["train"]
-    digest = content_digest(images, labels)
+    digest = content_digest(path, LAYOUT)
+    pq.write_table(pq.read_table(path), path, row_group_size=7, compression="none")
 
-    assert content_digest(*read_split(path, LAYOUT)) == digest
-    assert content_digest(np.asfortranarray(images), labels.astype(np.int64)) == digest
+    assert content_digest(path, LAYOUT) == digest
+    content = b"[600, 12, 12]" + images.tobytes() + labels.astype("<u2").tobytes()
+    assert digest == sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize("change", ["pixel", "label", "order", "shape"])
-def test_the_digest_tells_other_images(change: str) -> None:
+def test_the_digest_tells_other_images(change: str, path: Path) -> None:
     images, labels = (array.copy() for array in make_splits()["train"])
-    digest = content_digest(images, labels)
+    digest = content_digest(path, LAYOUT)
     if change == "pixel":
         images[599, 11, 11] ^= 1
     elif change == "label":
@@ -170,4 +208,6 @@ def test_the_digest_tells_other_images(change: str) -> None:
     else:
         images = images.reshape(600, 9, 16)
 
-    assert content_digest(images, labels) != digest
+    write_split(path, images, labels)
+    layout = LAYOUT.model_copy(update={"image_shape": images.shape[1:]})
+    assert content_digest(path, layout) != digest

@@ -24,7 +24,7 @@ def ingest(workspace: Workspace, layout: Layout | None = None) -> DatasetRef:
     """Ingest what lies in the raw folder now."""
     spec = load_spec(NAME, workspace.settings)
     content = content_of(spec, workspace.settings)
-    return ingest_dataset(layout or spec.layout, content, spec, workspace)
+    return ingest_dataset(layout or spec.layout, content, spec.reading, spec, workspace)
 
 
 def ingest_splits(workspace: Workspace, splits: Splits) -> DatasetRef:
@@ -57,7 +57,7 @@ def test_equal_files_are_one_dataset_wherever_they_come_from(
 ) -> None:
     spec = write_served_spec(workspace.settings, serve_npz(server))
     assert spec.content is not None
-    fetched = ingest_dataset(spec.layout, spec.content, spec, workspace)
+    fetched = ingest_dataset(spec.layout, spec.content, spec.reading, spec, workspace)
 
     local = ingest_splits(workspace, make_splits())
 
@@ -114,7 +114,7 @@ DAMAGE: Mapping[str, tuple[str, bytes, str]] = {
     "a label too high": (
         "test-labels",
         format_idx(np.full(200, 10)),
-        "test-labels.idx holds 200 labels above 9, expected 10 classes",
+        "test-images.idx, row 0 has the label '10', expected one of the 10 classes 0, 1 ... 9",
     ),
     "too few labels": (
         "train-labels",
@@ -143,7 +143,7 @@ def test_a_dataset_that_cannot_be_had_leaves_nothing_in_the_store(workspace: Wor
     assert spec.content is not None
 
     with pytest.raises(DataError, match="the files of handwriting cannot be had"):
-        ingest_dataset(spec.layout, spec.content, spec, workspace)
+        ingest_dataset(spec.layout, spec.content, spec.reading, spec, workspace)
 
     assert visible(workspace) == []
 

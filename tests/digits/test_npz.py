@@ -25,7 +25,7 @@ def test_the_arrays_become_the_very_files_that_they_were_made_of() -> None:
         (b"", "not a zip file"),
         (npz(make_splits())[:-50], "not a zip file"),
         (npz(make_splits(), x_test=np.zeros(3)), "x_test holds float64, expected uint8"),
-        (npz(make_splits(), x_test=IMAGES.T), "x_test holds uint8, expected uint8 in C order"),
+        (npz(make_splits(), x_test=IMAGES.T), "x_test holds uint8 in Fortran order, expected C"),
         (npz(make_splits(), y_test=np.array([{}])), "y_test holds object, expected uint8"),
         (npz_of_members({"x_train": b"\x93NUMPY\x01\x00"}), "EOF"),
         (npz_of_members({"x_train": npy(NOTHING)}), "out of bounds"),

@@ -14,7 +14,9 @@ from digits import steps
 from digits.bundles import MANIFEST
 from digits.dataset import load_spec
 from digits.fingerprint import Project
+from digits.growth import Growth
 from digits.history import roll_back
+from digits.incoming import incoming_folder
 from digits.lineage import trace
 from digits.plan import PlannedStep, plan_run
 from digits.promotion import Rule, decide
@@ -32,6 +34,7 @@ from digits.references import (
 from digits.settings import ROOT, Settings
 from digits.sources import content_of
 from digits.steps import step_key
+from digits.versions import Versions
 from digits.workspace import Workspace
 from tests.histories import NUM_IMAGES, digest, store_score
 from tests.small_dataset import NAME, SPEC, write_raw, write_spec
@@ -99,9 +102,10 @@ class Run:
         arrays = ArraysRef(
             digest=self.store("arrays", str(content)), test_digest=test_digest, **facts
         )
-        arguments = {"layout": spec.layout, "content": content, "sources": spec}
-        dataset = self.record("ingest", arguments, dataset)
-        arguments = {"dataset": dataset, "thresholds": spec.thresholds}
+        version = Versions(spec.name, self.workspace.settings).current()
+        arguments = {"layout": spec.layout, "content": content, "reading": spec.reading}
+        dataset = self.record("ingest", arguments | {"batches": version.content}, dataset)
+        arguments = {"dataset": dataset, "thresholds": spec.thresholds, "growth": version.growth}
         validation = self.record("validate", arguments, validation)
         return dataset, validation, self.record("normalize", {"dataset": dataset}, arrays)
 
@@ -276,6 +280,29 @@ def test_changed_data_is_told(done: Run) -> None:
     (reason,) = running(planned).values()
     assert reason.startswith(f"content.train-labels {before[:12]} -> {after[:12]} since a run, ")
     assert would(planned, *ALL[1:7]) == {"depend"}
+
+
+def test_a_batch_that_was_added_is_named(done: Run) -> None:
+    batch = digest("a batch")
+    with Versions(NAME, done.workspace.settings).changing() as changing:
+        changing.add(batch, manifest=batch, source="x", files={}, growth=Growth())
+
+    reason = running(plan(done.workspace))["ingest"]
+
+    assert f"batches.batch 0001 none -> {batch[:12]}" in reason
+
+
+def test_what_has_come_in_is_named_and_everything_depends_on_it(done: Run) -> None:
+    folder = incoming_folder(NAME, done.workspace.settings)
+    folder.mkdir(parents=True)
+    for name in ("b.npz", "a.csv", ".hidden", "growing.csv.part"):
+        (folder / name).touch()
+
+    planned = plan(done.workspace)
+
+    assert running(planned)["take in"] == f"in {folder}: a.csv, b.npz"
+    assert would(planned, "ingest", "validate", "normalize", "train cnn") == {"depend"}
+    assert len(list(folder.iterdir())) == 4
 
 
 def test_a_changed_threshold_validates_again_and_no_more(done: Run) -> None:

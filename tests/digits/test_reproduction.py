@@ -38,7 +38,7 @@ class Trained:
         self.workspace = Workspace(settings)
         spec = load_spec(NAME, settings)
         content = content_of(spec, settings)
-        dataset = ingest_dataset(spec.layout, content, spec, self.workspace)
+        dataset = ingest_dataset(spec.layout, content, spec.reading, spec, self.workspace)
         self.arrays = store_arrays(dataset, self.workspace.store)
         self._record("normalize", {"dataset": dataset}, self.arrays)
         arguments = {

@@ -72,7 +72,12 @@ def source(kind: str, server: Server, folder: Path, monkeypatch: pytest.MonkeyPa
 def fetch(settings: Settings, *sources: Source) -> Mapping[Role, bytes]:
     """Obtain the small dataset from sources that serve it."""
     spec = write_served_spec(settings, *sources)
-    return {role: file.content for role, file in obtain(spec, CONTENT, settings).items()}
+    return {role: plain(file.path) for role, file in obtain(spec, CONTENT, settings).items()}
+
+
+def plain(path: Path) -> bytes:
+    content = path.read_bytes()
+    return gzip.decompress(content) if path.suffix == ".gz" else content
 
 
 def kept(settings: Settings) -> dict[str, bytes]:

@@ -53,7 +53,9 @@ def test_a_dropped_expectation_is_noticed(train: pd.DataFrame) -> None:
     unknown = ExpectationConfiguration(type="expect_images_to_be_pretty", kwargs={})
     checks[-1] = dataclasses.replace(checks[-1], expectation=unknown)
 
-    with pytest.raises(DigitsError, match=r"12 of the 13 .* verdict: classes_present of label"):
+    with pytest.raises(
+        DigitsError, match=r"19 of the 20 .* verdict: label_conflicts of is_conflict"
+    ):
         evaluate("train", train, checks, Thresholds())
 
 
@@ -71,7 +73,7 @@ def test_a_missing_result_is_noticed(train: pd.DataFrame, monkeypatch: pytest.Mo
     judge = suite._judge
     monkeypatch.setattr(suite, "_judge", lambda *arguments: judge(*arguments)[1:])
 
-    with pytest.raises(DigitsError, match="12 of the 13"):
+    with pytest.raises(DigitsError, match="19 of the 20"):
         evaluate("train", train, checks_for(), Thresholds())
 
 

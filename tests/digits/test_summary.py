@@ -43,6 +43,7 @@ def test_each_image_is_measured() -> None:
     assert column(test, "pixel_min") == [0, 0, 0]
     assert column(test, "pixel_max") == [255, 255, 255]
     assert column(test, "pixel_mean") == [127.5, 152.5, 127.5]
+    assert column(test, "contrast") == [255, 255, 255]
     assert column(test, "ink") == [0.5, 0.5, 0.5]
 
 
@@ -61,6 +62,42 @@ def test_splits_are_compared_with_each_other() -> None:
     assert column(frames["test"], "is_shared") == [True, False, False]
     assert column(frames["train"], "is_near_duplicate") == [False, True, False, True]
     assert column(frames["test"], "is_near_duplicate") == [False, True, False]
+
+
+def test_an_image_with_another_label_elsewhere_is_marked_wherever_it_is() -> None:
+    frames = summary()
+
+    assert column(frames["train"], "is_conflict") == [True, False, True, False]
+    assert column(frames["test"], "is_conflict") == [True, False, False]
+
+
+@pytest.mark.parametrize(("ground", "stroke"), [(0, 255), (3, 16), (100, 101)])
+def test_images_on_the_other_ground_are_marked_however_strong_their_strokes(
+    ground: int, stroke: int
+) -> None:
+    usual = np.full((8, 8), ground, np.uint8)
+    usual[2:7, 0:4] = stroke
+    turned = ground + stroke - usual
+    labels = np.zeros(3, np.uint16)
+
+    frames = summarize(
+        {
+            "train": [(np.stack([usual, usual, turned]), labels)],
+            "test": [(np.stack([turned, usual, usual]), labels)],
+        }
+    )
+
+    assert column(frames["train"], "is_inverted") == [False, False, True]
+    assert column(frames["test"], "is_inverted") == [True, False, False]
+
+
+def test_a_blank_image_has_no_contrast_and_is_not_inverted() -> None:
+    blank = np.full((1, 2, 2), WHITE, np.uint8)
+    train = batches("train", 10)
+
+    test = summarize({"train": train, "test": [(blank, np.zeros(1, np.uint16))]})["test"]
+
+    assert (column(test, "contrast"), column(test, "is_inverted")) == ([0], [False])
 
 
 def test_centroids_tell_which_labels_fit_their_image() -> None:

@@ -22,7 +22,7 @@ def test_a_table_of_a_spec_is_read() -> None:
         """
         max_label_divergence = 0.003
         severity.near_duplicates = "warning"
-        severity.unreadable_file = "off"
+        severity.corrupt_file = "off"
         train.max_ink = 0.4
         test.num_images = 10000
         """
@@ -33,7 +33,7 @@ def test_a_table_of_a_spec_is_read() -> None:
     assert thresholds.of("train").max_ink == 0.4
     assert thresholds.of("test").num_images == 10000
     assert thresholds.severity_of("near_duplicates") == "warning"
-    assert thresholds.severity_of("unreadable_file") == "off"
+    assert thresholds.severity_of("corrupt_file") == "off"
     assert thresholds.severity_of("ink") == "error"
 
 

@@ -65,6 +65,26 @@ def blank_images(splits: Splits) -> None:
     splits["test"][0][[5, 9]] = 0
 
 
+def grey_images(splits: Splits) -> None:
+    for row, grey in ((5, 80), (9, 90)):
+        splits["test"][0][row] = grey
+
+
+def scaled_pixels(splits: Splits) -> None:
+    images = splits["train"][0]
+    images[:] = images > 0
+
+
+def inverted_test_images(splits: Splits) -> None:
+    images = splits["test"][0]
+    images[::20] = 255 - images[::20]
+
+
+def one_image_with_two_labels(splits: Splits) -> None:
+    images, labels = splits["train"]
+    images[20], labels[20] = images[3], (labels[3] + 1) % NUM_CLASSES
+
+
 def inverted_colours(splits: Splits) -> None:
     np.subtract(255, splits["train"][0], out=splits["train"][0])
 
@@ -136,7 +156,7 @@ def lost_image(splits: Splits) -> None:
 @pytest.mark.parametrize(
     ("damage", "failures"),
     [
-        (unknown_label, {("train", "label_range"): (3, 14), ("train", "class_size"): (3, 14)}),
+        (unknown_label, {("train", "label_unknown"): (3, 14), ("train", "class_size"): (3, 14)}),
         (
             missing_class,
             {
@@ -150,7 +170,9 @@ def lost_image(splits: Splits) -> None:
             {
                 ("test", "pixel_max"): (5, 9),
                 ("test", "ink"): (5, 9),
+                ("test", "blank_images"): (5, 9),
                 ("test", "duplicates"): (9,),
+                ("test", "label_conflicts"): (5, 9),
             },
         ),
         (
@@ -159,6 +181,7 @@ def lost_image(splits: Splits) -> None:
                 ("train", "ink"): FIRST_TEN,
                 ("train", "mean_pixel"): WHOLE_SPLIT,
                 ("train", "centroid_accuracy"): WHOLE_SPLIT,
+                ("test", "inverted_colours"): FIRST_TEN,
             },
         ),
         (grey_background, {("train", "pixel_min"): (11,)}),
@@ -212,7 +235,7 @@ def test_what_was_found_is_said(thresholds: Thresholds, centroids: Images) -> No
         return finding.found, finding.expected
 
     assert words("train", "num_images") == ("599", "600")
-    assert words("train", "label_range") == ("10", "0 to 9")
+    assert words("train", "label_unknown") == ("10", "0 to 9")
     assert words("train", "class_size") == ("2 of class 10", "55 to 65")
     assert words("test", "classes_present") == ("no image of class 7", "all present")
     assert words("test", "class_size") == ("40 of class 1", "15 to 25")
@@ -230,7 +253,7 @@ def test_healthy_data_passes_and_its_result_is_kept(
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["success"] is True
     assert result["num_expectations"] == len(result["findings"]) == outcome.num_expectations
-    assert "All 51 expectations hold" in (tmp_path / "page.html").read_text()
+    assert "All 64 expectations hold" in (tmp_path / "page.html").read_text()
 
 
 def test_without_thresholds_only_what_always_holds_is_checked(
@@ -242,9 +265,51 @@ def test_without_thresholds_only_what_always_holds_is_checked(
     assert {finding.check for finding in outcome.findings} == {
         "columns",
         "complete",
-        "label_range",
+        "label_unknown",
         "classes_present",
+        "blank_images",
+        "already_scaled",
+        "shared_images",
+        "label_conflicts",
+        "inverted_colours",
     }
+
+
+@pytest.mark.parametrize(
+    ("damage", "failures"),
+    [
+        (grey_images, {("test", "blank_images"): (5, 9)}),
+        (scaled_pixels, {("train", "already_scaled"): WHOLE_SPLIT}),
+        (inverted_test_images, {("test", "inverted_colours"): tuple(range(0, 200, 20))}),
+        (
+            inverted_colours,
+            {("test", "inverted_colours"): FIRST_TEN},
+        ),
+        (one_image_with_two_labels, {("train", "label_conflicts"): (3, 20)}),
+        (shared_image, {("train", "shared_images"): (7,), ("test", "shared_images"): (4,)}),
+    ],
+)
+def test_some_damage_needs_no_bound_to_be_noticed(
+    damage: Damage, failures: dict[tuple[Split, CheckName], tuple[int, ...]]
+) -> None:
+    splits = make_splits()
+    damage(splits)
+
+    outcome = judge(splits, Thresholds(), None)
+
+    assert {(f.split, f.check): f.rows for f in outcome.failures} == failures
+
+
+def test_images_on_either_ground_are_fine_where_train_has_both() -> None:
+    splits = make_splits()
+    for images, _ in splits.values():
+        images[::4] = 255 - images[::4]
+
+    assert judge(splits, Thresholds(), None).success
+    splits["test"][0][::4] = 255 - splits["test"][0][::4]
+    (failure,) = judge(splits, Thresholds(), None).failures
+    assert (failure.check, failure.found, failure.num_rows) == ("inverted_colours", "0", 0)
+    assert failure.expected == "26 to 78"
 
 
 def test_a_failed_result_is_kept_as_well(
@@ -353,14 +418,14 @@ def test_the_page_needs_nothing_else_and_shows_failures_first(
     assert "prefers-color-scheme: dark" in page
     order = [page.index(f"<h2>{title}") for title in ("Failed", "Warnings", "Everything checked")]
     assert order == sorted(order)
-    assert "3 of 51 expectations failed" in page
+    assert "5 of 64 expectations failed" in page
     assert "5, 9" in page
 
 
 def test_the_page_escapes_what_it_shows() -> None:
     finding = Finding(
         split="test",
-        check="label_range",
+        check="label_unknown",
         column="label",
         expectation="expect_column_values_to_be_in_set",
         severity="error",

@@ -60,11 +60,12 @@ def test_a_first_run_shows_both_models_the_decision_and_the_report(first_run: Fi
     row = r"{}  +{}  +[\d.]+%  +[\d.]+% to [\d.]+%  +\d\.\d{{4}}  +\d+\.\d s"
     assert re.fullmatch(row.format("mlp", "141,194"), mlp)
     assert re.fullmatch(row.format("cnn", "39,130"), cnn)
-    decision, champion, steps, report = rest
+    decision, champion, data, steps, report = rest
     assert re.fullmatch(
         r"Decision: promoted: the mlp reached [\d.]+%; there was no champion before", decision
     )
     assert champion == "Champion: version 1"
+    assert data == "Data:     version 1"
     assert steps.startswith("Steps:    executed ingest, validate, normalize, train ")
     page = Path(report.removeprefix("Report:   "))
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")

@@ -18,6 +18,7 @@ from digits.progress import Progress
 from digits.promotion import Decision
 from digits.references import ReportRef, ValidationRef
 from digits.settings import Settings
+from digits.versions import version_of
 from digits.workspace import Workspace
 from tasks import artifacts, dashboard, live
 from tasks.dashboard import announce, on_dashboard, show, show_run
@@ -102,6 +103,7 @@ def test_a_run_has_pictures_only_of_what_is_new(
             decision=Decision(entry=entry, standing=entry.judgement, rival=None),
             lineage={},
             report=ReportRef(digest=digest("report")),
+            version=version_of([]),
             steps={"ingest": None, **train, "report": None},
             address=lambda path: f"http://reports/{path.name}",
         )

@@ -3,8 +3,9 @@ from typing import Any
 import pytest
 
 from digits.findings import Finding, ValidationOutcome
+from digits.incoming import Intake
 from tasks import events
-from tasks.events import emit_decision, emit_validation_failed
+from tasks.events import emit_decision, emit_intake, emit_validation_failed
 from tests.shown import make_entry, make_judgement
 from tests.small_dataset import NAME
 
@@ -59,3 +60,15 @@ def test_a_failed_validation_is_an_event_that_names_what_failed(emitted: list[An
     assert (name, resource) == ("validation.failed", RESOURCE)
     assert facts["failures"] == [str(finding)]
     assert "found 600, expected 6000" in facts["text"]
+
+
+def test_what_became_of_a_batch_is_an_event_unless_nothing_changed(emitted: list[Any]) -> None:
+    facts = {"dataset": NAME, "source": "a.npz", "version": 2}
+    for status in ("accepted", "known", "quarantined"):
+        emit_intake(Intake(status=status, reasons=("half is blank",), **facts))
+
+    (accepted, resource, payload), (quarantined, _, refusal) = emitted
+    assert (accepted, quarantined) == ("batch.accepted", "batch.quarantined")
+    assert (resource, payload["version"]) == (RESOURCE, 2)
+    assert "refused, nothing of it was added" in refusal["text"]
+    assert refusal["reasons"] == ["half is blank"]

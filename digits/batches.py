@@ -1,0 +1,65 @@
+"""Images and labels on their way from files to a dataset, in batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from digits.thresholds import Split
+
+# Few enough that a batch of the largest images takes little memory, whatever the type.
+MAX_ROWS, MAX_BYTES = 8192, 2**24
+
+
+def rows_at_once(bytes_of_a_row: int) -> int:
+    """How many rows to read at once."""
+    return max(1, min(MAX_ROWS, MAX_BYTES // max(1, bytes_of_a_row)))
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """Rows as a file has them: values (n, H, W) or (n, H * W) and labels (n,) of any type.
+
+    Labels are numbers, or text where the file has text; `names` say of each row where it is.
+    """
+
+    values: npt.NDArray[Any]
+    labels: npt.NDArray[Any]
+    split: Split | None
+    names: Sequence[str]
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """Checked rows: images uint8 (n, H, W) and labels uint16 (n,).
+
+    `split` is None where the files do not say; `names` say of each row where it is.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.uint16]
+    split: Split | None
+    names: Sequence[str]
+
+
+class RowNames(Sequence[str]):
+    """The names of a file's rows, each made when it is asked for."""
+
+    def __init__(self, file: str, numbers: Sequence[int], word: str = "row") -> None:
+        self._file, self._numbers, self._word = file, numbers, word
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "RowNames": ...
+
+    def __getitem__(self, index: int | slice) -> "str | RowNames":
+        if isinstance(index, slice):
+            return RowNames(self._file, self._numbers[index], self._word)
+        return f"{self._file}, {self._word} {self._numbers[index]}"

@@ -1,0 +1,136 @@
+"""`digits dataset`: a dataset's spec, written by looking at its files, and its new data."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from digits.dataset import FILE_LAYOUTS, MAX_SIDE, MIN_SIDE, FileLayout, load_spec
+from digits.errors import UsageError
+from digits.workspace import current_workspace
+from flows import console
+
+if TYPE_CHECKING:
+    from digits.proposal import Wishes
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
+@click.group()
+def dataset() -> None:
+    """Your own datasets: a spec for one, and what is added to it over time."""
+
+
+@dataset.command()
+@click.argument("name")
+@click.option(
+    "--from",
+    "place",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The folder of its files, or the one file.",
+)
+@click.option("--layout", type=click.Choice(FILE_LAYOUTS), help="Instead of what the names say.")
+@click.option(
+    "--image-shape", nargs=2, type=int, metavar="HEIGHT WIDTH", help="Where it is no square."
+)
+@click.option("--label-column", metavar="NAME|NUMBER", help="Of CSV and Parquet; -1 is the last.")
+@click.option(
+    "--test-share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=1 / 7,
+    help="How many of the images are for testing, where no file is.  [default: 1/7]",
+)
+@json_option
+def init(name: str, place: Path, as_json: bool, **wishes: Any) -> None:
+    """Write the spec of a new dataset NAME by looking at its files."""
+    from digits.proposal import propose
+
+    proposal = propose(name, place, _wishes(**wishes), current_workspace().settings)
+    if as_json:
+        _print_json(proposal.facts())
+        return
+    click.echo(f"{proposal.path} is written. It assumes:")
+    for key, value in proposal.assumptions().items():
+        click.echo(f"  {key:8} {value}")
+    click.echo(f"Correct there what is wrong; then: digits run --dataset {name}")
+
+
+@dataset.command()
+@click.argument("name")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@json_option
+def add(name: str, files: tuple[Path, ...], as_json: bool) -> None:
+    """Add a batch of labelled images to dataset NAME: FILES, in any layout, or a folder of them.
+
+    It is added whole or, if anything in it is wrong, not at all: then a copy lies in the
+    quarantine, with a page that says why.
+    """
+    console.show_logs()
+    from digits.intake import add_batch
+
+    workspace = current_workspace()
+    intake = add_batch(files, load_spec(name, workspace.settings), workspace)
+    if as_json:
+        _print_json(intake.model_dump(mode="json"))
+    else:
+        console.print_intake(intake)
+    if intake.status == "quarantined":
+        raise click.exceptions.Exit(1)
+
+
+@dataset.command()
+@click.argument("name")
+@click.argument("batch")
+@json_option
+def remove(name: str, batch: str, as_json: bool) -> None:
+    """Take the batch whose digest begins with BATCH out of dataset NAME again."""
+    console.show_logs()
+    from digits.versions import Versions
+
+    workspace = current_workspace()
+    load_spec(name, workspace.settings)
+    with Versions(name, workspace.settings).changing() as changing:
+        change = changing.remove(batch)
+    if as_json:
+        _print_json(change.model_dump(mode="json"))
+    else:
+        click.echo(f"batch {change.batch[:12]} is out; {name} is version {change.version}")
+
+
+@dataset.command()
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """The versions of dataset NAME, what waits to be taken in, and what was refused."""
+    from digits.versions import describe_versions
+
+    workspace = current_workspace()
+    load_spec(name, workspace.settings)
+    facts = describe_versions(name, workspace.settings)
+    if as_json:
+        _print_json(facts)
+    else:
+        console.print_versions(facts)
+
+
+def _wishes(
+    layout: FileLayout | None,
+    image_shape: tuple[int, int] | None,
+    label_column: str | None,
+    test_share: float,
+) -> "Wishes":
+    from digits.proposal import Wishes
+
+    if image_shape and not all(MIN_SIDE <= side <= MAX_SIDE for side in image_shape):
+        raise UsageError(
+            f"--image-shape {image_shape[0]} {image_shape[1]}: expected {MIN_SIDE} to {MAX_SIDE}"
+        )
+    is_number = label_column is not None and label_column.lstrip("-").isdecimal()
+    column = int(label_column) if label_column is not None and is_number else label_column
+    return Wishes(layout, image_shape, column, test_share)
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=1))

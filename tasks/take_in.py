@@ -1,0 +1,33 @@
+"""Take in: what lies in the dataset's incoming folder is added to it or quarantined.
+
+The folder is what it is at this moment, so this is never cached.
+"""
+
+import logging
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from digits.dashboard import batch_page
+from digits.dataset import DatasetSpec
+from digits.incoming import waiting
+from digits.workspace import current_workspace
+from tasks.dashboard import show, slug
+from tasks.events import emit_intake
+
+logger = logging.getLogger(__name__)
+
+
+@task(name="take in", task_run_name="take in", cache_policy=NO_CACHE, persist_result=False)
+def take_in(spec: DatasetSpec) -> None:
+    """Add what is there, and tell of each batch what became of it; a refused one stops nothing."""
+    workspace = current_workspace()
+    if not waiting(spec.name, workspace.settings):
+        return
+    from digits.intake import take_incoming
+
+    for intake in take_incoming(spec, workspace):
+        logger.info("%s", intake.describe())
+        page = batch_page(spec.title, intake)
+        show(f"batch-{slug(spec.name)}", page, f"{intake.source}: {intake.status}")
+        emit_intake(intake)

@@ -1,0 +1,101 @@
+"""Each defect of source files is named, with what was found and the rows; severities."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from digits.defects import DEFECTS, DefectError, Defects
+from digits.errors import DataError
+from digits.readers import read_batches
+from tests.damage import DAMAGES, write
+from tests.handwriting import make_splits
+from tests.layouts import make_spec, write_npz
+from tests.memory import peak_memory
+
+
+def read(name: str, files: list[Path], **severity: str) -> tuple[int, Defects]:
+    """How many rows for training are good, and what was noted."""
+    damage = DAMAGES[name]
+    spec = make_spec(damage.layout, **damage.spec)
+    defects = Defects(severity)  # type: ignore[arg-type]
+    with peak_memory(at_most=50_000_000):
+        batches = list(read_batches(files, spec, defects))
+    return sum(len(batch.images) for batch in batches if batch.split != "test"), defects
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_files_are_refused_for_what_is_wrong(name: str, tmp_path: Path) -> None:
+    damage = DAMAGES[name]
+    files = write(damage, tmp_path)
+    files = sorted(tmp_path.iterdir()) if damage.layout != "folder" else files
+
+    with pytest.raises(DataError) as caught:
+        read(name, files)[1].judge()
+
+    line = str(caught.value).replace(f"{tmp_path}/", "")
+    assert damage.says in line
+    assert f"({damage.check})" in line or "was cut short" in line or "is not an" in line
+    assert "\n" not in line
+    assert isinstance(caught.value, DefectError) == (damage.leaves_rows is None)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in DAMAGES if DAMAGES[name].leaves_rows is not None]
+)
+def test_with_a_warning_the_rows_at_fault_are_left_out_and_named(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    damage = DAMAGES[name]
+    files = write(damage, tmp_path)
+
+    num_rows, defects = read(name, files, **{damage.check: "warning"})
+    with caplog.at_level(logging.WARNING):
+        defects.judge()
+
+    assert num_rows == damage.leaves_rows
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("left out: ")
+    assert damage.says in message.replace(f"{tmp_path}/", "")
+
+
+def test_what_is_off_is_left_out_in_silence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = write(DAMAGES["npz: a label too high"], tmp_path)
+
+    num_rows, defects = read("npz: a label too high", files, label_unknown="off")
+    defects.judge()
+
+    assert num_rows == 59
+    assert not caplog.records
+    assert [(defect.check, defect.count) for defect in defects.of("off")] == [("label_unknown", 1)]
+
+
+def test_all_that_is_wrong_is_said_at_once_with_the_first_rows(tmp_path: Path) -> None:
+    images, labels = make_splits()["train"]
+    labels = labels.astype(np.int64)
+    labels[100:400] = 77
+    pixels = images.astype(np.float64)
+    pixels[[7, 9]] = np.nan
+    files = write_npz(tmp_path, make_splits(), x_train=pixels, y_train=labels)
+    defects = Defects()
+    batches = list(read_batches(files, make_spec("npz"), defects))
+
+    with pytest.raises(DataError) as caught:
+        defects.judge()
+
+    assert sum(len(batch.images) for batch in batches if batch.split == "train") == 298
+    assert str(caught.value).replace(str(files[0]), "F") == (
+        "F: x_train, row 100 has the label '77', expected one of the 10 classes 0, 1 ... 9; 299 "
+        "more, as F: x_train, row 101, F: x_train, row 102, F: x_train, row 103, F: x_train, row "
+        "104 (label_unknown); F: x_train, row 7 has a pixel without a value, expected values from "
+        "0 to 255; 1 more, as F: x_train, row 9 (not_a_number). Correct the data; or say "
+        'label_unknown, not_a_number = "warning" in [thresholds.severity] of the spec, and they '
+        "are left out"
+    )
+
+
+def test_every_check_has_its_damage() -> None:
+    assert {damage.check for damage in DAMAGES.values()} == set(DEFECTS)

@@ -1,0 +1,288 @@
+"""Damaged data in every layout, through `digits dataset add`: refused whole, for what it is."""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from html import unescape
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+from digits.dataset import FileLayout
+from digits.idx import format_idx
+from digits.settings import Settings
+from digits.splits import is_test
+from digits.thresholds import CheckName
+from digits.workspace import Workspace
+from tests.commands import call_digits
+from tests.damage import DAMAGES, write
+from tests.handwriting import NUM_CLASSES, Pair, make_more, make_splits
+from tests.layouts import WRITERS
+from tests.runs import run_once
+from tests.small_dataset import NAME, write_small_dataset
+
+NUM_IMAGES = 150
+DEFAULT_SHARE = 1 / 7
+
+
+@dataclass(frozen=True)
+class Spoilt:
+    """What is wrong with an otherwise honest batch, and by what it is noticed."""
+
+    layout: FileLayout
+    spoil: Callable[[Pair], Pair]
+    checks: dict[CheckName, tuple[str, ...]]
+    """Each check that fails, with the first rows at fault; none: the batch as a whole."""
+
+
+def keep(is_kept: Callable[[Pair], np.ndarray]) -> Callable[[Pair], Pair]:
+    def spoil(batch: Pair) -> Pair:
+        rows = is_kept(batch)
+        return batch[0][rows], batch[1][rows]
+
+    return spoil
+
+
+def rows(*places: int, by: Callable[[np.ndarray], np.ndarray]) -> Callable[[Pair], Pair]:
+    """Some images changed."""
+
+    def spoil(batch: Pair) -> Pair:
+        images = batch[0].copy()
+        images[list(places)] = by(images[list(places)])
+        return images, batch[1]
+
+    return spoil
+
+
+def every(by: Callable[[np.ndarray], np.ndarray]) -> Callable[[Pair], Pair]:
+    """All images changed."""
+    return lambda batch: (np.ascontiguousarray(by(batch[0])), batch[1])
+
+
+def labelled(by: Callable[[np.ndarray], np.ndarray]) -> Callable[[Pair], Pair]:
+    """All labels changed."""
+    return lambda batch: (batch[0], by(batch[1]).astype(np.uint16))
+
+
+def with_base(row: int, goes_to_test: bool, label_by: int = 0) -> Callable[[Pair], Pair]:
+    """A row that is an image of the dataset's, by the split that it would go to in a batch."""
+
+    def spoil(batch: Pair) -> Pair:
+        images, labels = batch[0].copy(), batch[1].copy()
+        known, names = make_splits()["train"]
+        place = np.flatnonzero(is_test(known, DEFAULT_SHARE) == goes_to_test)[0]
+        images[row], labels[row] = known[place], (names[place] + label_by) % NUM_CLASSES
+        return images, labels
+
+    return spoil
+
+
+def twice(label_by: int) -> Callable[[Pair], Pair]:
+    """Row 20 is the image of row 3."""
+
+    def spoil(batch: Pair) -> Pair:
+        images, labels = batch[0].copy(), batch[1].copy()
+        images[20], labels[20] = images[3], (labels[3] + label_by) % NUM_CLASSES
+        return images, labels
+
+    return spoil
+
+
+WHOLE = ()
+SPOILT = {
+    "npz: a class is missing": Spoilt(
+        "npz",
+        keep(lambda batch: batch[1] != 7),
+        {"classes_present": WHOLE, "label_divergence": WHOLE},
+    ),
+    "csv: the mix of classes has drifted": Spoilt(
+        "csv",
+        keep(lambda batch: (batch[1] < 5) | (np.arange(len(batch[1])) % 5 == 0)),
+        {"label_divergence": WHOLE},
+    ),
+    "npz: blank images": Spoilt(
+        "npz",
+        rows(5, 9, by=lambda images: images * 0 + np.array([40, 90], np.uint8)[:, None, None]),
+        {"blank_images": ("digits.npz: x_train, row 5", "digits.npz: x_train, row 9")},
+    ),
+    "csv: a blank image": Spoilt(
+        "csv", rows(5, by=lambda images: images * 0), {"blank_images": ("train.csv, line 7",)}
+    ),
+    "folder: a blank picture": Spoilt(
+        "folder", rows(5, by=lambda images: images * 0), {"blank_images": (r"tree/train/\d/00005",)}
+    ),
+    "idx: inverted colours": Spoilt(
+        "idx",
+        every(lambda images: 255 - images),
+        {
+            "inverted_colours": ("train-images.idx, row 0", "train-images.idx, row 1"),
+            "centroid_accuracy": WHOLE,
+        },
+    ),
+    "parquet: some inverted images": Spoilt(
+        "parquet",
+        rows(*range(0, 80, 8), by=lambda images: 255 - images),
+        {"inverted_colours": ("train-00000-of-00001.parquet, row 0", "row 8")},
+    ),
+    "npz: faded images": Spoilt(
+        "npz", every(lambda images: images // 4), {"already_scaled": WHOLE}
+    ),
+    "npz: turned images": Spoilt(
+        "npz", every(lambda images: images.transpose(0, 2, 1)), {"centroid_accuracy": WHOLE}
+    ),
+    "parquet: mirrored images": Spoilt(
+        "parquet", every(lambda images: images[:, :, ::-1]), {"centroid_accuracy": WHOLE}
+    ),
+    "idx: shifted images": Spoilt(
+        "idx", every(lambda images: np.roll(images, 3, axis=2)), {"centroid_accuracy": WHOLE}
+    ),
+    "csv: labels shuffled": Spoilt(
+        "csv",
+        labelled(lambda labels: np.random.default_rng(1).permutation(labels)),
+        {"centroid_accuracy": WHOLE},
+    ),
+    "folder: labels off by one": Spoilt(
+        "folder", labelled(lambda labels: (labels + 1) % NUM_CLASSES), {"centroid_accuracy": WHOLE}
+    ),
+    "npz: an image twice": Spoilt(
+        "npz", twice(label_by=0), {"duplicates": ("digits.npz: x_train, row 20",)}
+    ),
+    "parquet: an image with two labels": Spoilt(
+        "parquet",
+        twice(label_by=1),
+        {
+            "label_conflicts": ("parquet, row 3", "parquet, row 20"),
+            "duplicates": ("parquet, row 20",),
+        },
+    ),
+    "csv: an image of the dataset again": Spoilt(
+        "csv", with_base(8, goes_to_test=False), {"known_images": ("train.csv, line 10",)}
+    ),
+    "npz: a training image that would be tested on": Spoilt(
+        "npz", with_base(8, goes_to_test=True), {"shared_images": ("digits.npz: x_train, row 8",)}
+    ),
+    "idx: an image of the dataset with another label": Spoilt(
+        "idx",
+        with_base(8, goes_to_test=False, label_by=1),
+        {
+            "known_images": ("train-images.idx, row 8",),
+            "label_conflicts": ("train-images.idx, row 8",),
+        },
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A dataset with a champion; what is refused leaves all of it alone."""
+    root = tmp_path_factory.mktemp("refused")
+    settings = Settings(data_dir=root / "data", artifacts_dir=root / "artifacts")
+    write_small_dataset(settings)
+    run_once(Workspace(settings))
+    return settings
+
+
+@pytest.fixture(autouse=True)
+def _here(settings: Settings) -> Iterator[None]:
+    folders = {
+        "DIGITS_DATA_DIR": str(settings.data_dir),
+        "DIGITS_ARTIFACTS_DIR": str(settings.artifacts_dir),
+    }
+    with patch.dict(os.environ, folders):
+        yield
+
+
+def state(settings: Settings) -> dict[Path, str]:
+    """All that there is but the quarantine, and locks."""
+    quarantine = settings.data_dir / "quarantine"
+    return {
+        path: sha256(path.read_bytes()).hexdigest()
+        for path in settings.data_dir.parent.rglob("*")
+        if path.is_file() and path.suffix != ".lock" and not path.is_relative_to(quarantine)
+    }
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What was said about a batch, where, and what was kept."""
+
+    line: str
+    page: str
+    result: dict[str, object]
+    originals: Path
+
+    @property
+    def failed(self) -> dict[str, list[str]]:
+        """The names of the rows at fault by check."""
+        findings = self.result["findings"]
+        assert isinstance(findings, list)
+        return {f["check"]: f["names"] for f in findings if not f["success"]}
+
+
+def refuse(files: list[Path], settings: Settings) -> Refusal:
+    """Add files that must be refused."""
+    before = state(settings)
+    printed = call_digits("dataset", "add", NAME, *map(str, files))
+    assert printed.exit_code == 1, printed.output
+    assert state(settings) == before
+    page = Path(printed.stdout.splitlines()[-1].removeprefix("Page: "))
+    assert page.is_relative_to(settings.data_dir / "quarantine" / NAME)
+    return Refusal(
+        line=printed.stdout,
+        page=unescape(re.sub(r"<[^>]+>|\s+", " ", page.read_text())),
+        result=json.loads((page.parent / "result.json").read_text()),
+        originals=page.parent / "originals",
+    )
+
+
+def write_batch(layout: FileLayout, batch: Pair, folder: Path) -> list[Path]:
+    folder.mkdir()
+    if layout == "npz":
+        np.savez(folder / "digits.npz", x_train=batch[0], y_train=batch[1])
+        return [folder / "digits.npz"]
+    if layout == "idx":
+        for kind, array in zip(("images", "labels"), batch, strict=True):
+            (folder / f"train-{kind}.idx").write_bytes(format_idx(array.astype(np.uint8)))
+        return sorted(folder.iterdir())
+    return WRITERS[layout](folder, {"train": batch})
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_batch_that_does_not_fit_its_dataset_is_refused_and_its_rows_are_named(
+    name: str, settings: Settings, tmp_path: Path
+) -> None:
+    spoilt = SPOILT[name]
+    files = write_batch(spoilt.layout, spoilt.spoil(make_more(NUM_IMAGES, 3)), tmp_path / "new")
+
+    refusal = refuse(files, settings)
+
+    assert set(refusal.failed) == set(spoilt.checks)
+    for check, expected in spoilt.checks.items():
+        names = refusal.failed[check]
+        for found, wanted in zip(names, expected, strict=len(expected) == len(names)):
+            assert re.search(wanted, found)
+            assert found in refusal.page
+        assert bool(names) == bool(expected)
+        assert f"({check})" in refusal.line
+    assert {path.name for path in refusal.originals.iterdir()} == {path.name for path in files}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_files_are_refused_for_what_is_wrong_with_them(
+    name: str, settings: Settings, tmp_path: Path
+) -> None:
+    damage = DAMAGES[name]
+    if damage.spec:
+        pytest.skip("it is about another spec")
+    write(damage, tmp_path / "new")
+
+    refusal = refuse(sorted((tmp_path / "new").iterdir()), settings)
+
+    assert damage.check in refusal.failed
+    said = damage.says.replace(f"{tmp_path}/new/", "")
+    assert said in refusal.line
