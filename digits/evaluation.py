@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from digits.arrays import StoredArray
 from digits.dataset import Layout
 from digits.errors import DamagedError
 from digits.predictions import write_predictions
 
 Array = npt.NDArray[Any]
+# A multiple of four: each image is moved in a direction that its place in the test set gives.
 BATCH_SIZE = 1000
 MAX_SHIFT = 6
 MEMBERS = ["config.json", "metadata.json", "model.weights.h5"]
@@ -53,9 +56,9 @@ def evaluate_model(model_path: Path, arrays: Path, layout: Layout, output: Path)
     Writes metrics.json and predictions.parquet into `output`; returns the metrics.
     """
     model = load_model(model_path)
-    x_test = np.load(arrays / "x_test.npy", mmap_mode="r", allow_pickle=False)
+    x_test = StoredArray(arrays / "x_test.npy")
     y_test = np.load(arrays / "y_test.npy", allow_pickle=False)
-    probabilities = predict(model, x_test)
+    probabilities = np.concatenate([predict(model, part) for part in x_test.parts(BATCH_SIZE)])
     y_predicted = probabilities.argmax(axis=1).astype(np.int32)
     num_correct = int((y_predicted == y_test).sum())
     accuracy = num_correct / len(y_test)
@@ -72,7 +75,7 @@ def evaluate_model(model_path: Path, arrays: Path, layout: Layout, output: Path)
         "confusion": confusion.tolist(),
         "shift": [
             {"pixels": 0, "accuracy": accuracy},
-            *accuracy_against_shift(model, x_test, y_test),
+            *accuracy_against_shift(model, x_test.parts(BATCH_SIZE), y_test),
         ],
     }
     (output / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
@@ -82,7 +85,9 @@ def evaluate_model(model_path: Path, arrays: Path, layout: Layout, output: Path)
 
 def predict(model: keras.Model, images: Array) -> npt.NDArray[np.float32]:
     """Class probabilities float32 (N, K) of images float32 (N, H, W, 1) in 0..1."""
-    return np.asarray(model.predict(images, batch_size=BATCH_SIZE, verbose=0), np.float32)
+    starts = range(0, len(images), BATCH_SIZE)
+    parts = [model.predict_on_batch(images[start : start + BATCH_SIZE]) for start in starts]
+    return np.concatenate(parts).astype(np.float32)
 
 
 def accuracy_interval(num_correct: int, num_images: int) -> tuple[float, float]:
@@ -121,14 +126,23 @@ def class_scores(confusion: Array, names: tuple[str, ...]) -> list[dict[str, Any
 
 
 def accuracy_against_shift(
-    model: keras.Model, images: Array, y_true: Array
+    model: keras.Model, parts: Iterable[Array], y_true: Array
 ) -> list[dict[str, Any]]:
-    """Accuracy with the images moved by 1 to 6 pixels, a quarter of them in each direction."""
-    scores = []
-    for pixels in range(1, MAX_SHIFT + 1):
-        y_predicted = predict(model, shifted(images, pixels)).argmax(axis=1)
-        scores.append({"pixels": pixels, "accuracy": float((y_predicted == y_true).mean())})
-    return scores
+    """Accuracy with the images moved by 1 to 6 pixels, a quarter of them in each direction.
+
+    `parts` are the images in their order, each part but the last of a multiple of four.
+    """
+    num_correct, start = dict.fromkeys(range(1, MAX_SHIFT + 1), 0), 0
+    for images in parts:
+        y_part = y_true[start : start + len(images)]
+        start += len(images)
+        for pixels in num_correct:
+            y_predicted = predict(model, shifted(images, pixels)).argmax(axis=1)
+            num_correct[pixels] += int((y_predicted == y_part).sum())
+    return [
+        {"pixels": pixels, "accuracy": number / len(y_true)}
+        for pixels, number in num_correct.items()
+    ]
 
 
 def shifted(images: Array, pixels: int) -> Array:

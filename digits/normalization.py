@@ -1,17 +1,15 @@
 """From images as they are stored to arrays as the models take them."""
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from digits.images import Images, read_split
+from digits.errors import DamagedError
+from digits.images import iter_split
 from digits.references import ArraysRef, DatasetRef
 from digits.store import Store
-
-CHUNK = 8192
 
 
 def store_arrays(dataset: DatasetRef, store: Store) -> ArraysRef:
@@ -23,10 +21,8 @@ def store_arrays(dataset: DatasetRef, store: Store) -> ArraysRef:
     store.verify(dataset)
     folder = store.folder(dataset)
     with store.create("arrays") as draft:
-        for split in ("train", "test"):
-            images, labels = read_split(folder / f"{split}.parquet", dataset.layout)
-            _write(draft.path / f"x_{split}.npy", (*images.shape, 1), np.float32, _scaled(images))
-            _write(draft.path / f"y_{split}.npy", labels.shape, np.int32, [labels.astype(np.int32)])
+        for split, num_images in (("train", dataset.num_train), ("test", dataset.num_test)):
+            _normalize_split(folder / f"{split}.parquet", dataset, num_images, draft.path)
     return ArraysRef(
         digest=draft.digest,
         layout=dataset.layout,
@@ -36,24 +32,24 @@ def store_arrays(dataset: DatasetRef, store: Store) -> ArraysRef:
     )
 
 
-def _scaled(images: Images) -> Iterator[npt.NDArray[np.float32]]:
-    """Images with their pixels in 0..1, a part at a time: all of them take four times the room."""
-    for start in range(0, len(images), CHUNK):
-        yield np.divide(images[start : start + CHUNK], np.float32(255))
+def _normalize_split(source: Path, dataset: DatasetRef, num_images: int, output: Path) -> None:
+    """Write a split's two arrays, of as many images at a time as a row group has."""
+    split, shape = source.stem, (num_images, *dataset.layout.image_shape, 1)
+    num_written = 0
+    with (output / f"x_{split}.npy").open("wb") as x, (output / f"y_{split}.npy").open("wb") as y:
+        _write_header(x, shape, np.float32)
+        _write_header(y, (num_images,), np.int32)
+        for images, labels in iter_split(source, dataset.layout):
+            x.write(np.divide(images, np.float32(255)).data)
+            y.write(labels.astype(np.int32).data)
+            num_written += len(images)
+    if num_written != num_images:
+        raise DamagedError(f"{source} holds {num_written:,} images, expected {num_images:,}")
 
 
-def _write(
-    path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, parts: Iterable[npt.NDArray[Any]]
-) -> None:
-    """Write the parts of an array, one after the other, as one .npy file."""
-    # As a stream of bytes: on a full disk a mapped file kills the process, and numpy.save raises
-    # an error that does not say what happened.
-    header = {
-        "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
-        "fortran_order": False,
-        "shape": shape,
-    }
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for part in parts:
-            file.write(part.tobytes())
+def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+    # Written as a stream of bytes: on a full disk a mapped file kills the process, and numpy.save
+    # raises an error that does not say what happened.
+    description = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    header = {"descr": description, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)

@@ -7,12 +7,38 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from digits.errors import UsageError
 
-Optimizer = Literal["adamax", "adadelta", "adam"]
+Optimizer = Literal["adamax", "adadelta", "adam", "adamw"]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+Limit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Distortion(BaseModel):
+    """By how much an image is changed at random each time that it is trained on.
+
+    Uniform up to these limits: `rotation` in degrees; `shear`, and `scaling` of height and width,
+    as a share; `translation` in pixels. `elastic`: the standard deviation, in pixels, by which a
+    pixel is moved by itself, and `smoothness` the one of the Gaussian over which its neighbours
+    move along.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rotation: Limit = 0.0
+    scaling: Rate = 0.0
+    shear: Limit = 0.0
+    translation: Limit = 0.0
+    elastic: Limit = 0.0
+    smoothness: float = Field(default=4.0, gt=0, allow_inf_nan=False)
 
 
 class TrainingSettings(BaseModel):
-    """Everything that a training reads beside its data, its code and its device."""
+    """Everything that a training reads beside its data, its code and its device.
+
+    `schedule`: the learning rate stays, or falls to 0 along a cosine after it has risen for the
+    share `warmup` of all steps. `averaging`: the momentum of the moving average of the weights,
+    which then become the model's; 0 for none. `precision`: in which numbers layers are computed;
+    weights are float32 always. `masks`: drawn for each step, or taken from a pool (digits.dropout).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -22,6 +48,14 @@ class TrainingSettings(BaseModel):
     batch_size: int = Field(default=128, ge=1)
     epochs: int = Field(default=10, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: Rate = 0.0
+    weight_decay: Limit = 0.0
+    label_smoothing: Rate = 0.0
+    averaging: Rate = 0.0
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    masks: Literal["drawn", "pooled"] = "drawn"
+    distortion: Distortion | None = None
 
 
 # The reference gives layers, optimizers, batch and epochs. It does not give the learning rates and
@@ -30,6 +64,73 @@ RECIPES: Mapping[str, Mapping[str, TrainingSettings]] = {
     "reference": {
         "mlp": TrainingSettings(optimizer="adamax", learning_rate=0.001, dropout=(0.2, 0.2)),
         "cnn": TrainingSettings(optimizer="adadelta", learning_rate=1.0, dropout=(0.25, 0.25, 0.5)),
+    },
+    "fast": {
+        "mlp": TrainingSettings(
+            optimizer="adamax",
+            learning_rate=0.001,
+            dropout=(0.2, 0.2),
+            masks="pooled",
+        ),
+        "cnn": TrainingSettings(
+            optimizer="adadelta",
+            learning_rate=1.0,
+            dropout=(0.25, 0.25, 0.5),
+            precision="mixed_bfloat16",
+            masks="pooled",
+        ),
+    },
+    "quick": {
+        "mlp": TrainingSettings(
+            optimizer="adam",
+            learning_rate=0.003,
+            dropout=(0.2, 0.2),
+            epochs=4,
+            schedule="cosine",
+            warmup=0.2,
+            masks="pooled",
+        ),
+        "cnn": TrainingSettings(
+            optimizer="adam",
+            learning_rate=0.003,
+            dropout=(0.0, 0.25, 0.5),
+            epochs=3,
+            schedule="cosine",
+            warmup=0.2,
+            precision="mixed_bfloat16",
+            masks="pooled",
+        ),
+    },
+    "best": {
+        "mlp": TrainingSettings(
+            optimizer="adamw",
+            learning_rate=0.002,
+            dropout=(0.1, 0.1),
+            epochs=40,
+            schedule="cosine",
+            warmup=0.05,
+            weight_decay=0.01,
+            label_smoothing=0.05,
+            masks="pooled",
+            distortion=Distortion(
+                rotation=12, scaling=0.12, shear=0.1, translation=1.5, elastic=1.2
+            ),
+        ),
+        "cnn": TrainingSettings(
+            optimizer="adamw",
+            learning_rate=0.003,
+            dropout=(0.0, 0.1, 0.3),
+            epochs=30,
+            schedule="cosine",
+            warmup=0.05,
+            weight_decay=0.01,
+            label_smoothing=0.05,
+            precision="mixed_bfloat16",
+            masks="pooled",
+            distortion=Distortion(
+                rotation=12, scaling=0.12, shear=0.1, translation=1.5, elastic=1.2
+            ),
+        ),
     },
 }
 

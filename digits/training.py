@@ -1,5 +1,6 @@
 """Training one model on prepared arrays, resumable after each epoch and reproducible to the bit."""
 
+import contextlib
 import json
 import logging
 import math
@@ -9,59 +10,39 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-import numpy.typing as npt
 
+from digits.arrays import StoredArray
 from digits.checkpoints import Checkpoint, Variables
 from digits.errors import DigitsError
+from digits.learner import STEPS_PER_EXECUTION, make_learner, outcome
 from digits.models import Builder
 from digits.progress import Progress
 from digits.recipes import TrainingSettings
 from digits.references import ArraysRef
+from digits.training_data import Batches, TestBatches
 
 logger = logging.getLogger(__name__)
 
-Array = npt.NDArray[Any]
-OPTIMIZERS = {
-    "adamax": keras.optimizers.Adamax,
-    "adadelta": keras.optimizers.Adadelta,
-    "adam": keras.optimizers.Adam,
-}
-METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
-# Batches that are trained on without a return to Python, where the backend can: that takes a sixth
-# of the MLP's time. The numbers are the same.
-STEPS_PER_EXECUTION = 1 if keras.config.backend() == "torch" else 20
+METRICS = ("accuracy", "loss", "val_accuracy", "val_loss")
+TEST_BATCH = 1000
 
 
-class Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Shuffled batches straight from memory-mapped arrays, after `epoch` whole epochs.
+class Judge:
+    """Scores what would come out of a training now: the plain model with the learner's weights."""
 
-    The order of epoch n, counted from 1, follows from the seed and n alone, so that a resumed
-    training sees the same data in the same order.
-    """
+    def __init__(self, plain: keras.Model, test: TestBatches) -> None:
+        self._plain, self._test = plain, test
+        plain.compile(
+            loss="sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+            steps_per_execution=STEPS_PER_EXECUTION,
+        )
 
-    def __init__(self, x: Array, y: Array, settings: TrainingSettings, epoch: int) -> None:
-        super().__init__()
-        self._x, self._y = x, y
-        self._settings = settings
-        self._epoch = epoch
-        # Keras looks at the shapes of two batches before the first epoch begins.
-        self._order = np.arange(len(x))
-
-    def __len__(self) -> int:
-        """The number of batches in an epoch."""
-        return math.ceil(len(self._x) / self._settings.batch_size)
-
-    def __getitem__(self, index: int) -> tuple[Array, Array]:
-        start = index * self._settings.batch_size
-        rows = self._order[start : start + self._settings.batch_size]
-        return self._x[rows], self._y[rows]
-
-    def on_epoch_begin(self) -> None:
-        """Go on to the order of the next epoch."""
-        self._epoch += 1
-        generator = np.random.default_rng((self._settings.seed, self._epoch))
-        self._order = generator.permutation(len(self._x))
+    def score(self, learner: keras.Model) -> dict[str, float]:
+        """Loss and accuracy on the test set, as `val_loss` and `val_accuracy`."""
+        self._plain.set_weights(outcome(learner))
+        figures = self._plain.evaluate(self._test, return_dict=True, verbose=0)
+        return {f"val_{name}": value for name, value in figures.items()}
 
 
 class Recorder(keras.callbacks.Callback):  # type: ignore[misc]
@@ -69,13 +50,14 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc]
 
     def __init__(
         self,
+        judge: Judge,
         checkpoint: Checkpoint,
         progress: Progress,
         history: list[dict[str, Any]],
         seconds: float,
     ) -> None:
         super().__init__()
-        self._checkpoint, self._progress = checkpoint, progress
+        self._judge, self._checkpoint, self._progress = judge, checkpoint, progress
         self.history = history
         self._started = time.monotonic() - seconds
 
@@ -91,7 +73,8 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Keep the epoch's figures and the state after it. Raises DigitsError if it diverged."""
-        figures = {name: float(value) for name, value in (logs or {}).items() if name in METRICS}
+        measured = {**(logs or {}), **self._judge.score(self.model)}
+        figures = {name: float(measured[name]) for name in METRICS}
         if not all(map(math.isfinite, figures.values())):
             raise DigitsError(
                 f"{self.model.name} diverged in epoch {epoch + 1}: its loss is {figures['loss']}, "
@@ -120,51 +103,49 @@ def train_model(
     it diverges.
     """
     x_train, y_train, x_test, y_test = (
-        np.load(arrays / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        for name in ("x_train", "y_train", "x_test", "y_test")
+        StoredArray(arrays / f"{name}.npy") for name in ("x_train", "y_train", "x_test", "y_test")
     )
-    image_shape = (*facts.layout.image_shape, 1)
-    model = build(image_shape, facts.layout.num_classes, settings.dropout, settings.seed)
-    model.compile(
-        optimizer=OPTIMIZERS[settings.optimizer](settings.learning_rate),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        steps_per_execution=STEPS_PER_EXECUTION,
-    )
-    model.optimizer.build(model.trainable_variables)
-    recorder = _resume(model, checkpoint, progress)
+
+    def build_plain() -> keras.Model:
+        image_shape = (*facts.layout.image_shape, 1)
+        return build(image_shape, facts.layout.num_classes, settings.dropout, settings.seed)
+
+    judge = Judge(build_plain(), TestBatches(x_test, y_test, TEST_BATCH))
+    num_batches = math.ceil(len(x_train) / settings.batch_size)
+    learner = make_learner(build_plain(), settings, num_batches)
+    recorder = _resume(learner, judge, checkpoint, progress)
     epoch = len(recorder.history)
-    batches = Batches(x_train, y_train, settings, epoch)
-    progress.begin(settings.epochs, len(batches), epoch)
+    progress.begin(settings.epochs, num_batches, epoch)
     if epoch < settings.epochs:
-        model.fit(
-            batches,
-            epochs=settings.epochs,
-            initial_epoch=epoch,
+        with contextlib.closing(Batches(x_train, y_train, settings, epoch)) as batches:
             # The order is ours; Keras would shuffle the batches once more, unseeded.
-            shuffle=False,
-            validation_data=(x_test, y_test),
-            validation_batch_size=1000,
-            callbacks=[recorder],
-            verbose=0,
-        )
+            learner.fit(
+                batches,
+                epochs=settings.epochs,
+                initial_epoch=epoch,
+                shuffle=False,
+                callbacks=[recorder],
+                verbose=0,
+            )
     # Without the optimizer: what predicts is kept, what training needs lies in the checkpoint.
-    trained = build(image_shape, facts.layout.num_classes, settings.dropout, settings.seed)
-    trained.set_weights(model.get_weights())
+    trained = build_plain()
+    trained.set_weights(outcome(learner))
     _save(trained, output / "model.keras")
     history = json.dumps({"epochs": recorder.history}, indent=1)
     (output / "history.json").write_text(history, encoding="utf-8")
-    return model.count_params(), recorder.seconds
+    return trained.count_params(), recorder.seconds
 
 
-def _resume(model: keras.Model, checkpoint: Checkpoint, progress: Progress) -> Recorder:
+def _resume(
+    learner: keras.Model, judge: Judge, checkpoint: Checkpoint, progress: Progress
+) -> Recorder:
     kept = checkpoint.load()
     if kept is None:
-        return Recorder(checkpoint, progress, [], 0.0)
+        return Recorder(judge, checkpoint, progress, [], 0.0)
     variables, history, seconds = kept
-    _restore(model, variables)
-    logger.info("%s goes on after epoch %d, where an earlier run ended", model.name, len(history))
-    return Recorder(checkpoint, progress, history, seconds)
+    _restore(learner, variables)
+    logger.info("%s goes on after epoch %d, where an earlier run ended", learner.name, len(history))
+    return Recorder(judge, checkpoint, progress, history, seconds)
 
 
 def _variables(model: keras.Model) -> list[Any]:

@@ -350,7 +350,14 @@ def uncollected() -> Iterator[None]:
 
 
 def check_request(
-    dataset: str, models: list[str], recipe: str, epochs: int | None, device: Device, **_: Any
+    dataset: str,
+    *,
+    models: list[str],
+    recipe: str,
+    epochs: int | None,
+    seed: int,
+    device: Device,
+    **_: Any,
 ) -> "DatasetSpec":
     """Refuse what could not end well before anything is loaded or begun; the dataset's spec.
 
@@ -367,7 +374,7 @@ def check_request(
     if len(set(models)) < len(models):
         raise UsageError(f"--models names a model twice: {','.join(models)}")
     for model in models:
-        training_settings(recipe, model, epochs=epochs)
+        training_settings(recipe, model, epochs=epochs, seed=seed)
     workspace.ledger(dataset).entries()
     return spec
 

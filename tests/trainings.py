@@ -101,10 +101,12 @@ class Training:
     settings: TrainingSettings
 
     @classmethod
-    def of(cls, arrays: Arrays, folder: Path, model: str, **changes: Any) -> Self:
-        """Three epochs by the reference recipe, apart from the `changes`."""
-        recipe = training_settings("reference", model, epochs=3).model_dump()
-        return cls(arrays, folder, model, TrainingSettings.model_validate(recipe | changes))
+    def of(
+        cls, arrays: Arrays, folder: Path, model: str, recipe: str = "reference", **changes: Any
+    ) -> Self:
+        """Three epochs by a recipe, apart from the `changes`."""
+        settings = training_settings(recipe, model, epochs=3).model_dump()
+        return cls(arrays, folder, model, TrainingSettings.model_validate(settings | changes))
 
     @property
     def checkpoint(self) -> Checkpoint:

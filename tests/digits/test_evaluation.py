@@ -148,11 +148,11 @@ def test_images_as_small_as_the_shift_become_blank() -> None:
 def test_accuracy_against_shift_is_that_of_the_moved_images() -> None:
     # The answer of this model is the place of the one pixel that is lit.
     model = keras.Sequential([keras.Input((16, 16, 1)), keras.layers.Flatten()])
-    images = np.zeros((8, 16, 16, 1), np.float32)
+    images = np.zeros((12, 16, 16, 1), np.float32)
     images[:, 8, 8] = 1
-    three_to_the_right = np.full(8, 8 * 16 + 11)
+    three_to_the_right = np.full(12, 8 * 16 + 11)
 
-    scores = accuracy_against_shift(model, images, three_to_the_right)
+    scores = accuracy_against_shift(model, [images[:8], images[8:]], three_to_the_right)
 
     assert scores == [
         {"pixels": pixels, "accuracy": 0.25 if pixels == 3 else 0.0}

@@ -3,8 +3,8 @@ import numpy.typing as npt
 import pytest
 
 from digits.errors import DamagedError, DigitsError
-from digits.images import write_split
-from digits.normalization import CHUNK, store_arrays
+from digits.images import ROW_GROUP, write_split
+from digits.normalization import store_arrays
 from digits.references import ArraysRef, DatasetRef
 from digits.store import Store
 from digits.thresholds import SPLITS
@@ -86,7 +86,9 @@ def test_every_pixel_value_keeps_its_place_in_the_order(store: Store) -> None:
 
 def test_images_beyond_one_part_keep_their_order(store: Store) -> None:
     splits = make_splits()
-    images, labels = (np.resize(array, (CHUNK + 9, *array.shape[1:])) for array in splits["train"])
+    images, labels = (
+        np.resize(array, (ROW_GROUP + 9, *array.shape[1:])) for array in splits["train"]
+    )
     splits["train"] = (images, labels)
 
     arrays = store_arrays(stored(splits, store), store)

@@ -20,8 +20,8 @@ def test_a_run_overrides_epochs_and_seed_alone() -> None:
 
 
 def test_an_unknown_recipe_is_refused_with_the_choices() -> None:
-    with pytest.raises(UsageError, match="unknown recipe 'fast': choose one of reference"):
-        training_settings("fast", "mlp")
+    with pytest.raises(UsageError, match="unknown recipe 'swift': choose one of reference, fast"):
+        training_settings("swift", "mlp")
 
 
 def test_an_unknown_model_is_refused_with_the_choices() -> None:

@@ -1,0 +1,106 @@
+"""How accurate a recipe's models are, over several seeds.
+
+Usage: python -m benchmarks.accuracy [--recipe best] [--models mlp,cnn] [--seeds 0,1,2,3,4]
+           [--epochs N] [--held-out] [--set '{"learning_rate": 0.002}'] [--log FILE]
+With `--held-out` the training set is cut in 50,000 images to train on and 10,000 to score on: that
+is how recipes were chosen. Without it, the test set is scored once for each seed, by what came out
+of the last epoch. `--set` tries settings that no recipe has; every result is a line in the log.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.prepared import Prepared, held_out, prepare
+from digits.checkpoints import Checkpoint
+from digits.devices import configure_backend, resolve_device
+from digits.progress import Progress
+from digits.recipes import TrainingSettings, training_settings
+from digits.settings import Settings
+from digits.workspace import current_workspace
+from flows.environment import prepare_environment
+
+
+def train(arrays: Prepared, model: str, settings: TrainingSettings, folder: Path) -> dict[str, Any]:
+    """Train in `folder`, or go on with what lies there; the last epoch's figures, and seconds."""
+    from digits.models import BUILDERS
+    from digits.training import train_model
+
+    folder.mkdir(parents=True, exist_ok=True)
+    _, seconds = train_model(
+        arrays.folder,
+        arrays.facts,
+        BUILDERS[model],
+        settings,
+        checkpoint=Checkpoint(folder / "checkpoint"),
+        progress=Progress(f"{model}, seed {settings.seed}"),
+        output=folder,
+    )
+    epochs = json.loads((folder / "history.json").read_text())["epochs"]
+    return {**epochs[-1], "curve": [e["val_accuracy"] for e in epochs], "seconds": seconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", default="best")
+    parser.add_argument("--models", default="mlp,cnn")
+    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--held-out", action="store_true")
+    parser.add_argument("--set", type=json.loads, default={}, dest="changes")
+    parser.add_argument("--log", type=Path)
+    parser.add_argument("--folder", type=Path, help="keeps the checkpoints: go on after a kill")
+    options = parser.parse_args()
+    prepare_environment(Settings())
+    device = resolve_device("auto")
+    configure_backend(device)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        arrays = prepare(current_workspace())
+        if options.held_out:
+            arrays = held_out(arrays, Path(temporary) / "held-out")
+        measured_on = "10,000 held out of the training set" if options.held_out else "the test set"
+        print(f"{options.recipe} {options.changes}, on {measured_on}, {device}", flush=True)
+        print("\n| model | seed | accuracy | loss | s an epoch |\n|---|---:|---:|---:|---:|")
+        for model in options.models.split(","):
+            accuracies = []
+            for seed in map(int, options.seeds.split(",")):
+                settings = TrainingSettings.model_validate(
+                    training_settings(
+                        options.recipe, model, epochs=options.epochs, seed=seed
+                    ).model_dump()
+                    | options.changes
+                )
+                found = train(arrays, model, settings, folder / f"{model}-{seed}")
+                accuracies.append(found["val_accuracy"])
+                print(
+                    f"| {model} | {seed} | {found['val_accuracy']:.2%} | {found['val_loss']:.4f} | "
+                    f"{found['seconds'] / settings.epochs:.1f} |",
+                    flush=True,
+                )
+                if options.log:
+                    line = {
+                        "model": model,
+                        "held_out": options.held_out,
+                        "settings": settings.model_dump(mode="json"),
+                        "load": os.getloadavg()[0],
+                        "time": time.strftime("%H:%M"),
+                        **found,
+                    }
+                    with options.log.open("a") as log:
+                        log.write(json.dumps(line) + "\n")
+            spread = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
+            print(
+                f"| {model} | mean of {len(accuracies)} | {statistics.mean(accuracies):.3%} "
+                f"(sd {spread:.3%}) | | |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Random distortions of images while a model is trained: affine changes and elastic ones.
+
+A distortion is where each pixel of the new image comes from. Images share one in groups, since to
+find these places takes as long as to fill an image: a batch still has as many as it has images,
+and no image meets the same one twice. Elastic distortions are those of Simard et al. (2003).
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from digits.recipes import Distortion
+
+Array = npt.NDArray[Any]
+# Images that share a distortion; more of them save little time.
+GROUP = 32
+
+
+def distort(images: Array, settings: Distortion, generator: np.random.Generator) -> Array:
+    """Images float32 (N, H, W) in 0..1, each moved a little; what moves in is 0.
+
+    Images that are N / GROUP apart are distorted alike.
+    """
+    num_images, height, width = images.shape
+    num_distortions = -(-num_images // GROUP)
+    corners, weights = _sources(num_distortions, (height, width), settings, generator)
+    # One pixel of a whole group in a row, since a group takes its pixels from the same places.
+    padded = np.zeros((num_distortions, GROUP, height + 2, width + 2), np.float32)
+    for member in range(GROUP):
+        of_member = images[member * num_distortions : (member + 1) * num_distortions]
+        padded[: len(of_member), member, 1:-1, 1:-1] = of_member
+    grouped = padded.reshape(num_distortions, GROUP, -1).transpose(0, 2, 1)
+    distorted = np.empty((GROUP, num_distortions, height * width), np.float32)
+    row_of = width + 2
+    for number in range(num_distortions):
+        pixels = np.ascontiguousarray(grouped[number])
+        upper_left, shares = corners[number], weights[:, number, :, np.newaxis]
+        total = pixels[upper_left] * shares[0]
+        for share, step in zip(shares[1:], (1, row_of, row_of + 1), strict=True):
+            total += pixels[upper_left + step] * share
+        distorted[:, number] = total.T
+    return distorted.reshape(-1, height, width)[:num_images]
+
+
+def _sources(
+    num: int, shape: tuple[int, int], settings: Distortion, generator: np.random.Generator
+) -> tuple[Array, Array]:
+    """Where pixels come from: the upper left of four neighbours, and the share of each.
+
+    Returns positions (num, H * W) in an image that has one row or column more on every side, and
+    shares float32 (4, num, H * W): of the upper left, upper right, lower left and lower right.
+    """
+    height, width = shape
+    rows, columns = _places(num, shape, settings, generator)
+    rows, columns = np.clip(rows + 1, 0, height + 0.999), np.clip(columns + 1, 0, width + 0.999)
+    top, left = rows.astype(np.int32), columns.astype(np.int32)
+    down, right = rows - top, columns - left
+    shares = np.stack(
+        [(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right]
+    )
+    return top * (width + 2) + left, shares.astype(np.float32)
+
+
+def _places(
+    num: int, shape: tuple[int, int], settings: Distortion, generator: np.random.Generator
+) -> tuple[Array, Array]:
+    """The row and the column (num, H * W) that each pixel of a new image is taken from."""
+    height, width = shape
+    down, right = np.mgrid[:height, :width].reshape(2, -1).astype(np.float32)
+    down, right = down - (height - 1) / 2, right - (width - 1) / 2
+
+    def uniform(limit: float) -> Array:
+        return generator.uniform(-limit, limit, (num, 1)).astype(np.float32)
+
+    angle = np.deg2rad(uniform(settings.rotation))
+    shear = uniform(settings.shear)
+    tall, wide = 1 + uniform(settings.scaling), 1 + uniform(settings.scaling)
+    moved_down, moved_right = uniform(settings.translation), uniform(settings.translation)
+    rows = (np.cos(angle) * down - np.sin(angle) * right) / tall + moved_down
+    columns = (np.sin(angle) * down + np.cos(angle) * right) / wide + shear * down + moved_right
+    rows, columns = rows + (height - 1) / 2, columns + (width - 1) / 2
+    if settings.elastic:
+        field = _elastic(2 * num, shape, settings, generator).reshape(2, num, -1)
+        rows, columns = rows + field[0], columns + field[1]
+    return rows, columns
+
+
+def _elastic(
+    num: int, shape: tuple[int, int], settings: Distortion, generator: np.random.Generator
+) -> Array:
+    """Smooth random displacements float32 (num, H, W), in pixels."""
+    noise = generator.standard_normal((num, *shape), np.float32)
+    over_rows, over_columns = (_smoothing(size, settings.smoothness) for size in shape)
+    displacements: Array = settings.elastic * (over_rows @ noise @ over_columns.T)
+    return displacements
+
+
+def _smoothing(size: int, sigma: float) -> Array:
+    """A matrix (size, size) that smooths white noise by a Gaussian and keeps its variance."""
+    places = np.arange(size, dtype=np.float32)
+    kernel = np.exp(-0.5 * ((places[:, np.newaxis] - places) / sigma) ** 2)
+    return (kernel / np.sqrt((kernel**2).sum(axis=1, keepdims=True))).astype(np.float32)
