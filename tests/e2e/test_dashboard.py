@@ -89,7 +89,7 @@ def test_a_run_is_read_at_a_glance_with_its_pictures_and_its_report(
         expect(tab.locator(".p-tag", has_text=tag).first).to_be_visible()
 
     tab.goto(f"/artifacts/artifact/{service.artifact(f'retrain-{NAME}', first)['id']}")
-    expect(tab.get_by_role("heading", name="is promoted to version 2")).to_be_visible()
+    expect(tab.get_by_role("heading", name="New champion: the mlp, version 2")).to_be_visible()
     expect(tab.get_by_role("cell", name="champion, v1 (mlp)")).to_be_visible()
     wait_for(lambda: len(loaded_widths(tab)) == 3 and all(loaded_widths(tab)), "three pictures")
 
