@@ -34,6 +34,7 @@ PLUMBING = (
     "digits.settings:Settings",
     "digits.store:Store",
     "digits.streams:native_errors_in",
+    "digits.versions:Versions",
     "digits.workspace:Workspace",
     "digits.workspace:current_workspace",
     "tasks.caching:current_key",

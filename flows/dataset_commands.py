@@ -80,6 +80,25 @@ def add(name: str, files: tuple[Path, ...], as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
+@dataset.command("take-in")
+@click.argument("name")
+@json_option
+def take_in(name: str, as_json: bool) -> None:
+    """Add what lies in dataset NAME's incoming folder, batch by batch, as the next run would."""
+    console.show_logs()
+    from digits.intake import take_incoming
+
+    workspace = current_workspace()
+    intakes = list(take_incoming(load_spec(name, workspace.settings), workspace))
+    if as_json:
+        _print_json([intake.model_dump(mode="json") for intake in intakes])
+    else:
+        for intake in intakes:
+            console.print_intake(intake)
+    if any(intake.status == "quarantined" for intake in intakes):
+        raise click.exceptions.Exit(1)
+
+
 @dataset.command()
 @click.argument("name")
 @click.argument("batch")

@@ -89,7 +89,7 @@ def test_a_dropout_rate_too_many_or_too_few_is_refused(build_model: models.Build
             build_model((28, 28, 1), 10, rates, 0)
 
 
-@pytest.mark.parametrize("num_classes", [2, 47])
+@pytest.mark.parametrize("num_classes", [2, 47, 1000])
 @pytest.mark.parametrize("shape", [(8, 8), (12, 20), (64, 64)])
 @pytest.mark.parametrize("model", BUILDERS)
 def test_other_images_and_classes_change_the_ends_alone(

@@ -1,0 +1,152 @@
+"""Other people's data, from files to a champion: two commands and no code."""
+
+import gzip
+import shutil
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from digits.dataset import FILE_LAYOUTS, FileLayout
+from digits.workspace import Workspace
+from tests.commands import call_digits, read_json
+from tests.damage import DAMAGES, write
+from tests.flows.test_refusals import ledger_file, refused
+from tests.glyphs import LETTERS, write_letters
+from tests.handwriting import make_splits
+from tests.layouts import WRITERS
+from tests.small_dataset import NAME, SPEC, write_spec
+
+MLP = ("--models", "mlp", "--device", "cpu")
+
+
+def init(name: str, place: Path, *options: str) -> Mapping[str, Any]:
+    """What `digits dataset init` assumed."""
+    arguments = ("dataset", "init", name, "--from", str(place), *options, "--json")
+    facts: Mapping[str, Any] = read_json(call_digits(*arguments))
+    return facts
+
+
+def run(name: str, *options: str) -> Mapping[str, Any]:
+    facts: Mapping[str, Any] = read_json(
+        call_digits("run", "--dataset", name, *MLP, *options, "--json")
+    )
+    return facts
+
+
+def executed(facts: Mapping[str, Any]) -> set[str]:
+    return {step for step, how in facts["steps"].items() if how == "executed"}
+
+
+def shipped() -> bytes:
+    """scikit-learn's digits as they are shipped: 1,797 lines of 64 pixels in 0..16 and a label."""
+    return (files("sklearn.datasets.data") / "digits.csv.gz").read_bytes()
+
+
+def write_tree(folder: Path, rows: np.ndarray) -> None:
+    pixels = np.rint(rows[:, :64] * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)
+    for row, (image, label) in enumerate(zip(pixels, rows[:, 64], strict=True)):
+        path = folder / str(label) / f"{row:04}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+
+
+def test_scikit_learns_digits_become_a_champion_whatever_their_layout(
+    current: Workspace, tmp_path: Path
+) -> None:
+    folder = current.settings.raw_dir / "uci"
+    folder.mkdir(parents=True)
+    (folder / "digits.csv.gz").write_bytes(shipped())
+
+    facts = init("uci", folder)
+    first = run("uci", "--epochs", "5")
+
+    assert facts["layout"] == "csv"
+    assert facts["label_column"] == -1
+    assert facts["image_shape"] == [8, 8]
+    assert facts["classes"] == list("0123456789")
+    assert facts["pixel_range"] == [0, 16]
+    assert sum(facts["num_images"].values()) == 1797
+    assert first["decision"]["outcome"] == "promoted"
+    # The nearest mean image is right for nine of ten; a model that learns nothing for one of ten.
+    assert first["models"][0]["accuracy"] > 0.8
+
+    rows = np.loadtxt(gzip.decompress(shipped()).decode().splitlines(), delimiter=",", dtype=int)
+    np.savez(tmp_path / "x.npz", x_train=rows[:, :64].reshape(-1, 8, 8), y_train=rows[:, 64])
+    write_tree(tmp_path / "tree", rows)
+    for place, layout in ((tmp_path / "x.npz", "npz"), (tmp_path / "tree", "folder")):
+        (current.settings.datasets_dirs[0] / "uci.toml").unlink()
+        assert init("uci", place)["layout"] == layout
+        again = run("uci", "--epochs", "5")
+        # Equal images are the same dataset: only the page says where they came from.
+        assert executed(again) == {"ingest", "report"}
+
+
+@pytest.mark.usefixtures("current")
+def test_letters_in_the_fonts_of_others_become_a_champion(tmp_path: Path) -> None:
+    num = write_letters(tmp_path / "letters")
+
+    facts = init("letters", tmp_path / "letters")
+    result = run("letters", "--epochs", "12")
+
+    assert facts["layout"] == "folder"
+    assert facts["image_shape"] == [24, 20]
+    assert facts["classes"] == list(LETTERS)
+    assert facts["pixel_range"] == [0, 255]
+    assert sum(facts["num_images"].values()) == num
+    assert result["decision"]["outcome"] == "promoted"
+    # Chance is one of twenty-six.
+    assert result["models"][0]["accuracy"] > 0.5
+    (tmp_path / "letters" / "A" / "new.png").write_bytes(
+        (tmp_path / "letters" / "A" / "cmr10-15.png").read_bytes()
+    )
+    # Another file under the same path: it is read, and the copy is what it is.
+    assert "ingest" in executed(run("letters", "--epochs", "12"))
+
+
+@pytest.fixture
+def champion(finished: Workspace) -> Iterator[Workspace]:
+    """A workspace with a champion, whose data has gone."""
+    ledger = ledger_file(finished.settings).read_bytes()
+    shutil.rmtree(finished.settings.raw_dir)
+    yield finished
+    assert ledger_file(finished.settings).read_bytes() == ledger
+
+
+@pytest.mark.parametrize("layout", FILE_LAYOUTS)
+def test_the_same_data_in_any_layout_trains_nothing_again(
+    layout: FileLayout, champion: Workspace
+) -> None:
+    folder = champion.settings.raw_dir / NAME
+    folder.mkdir(parents=True)
+    WRITERS[layout](folder, make_splits())
+    write_spec(champion.settings, f'layout = "{layout}"\n{SPEC}')
+
+    facts = read_json(
+        call_digits("run", "--dataset", NAME, "--epochs", "1", "--device", "cpu", "--json")
+    )
+
+    assert executed(facts) == (set() if layout == "idx" else {"ingest", "report"})
+
+
+ONE_OF_EACH = {damage.check: name for name, damage in DAMAGES.items()}.values()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ONE_OF_EACH else pytest.param(name, marks=pytest.mark.slow)
+        for name in DAMAGES
+    ],
+)
+def test_damaged_data_stops_the_run_and_leaves_the_champion(name: str, champion: Workspace) -> None:
+    damage = DAMAGES[name]
+    folder = champion.settings.raw_dir / NAME
+    write(damage, folder)
+    write_spec(champion.settings, f'layout = "{damage.layout}"\n{SPEC}')
+
+    assert damage.says in refused(champion)

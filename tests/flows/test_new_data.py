@@ -1,0 +1,166 @@
+"""A dataset that grows: what is trained again, what it is compared with, and what stays."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+from digits.incoming import incoming_folder, quarantine_folder
+from digits.workspace import Workspace
+from tests.commands import call_digits, read_json
+from tests.flows.conftest import DATASET
+from tests.handwriting import Pair, make_more
+from tests.layouts import write_csv
+from tests.small_dataset import NAME
+
+MLP = ("--epochs", "1", "--device", "cpu", "--models", "mlp")
+AGAIN = {"ingest", "validate", "normalize", "train mlp", "evaluate mlp", "report"}
+
+
+def run() -> Mapping[str, Any]:
+    facts: Mapping[str, Any] = read_json(call_digits("run", *DATASET, *MLP, "--json"))
+    return facts
+
+
+def executed(facts: Mapping[str, Any]) -> set[str]:
+    return {step for step, how in facts["steps"].items() if how == "executed"}
+
+
+def planned() -> dict[str, str]:
+    steps = read_json(call_digits("plan", *DATASET, *MLP, "--json"))
+    return {step["step"]: step["reason"] for step in steps if step["would"] == "run"}
+
+
+def save(batch: Pair, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, x_train=batch[0], y_train=batch[1])
+    return path
+
+
+def inverted(batch: Pair) -> Pair:
+    return 255 - batch[0], batch[1]
+
+
+def artifacts(key: str) -> list[str]:
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
+        )
+    return [str(artifact.data) for artifact in found]
+
+
+def test_new_data_is_trained_on_and_the_champion_is_scored_again_first(
+    finished: Workspace, tmp_path: Path
+) -> None:
+    before = finished.ledger(NAME).champion()
+    assert before is not None
+    run()
+
+    added = read_json(
+        call_digits(
+            "dataset", "add", NAME, str(save(make_more(120, 1), tmp_path / "a.npz")), "--json"
+        )
+    )
+    reason = planned()["ingest"]
+    facts = run()
+
+    assert f"batches.batch 0001 none -> {added['batch'][:12]}" in reason
+    assert facts["dataset"] == {"version": 2, "batches": [added["batch"]]}
+    assert executed(facts) == AGAIN
+    num_test = 200 + sum(added["growth"]["test"]["class_sizes"])
+    last = finished.ledger(NAME).entries()[-1].judgement
+    assert last.champion_score is not None
+    assert last.champion_score.model_digest == before.model.digest
+    assert last.champion_score.num_images == num_test > 200
+    assert last.champion_score.test_digest != before.evaluation.test_digest
+    is_better = last.candidate_accuracy > (last.champion_accuracy or 0)
+    assert last.outcome == ("promoted" if is_better else "kept")
+    assert executed(run()) == set()
+    (page, *_) = artifacts(f"retrain-{NAME}")
+    assert "The dataset is version" in page
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_what_lies_in_the_incoming_folder_is_taken_in_first_and_a_bad_batch_stops_nothing(
+    finished: Workspace,
+) -> None:
+    run()
+    folder = incoming_folder(NAME, finished.settings)
+    save(inverted(make_more(50, 2)), folder / "1-bad.npz")
+    good = folder / "2-good"
+    good.mkdir()
+    write_csv(good, {"train": make_more(60, 3)})
+    (folder / "3-growing.npz.part").write_bytes(b"PK")
+    shown = len(artifacts(f"batch-{NAME}"))
+
+    facts = run()
+
+    assert executed(facts) == AGAIN
+    assert facts["dataset"]["version"] == 2
+    assert [path.name for path in folder.iterdir()] == ["3-growing.npz.part"]
+    (refused,) = quarantine_folder(NAME, finished.settings).iterdir()
+    assert [path.name for path in (refused / "originals").iterdir()] == ["1-bad.npz"]
+    pages = artifacts(f"batch-{NAME}")[shown:]
+    assert sorted("was refused" in page for page in pages) == [False, True]
+
+
+def test_a_bad_batch_alone_changes_nothing(finished: Workspace) -> None:
+    run()
+    save(inverted(make_more(50, 2)), incoming_folder(NAME, finished.settings) / "bad.npz")
+    assert "take in" in planned()
+
+    facts = run()
+
+    assert executed(facts) == set()
+    assert facts["dataset"] == {"version": 1, "batches": []}
+    assert facts["decision"]["outcome"] == "unchanged"
+    assert planned().keys() == {"promote"}
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_a_batch_that_was_removed_leaves_no_trace_in_what_is_trained(
+    finished: Workspace, tmp_path: Path
+) -> None:
+    run()
+    added = read_json(
+        call_digits(
+            "dataset", "add", NAME, str(save(make_more(120, 1), tmp_path / "a.npz")), "--json"
+        )
+    )
+    grown = run()
+
+    removed = call_digits("dataset", "remove", NAME, added["batch"][:8])
+    facts = run()
+
+    assert removed.exit_code == 0
+    assert facts["dataset"] == {"version": 3, "batches": []}
+    assert executed(facts) <= {"report", "evaluate mlp"}
+    assert facts["models"][0]["digest"] != grown["models"][0]["digest"]
+    assert facts["models"][0]["digest"] == finished.ledger(NAME).versions()[1].model.digest
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_a_damaged_batch_ends_a_run_with_what_to_do(finished: Workspace, tmp_path: Path) -> None:
+    path = save(make_more(60, 1), tmp_path / "a.npz")
+    added = read_json(call_digits("dataset", "add", NAME, str(path), "--json"))
+    kept = finished.settings.data_dir / "batches" / NAME / added["batch"] / "images.parquet"
+    content = kept.read_bytes()
+    kept.write_bytes(content[:-1])
+
+    printed = call_digits("run", *DATASET, *MLP)
+
+    assert printed.exit_code == 1
+    line = printed.stderr.splitlines()[-1]
+    assert line.startswith(f"Error: batch {added['batch'][:12]} of {NAME}, which came from {path}")
+    assert f"digits dataset remove {NAME} {added['batch'][:12]}" in line
+    again = read_json(call_digits("dataset", "add", NAME, str(path), "--json"))
+    assert (again["status"], again["version"]) == ("known", 2)
+    assert kept.read_bytes() == content
+    assert run()["dataset"]["version"] == 2

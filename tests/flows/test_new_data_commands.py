@@ -1,0 +1,94 @@
+"""What `digits dataset add`, `take-in`, `show` and `remove` print, and how they end."""
+
+from pathlib import Path
+
+import numpy as np
+
+from digits.incoming import incoming_folder
+from digits.settings import Settings
+from tests.commands import call_digits, read_json
+from tests.handwriting import make_more
+from tests.small_dataset import NAME
+
+
+def save(path: Path, seed: int, is_good: bool = True) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images, labels = make_more(60, seed)
+    np.savez(path, x_train=images if is_good else 255 - images, y_train=labels)
+    return path
+
+
+def test_versions_are_shown_with_what_waits_and_what_was_refused(
+    here: Settings, tmp_path: Path
+) -> None:
+    path = save(tmp_path / "a.npz", 1)
+    added = read_json(call_digits("dataset", "add", NAME, str(path), "--json"))
+    refused = call_digits("dataset", "add", NAME, str(save(tmp_path / "b.npz", 2, is_good=False)))
+    waiting = save(incoming_folder(NAME, here) / "c.npz", 3)
+
+    facts = read_json(call_digits("dataset", "show", NAME, "--json"))
+    printed = call_digits("dataset", "show", NAME).stdout.splitlines()
+
+    page = refused.stdout.splitlines()[-1].removeprefix("Page: ")
+    assert (facts["version"], facts["waiting"], facts["quarantined"]) == (2, ["c.npz"], [page])
+    (change,) = facts["changes"]
+    sizes = change["class_sizes"]
+    assert (change["batch"], change["source"]) == (added["batch"], str(path))
+    assert sum(sizes["train"]) + sum(sizes["test"]) == 60
+    assert change["num_train"] == sum(sizes["train"])
+    assert printed[0] == f"{NAME} is version 2"
+    assert f"added    {added['batch'][:12]}  +{change['num_train']} train" in printed[1]
+    assert printed[2:] == [f"waits in the incoming folder: {waiting.name}", f"refused: {page}"]
+
+
+def test_a_refusal_names_each_reason_on_a_line_and_ends_with_1(
+    here: Settings, tmp_path: Path
+) -> None:
+    path = save(tmp_path / "b.npz", 2, is_good=False)
+
+    printed = call_digits("dataset", "add", NAME, str(path))
+
+    first, *reasons, page = printed.stdout.splitlines()
+    assert printed.exit_code == 1
+    assert first == f"refused: nothing of {path} was added to {NAME}"
+    assert [reason.split("(")[-1].partition(")")[0] for reason in reasons] == [
+        "centroid_accuracy",
+        "inverted_colours",
+    ]
+    assert page.startswith(f"Page: {here.data_dir}/quarantine/{NAME}/")
+
+
+def test_what_has_come_in_can_be_taken_in_without_a_run(here: Settings) -> None:
+    save(incoming_folder(NAME, here) / "a.npz", 1)
+    good = call_digits("dataset", "take-in", NAME)
+    save(incoming_folder(NAME, here) / "b.npz", 2, is_good=False)
+    bad = call_digits("dataset", "take-in", NAME, "--json")
+    nothing = call_digits("dataset", "take-in", NAME)
+
+    assert (good.exit_code, bad.exit_code, nothing.exit_code) == (0, 1, 0)
+    assert "added as batch" in good.stdout
+    assert '"status": "quarantined"' in bad.stdout
+    assert nothing.stdout == ""
+
+
+def test_a_batch_is_removed_by_the_beginning_of_its_name(here: Settings, tmp_path: Path) -> None:
+    path = save(tmp_path / "a.npz", 1)
+    batch = read_json(call_digits("dataset", "add", NAME, str(path), "--json"))["batch"]
+
+    unknown = call_digits("dataset", "remove", NAME, "zz")
+    removed = call_digits("dataset", "remove", NAME, batch[:6])
+
+    assert unknown.exit_code == 2
+    assert unknown.stderr == f"Error: {NAME} has no batch 'zz', it has {batch[:12]}\n"
+    assert removed.stdout == f"batch {batch[:12]} is out; {NAME} is version 3\n"
+    assert (here.data_dir / "batches" / NAME / batch).exists()
+
+
+def test_an_unknown_dataset_or_file_is_said(here: Settings, tmp_path: Path) -> None:
+    no_dataset = call_digits("dataset", "add", "nothing", str(here.data_dir))
+    no_file = call_digits("dataset", "add", NAME, str(tmp_path / "a.npz"))
+
+    assert no_dataset.exit_code == 2
+    assert "unknown dataset 'nothing'" in no_dataset.stderr
+    assert no_file.exit_code == 1
+    assert "a.npz is not there" in no_file.stderr

@@ -1,0 +1,46 @@
+"""Letters as the makers of fonts drew them: the fonts that matplotlib brings along."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+SHAPE = (24, 20)
+SIZES = (15, 17, 19)
+# Those that draw plain letters; the others hold signs for mathematics.
+FAMILIES = ("DejaVuSans", "DejaVuSerif", "STIXGeneral", "cmb10", "cmr10", "cmss10", "cmtt10")
+
+
+def fonts() -> list[Path]:
+    """The font files."""
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    return sorted(
+        path
+        for path in folder.glob("*.ttf")
+        if path.stem.startswith(FAMILIES) and "Display" not in path.stem
+    )
+
+
+def write_letters(root: Path) -> int:
+    """Write LETTER/font-size.png for each letter, font and size, white on black; how many."""
+    num = 0
+    for path in fonts():
+        for size in SIZES:
+            font = ImageFont.truetype(path, size)
+            for letter in LETTERS:
+                folder = root / letter
+                folder.mkdir(parents=True, exist_ok=True)
+                image = Image.fromarray(_drawn(letter, font))
+                image.save(folder / f"{path.stem}-{size}.png")
+                num += 1
+    return num
+
+
+def _drawn(letter: str, font: ImageFont.FreeTypeFont) -> npt.NDArray[np.uint8]:
+    height, width = SHAPE
+    picture = Image.new("L", (width, height))
+    ImageDraw.Draw(picture).text((width / 2, height / 2), letter, 255, font, anchor="mm")
+    return np.asarray(picture)
