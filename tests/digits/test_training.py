@@ -58,7 +58,9 @@ def test_the_recipes_here_use_every_model_and_optimizer(straight: dict[str, Trai
     assert {training.settings.optimizer for training in straight.values()} == OPTIMIZERS.keys()
 
 
-@pytest.mark.parametrize(("recipe", "epochs"), [("mlp", 1), ("cnn", 2), ("adam", 1), ("fast", 1), ("best", 2)])
+@pytest.mark.parametrize(
+    ("recipe", "epochs"), [("mlp", 1), ("cnn", 2), ("adam", 1), ("fast", 1), ("best", 2)]
+)
 def test_an_interrupted_training_ends_in_the_same_bytes(
     recipe: str,
     epochs: int,
