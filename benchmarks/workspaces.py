@@ -29,7 +29,12 @@ def fresh_workspace(root: Path) -> Mapping[str, str]:
     """The environment of an empty workspace in `root`, with this checkout's raw files of MNIST."""
     raw = root / "data" / "raw" / "mnist"
     raw.mkdir(parents=True)
-    for path in (Settings().raw_dir / "mnist").glob("*.idx"):
+    found = list((Settings().raw_dir / "mnist").glob("*.idx"))
+    if len(found) != 4:
+        raise RuntimeError(
+            f"{Settings().raw_dir}/mnist has no files of MNIST: `digits run` gets them"
+        )
+    for path in found:
         shutil.copy(path, raw)
     return {
         **os.environ,
