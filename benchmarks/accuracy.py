@@ -13,6 +13,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +27,41 @@ from digits.workspace import current_workspace
 from flows.environment import prepare_environment
 
 
+class Clock(Progress):
+    """Notes the seconds from the first batch to the end of each epoch."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.begun, self.epochs = 0.0, list[float]()
+
+    def begin(self, num_epochs: int, num_batches: int, epoch: int) -> None:
+        super().begin(num_epochs, num_batches, epoch)
+        self.begun = time.monotonic()
+
+    def finish_epoch(self, figures: Mapping[str, Any]) -> None:
+        super().finish_epoch(figures)
+        self.epochs.append(time.monotonic() - self.begun)
+
+
 def train(arrays: Prepared, model: str, settings: TrainingSettings, folder: Path) -> dict[str, Any]:
     """Train in `folder`, or go on with what lies there; the last epoch's figures, and seconds."""
     from digits.models import BUILDERS
     from digits.training import train_model
 
     folder.mkdir(parents=True, exist_ok=True)
+    clock = Clock(f"{model}, seed {settings.seed}")
     _, seconds = train_model(
         arrays.folder,
         arrays.facts,
         BUILDERS[model],
         settings,
         checkpoint=Checkpoint(folder / "checkpoint"),
-        progress=Progress(f"{model}, seed {settings.seed}"),
+        progress=clock,
         output=folder,
     )
     epochs = json.loads((folder / "history.json").read_text())["epochs"]
-    return {**epochs[-1], "curve": [e["val_accuracy"] for e in epochs], "seconds": seconds}
+    curve = [epoch["val_accuracy"] for epoch in epochs]
+    return {**epochs[-1], "curve": curve, "clock": clock.epochs, "seconds": seconds}
 
 
 def main() -> None:

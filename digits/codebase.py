@@ -101,6 +101,15 @@ class Codebase:
         """Whether there was such a file."""
         return path in self._contents
 
+    def digest_of_all(self) -> str:
+        """SHA-256 over all files: their names, their bytes, and which cannot be read."""
+        lines = [
+            f"{path}\0{content if content is None else sha256(content).hexdigest()}"
+            for path, content in sorted(self._contents.items())
+        ]
+        text = "\n".join([*sorted(self.packages), *lines])
+        return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
     def digest(self, path: str) -> str:
         """SHA-256 of a file."""
         return sha256(self.content(path)).hexdigest()

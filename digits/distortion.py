@@ -100,4 +100,5 @@ def _smoothing(size: int, sigma: float) -> Array:
     """A matrix (size, size) that smooths white noise by a Gaussian and keeps its variance."""
     places = np.arange(size, dtype=np.float32)
     kernel = np.exp(-0.5 * ((places[:, np.newaxis] - places) / sigma) ** 2)
-    return (kernel / np.sqrt((kernel**2).sum(axis=1, keepdims=True))).astype(np.float32)
+    smoothing: Array = kernel / np.sqrt((kernel**2).sum(axis=1, keepdims=True))
+    return smoothing

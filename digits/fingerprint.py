@@ -70,6 +70,10 @@ class Project:
             cut = {end for name in without for end in self._definitions(name)}
             return _Walk(self._code, self._reach, found, cut).digests()
 
+    def digest(self) -> str:
+        """SHA-256 over all that was read."""
+        return self._code.digest_of_all()
+
     def changed_files(self) -> list[str]:
         """The files that differ on the disk from what was read, or have come or gone since."""
         return self._code.changed_files()

@@ -1,12 +1,13 @@
 """What the report says in words, all of it computed from a run's figures."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from digits.ledger import Judgement
+
+if TYPE_CHECKING:  # every run shows its headline, which needs no arrays
+    import numpy as np
+    import numpy.typing as npt
 
 Shift = Mapping[int, float]
 """Accuracy by how many pixels the images were moved."""
@@ -56,7 +57,7 @@ def parameters_remark(num_parameters: Mapping[str, int]) -> str:
     return f"The {small} has {least:,} parameters, {fewer} fewer than the {large} ({most:,})."
 
 
-def agreement_remark(is_right: Mapping[str, npt.NDArray[np.bool_]]) -> str:
+def agreement_remark(is_right: "Mapping[str, npt.NDArray[np.bool_]]") -> str:
     """How often two models, by name, are right on the same test images."""
     (one, right_one), (other, right_other) = is_right.items()
     both, neither = int((right_one & right_other).sum()), int((~right_one & ~right_other).sum())
@@ -70,8 +71,10 @@ def agreement_remark(is_right: Mapping[str, npt.NDArray[np.bool_]]) -> str:
     )
 
 
-def confusion_remark(confusion: npt.NDArray[Any], names: Sequence[str], number: int = 3) -> str:
+def confusion_remark(confusion: "npt.NDArray[Any]", names: Sequence[str], number: int = 3) -> str:
     """The most frequent mistakes of a confusion matrix (K, K): rows true, columns predicted."""
+    import numpy as np
+
     wrong = confusion * ~np.eye(len(confusion), dtype=bool)
     order = np.argsort(-wrong, axis=None, kind="stable")[:number]
     pairs = [(int(flat) // len(wrong), int(flat) % len(wrong)) for flat in order]

@@ -17,9 +17,10 @@ from pydantic import BaseModel
 from digits.dataset import FileLayout, Reading
 from digits.devices import CUDA_PACKAGES, backend
 from digits.fingerprint import Project
+from digits.known_code import KnownCode
 from digits.records import StepKey
 from digits.references import Reference
-from digits.settings import ROOT
+from digits.settings import ROOT, Settings
 
 Arguments = Mapping[str, Any]
 
@@ -120,7 +121,18 @@ def step_key(name: str, arguments: Arguments) -> StepKey:
 def _code_of(
     sources: Project, roots: tuple[str, ...], without: tuple[str, ...]
 ) -> Mapping[str, str]:
-    return sources.code_of(roots, without=without)
+    known = known_code()
+    code = known.get(roots, without)
+    if code is None:
+        code = sources.code_of(roots, without=without)
+        known.add(roots, without, code)
+    return code
+
+
+@cache
+def known_code() -> KnownCode:
+    """What is known of the code since earlier processes; who wants it kept calls its `keep`."""
+    return KnownCode(project().digest(), Settings())
 
 
 def step_label(name: str, arguments: Arguments) -> str:

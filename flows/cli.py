@@ -120,7 +120,8 @@ def run(as_json: bool, models: str, **request: Any) -> None:
     from flows.embedded_server import prefect_server
 
     with interruptible(), prefect_server() as wait_for_server, bars():
-        from flows.retrain import retrain
+        with uncollected():
+            from flows.retrain import retrain
 
         wait_for_server()
         result = retrain(**request)
@@ -338,14 +339,15 @@ def down() -> None:
 def uncollected() -> Iterator[None]:
     """Make objects that stay to the end of the process without looking through them meanwhile.
 
-    A plan makes syntax trees: to look for what could go among them, then and once more when Python
-    ends, takes a third of its time.
+    A plan makes syntax trees, a run loads Prefect: to look for what could go among them, then, now
+    and again, and once more when Python ends, takes a third of a plan's time.
     """
     atexit.register(collector.freeze)
     collector.disable()
     try:
         yield
     finally:
+        collector.freeze()
         collector.enable()
 
 

@@ -32,11 +32,14 @@ def main(root: Path) -> None:
         probabilities = predict(trained, np.load(arrays.folder / "x_test.npy"))
         np.save(training.folder / "probabilities.npy", probabilities)
 
-    resumed = Training.of(arrays, root / "resumed", "mlp", epochs=2, batch_size=100)
-    try:
-        resumed.run(Interrupting(1))
-    except KeyboardInterrupt:
-        resumed.run()
+    Training.of(arrays, root / "fast", "cnn", "fast", epochs=2, batch_size=100).run()
+    Training.of(arrays, root / "best", "mlp", "best", epochs=2, batch_size=100).run()
+    for name, recipe in (("resumed", "reference"), ("resumed best", "best")):
+        resumed = Training.of(arrays, root / name, "mlp", recipe, epochs=2, batch_size=100)
+        try:
+            resumed.run(Interrupting(1))
+        except KeyboardInterrupt:
+            resumed.run()
     facts = {
         "backend": keras.config.backend(),
         "num_parameters": {model: num_parameters(model) for model in BUILDERS},

@@ -69,9 +69,21 @@ def test_a_model_of_another_backend_has_learnt_and_answers_the_same_here(
 
 
 @pytest.mark.usefixtures("facts")
-def test_another_backend_resumes_to_the_bit(folder: Path, small_arrays: Arrays) -> None:
-    straight, resumed = (
-        Training.of(small_arrays, folder / name, "mlp") for name in ("mlp", "resumed")
-    )
+@pytest.mark.parametrize(("straight", "resumed"), [("mlp", "resumed"), ("best", "resumed best")])
+def test_another_backend_resumes_to_the_bit(
+    straight: str, resumed: str, folder: Path, small_arrays: Arrays
+) -> None:
+    one, other = (Training.of(small_arrays, folder / name, "mlp") for name in (straight, resumed))
 
-    assert resumed.output == straight.output
+    assert other.output == one.output
+
+
+@pytest.mark.usefixtures("facts")
+def test_another_backend_learns_by_the_fast_recipe(folder: Path, small_arrays: Arrays) -> None:
+    training = Training.of(small_arrays, folder / "fast", "cnn")
+
+    first, last = training.curve
+    assert last["loss"] < first["loss"]
+    # A guess is right once in ten.
+    assert last["val_accuracy"] > 0.3
+    assert load_model(training.archive).dtype_policy.name == "float32"

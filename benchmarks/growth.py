@@ -1,0 +1,180 @@
+"""What ten times the data costs: time and peak memory of each step, in a process of its own.
+
+Usage: python -m benchmarks.growth [--times 10] [--models mlp] [--folder FOLDER]
+One is MNIST; the other has each of its images ten times, distorted each time in another way. A
+training is one epoch of the reference recipe. Peak memory is the kernel's, of the whole process.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.workspaces import fresh_workspace, timed
+from digits.dataset import DatasetSpec, load_spec
+from digits.distortion import distort
+from digits.idx import parse_idx
+from digits.recipes import HANDS, training_settings
+from digits.references import ArraysRef, DatasetRef
+from digits.workspace import Workspace, current_workspace
+
+SPEC = """
+title = "MNIST, {times} times"
+image_shape = [28, 28]
+num_classes = 10
+floor = 0.5
+"""
+
+
+def write_dataset(folder: Path, name: str, times: int, raw: Path) -> None:
+    """A spec and IDX files with `times` versions of each image of MNIST, the first as it is."""
+    specs = folder / "datasets"
+    specs.mkdir(parents=True, exist_ok=True)
+    (specs / f"{name}.toml").write_text(SPEC.format(times=times))
+    target = folder / "raw" / name
+    target.mkdir(parents=True, exist_ok=True)
+    for split in ("train", "test"):
+        images, labels = (
+            parse_idx((raw / f"{split}-{kind}.idx").read_bytes(), kind)
+            for kind in ("images", "labels")
+        )
+        write_idx(target / f"{split}-images.idx", versions(images, times), len(images) * times)
+        write_idx(target / f"{split}-labels.idx", [labels] * times, len(labels) * times)
+
+
+def versions(images: np.ndarray, times: int) -> Iterator[np.ndarray]:
+    yield images
+    for number in range(1, times):
+        chance = np.random.default_rng(number)
+        changed = distort(images.astype(np.float32) / 255, HANDS, chance)
+        yield np.rint(changed * 255).astype(np.uint8)
+
+
+def write_idx(path: Path, parts: "Iterator[np.ndarray] | list[np.ndarray]", num_rows: int) -> None:
+    with path.open("wb") as file:
+        for number, part in enumerate(parts):
+            if number == 0:
+                sizes = (num_rows, *part.shape[1:])
+                file.write(bytes([0, 0, 8, len(sizes)]) + np.array(sizes, ">u4").tobytes())
+            file.write(part.tobytes())
+
+
+def ingest(spec: DatasetSpec, workspace: Workspace, folder: Path) -> None:
+    from digits.ingestion import ingest_dataset
+    from digits.sources import content_of
+
+    content = content_of(spec, workspace.settings)
+    reference = ingest_dataset(spec.layout, content, spec, workspace)
+    (folder / "dataset.json").write_text(reference.model_dump_json())
+
+
+def validate(spec: DatasetSpec, workspace: Workspace, folder: Path) -> None:
+    from digits.validation import validate_dataset
+
+    dataset = _dataset(folder)
+    validate_dataset(workspace.store.folder(dataset), dataset.layout, spec.thresholds, folder)
+
+
+def normalize(_: DatasetSpec, workspace: Workspace, folder: Path) -> None:
+    from digits.normalization import store_arrays
+
+    reference = store_arrays(_dataset(folder), workspace.store)
+    (folder / "arrays.json").write_text(reference.model_dump_json())
+
+
+def train(_: DatasetSpec, workspace: Workspace, folder: Path, model: str) -> None:
+    from digits.checkpoints import Checkpoint
+    from digits.devices import configure_backend
+    from digits.progress import Progress
+
+    configure_backend("cpu")
+    from digits.models import BUILDERS
+    from digits.training import train_model
+
+    arrays = _arrays(folder)
+    output = folder / model
+    output.mkdir(exist_ok=True)
+    train_model(
+        workspace.store.folder(arrays),
+        arrays,
+        BUILDERS[model],
+        training_settings("reference", model, epochs=1),
+        checkpoint=Checkpoint(output / "checkpoint"),
+        progress=Progress(model),
+        output=output,
+    )
+
+
+def evaluate(_: DatasetSpec, workspace: Workspace, folder: Path, model: str) -> None:
+    from digits.devices import configure_backend
+
+    configure_backend("cpu")
+    from digits.evaluation import evaluate_model
+
+    arrays, output = _arrays(folder), folder / model
+    evaluate_model(output / "model.keras", workspace.store.folder(arrays), arrays.layout, output)
+
+
+STEPS = {step.__name__: step for step in (ingest, validate, normalize, train, evaluate)}
+
+
+def _dataset(folder: Path) -> DatasetRef:
+    return DatasetRef.model_validate_json((folder / "dataset.json").read_bytes())
+
+
+def _arrays(folder: Path) -> ArraysRef:
+    return ArraysRef.model_validate_json((folder / "arrays.json").read_bytes())
+
+
+def run_step(name: str, step: str, folder: Path) -> None:
+    """In a process of its own: one step on one dataset; what it made is kept in `folder`."""
+    workspace = current_workspace()
+    folder.mkdir(exist_ok=True)
+    function, *model = step.split("-")
+    STEPS[function](load_spec(name, workspace.settings), workspace, folder, *model)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--times", type=int, default=10)
+    parser.add_argument("--models", default="mlp")
+    parser.add_argument("--folder", type=Path, help="a new folder on a large disk")
+    parser.add_argument("--step", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.step:
+        name, step, folder = options.step
+        run_step(name, step, Path(folder))
+        return
+    with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
+        root = Path(temporary)
+        environment = fresh_workspace(root)
+        for name, times in (("one", 1), ("more", options.times)):
+            write_dataset(root / "data", name, times, root / "data" / "raw" / "mnist")
+        models = options.models.split(",")
+        steps = [*("ingest", "validate", "normalize")]
+        steps += [f"{step}-{model}" for model in models for step in ("train", "evaluate")]
+        print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
+        print(
+            f"| step | s | s, {options.times} times the data | times | peak MB | peak MB | times |"
+        )
+        print("|---|---:|---:|---:|---:|---:|---:|")
+        command = (sys.executable, "-m", "benchmarks.growth", "--step")
+        for step in steps:
+            one, more = (
+                timed((*command, name, step, str(root / name)), environment)
+                for name in ("one", "more")
+            )
+            print(
+                f"| {step.replace('-', ' ')} | {one.wall:.1f} | {more.wall:.1f} | "
+                f"{more.wall / one.wall:.1f} | {one.peak_mb:.0f} | {more.peak_mb:.0f} | "
+                f"{more.peak_mb / one.peak_mb:.2f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""A cold retrain of both models against the plain script, wall time and accuracy.
+
+Usage: python -m benchmarks.retrain [--rounds 1] [--recipe fast] [--epochs N]
+Both begin with MNIST's raw files on this machine and end with both models scored; ours also checks
+the data, writes the report, decides about the champion, and starts a Prefect server to do it on.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.workspaces import DIGITS, Timed, fresh_workspace, timed
+
+
+def accuracies(name: str, output: str) -> dict[str, float]:
+    facts = json.loads(output.splitlines()[-1] if name == "plain script" else output)
+    if name == "plain script":
+        return {model: facts[model]["accuracy"] for model in ("mlp", "cnn")}
+    return {score["model"]: score["accuracy"] for score in facts["models"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--recipe", default="fast")
+    parser.add_argument("--epochs", type=int, default=10)
+    options = parser.parse_args()
+    times: dict[str, list[Timed]] = {"plain script": [], f"digits run, {options.recipe}": []}
+    print(f"{options.epochs} epochs, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
+    print("| | seed | s, wall | s, processor | mlp | cnn |\n|---|---:|---:|---:|---:|---:|")
+    for seed in range(options.rounds):
+        for name, found in times.items():
+            with tempfile.TemporaryDirectory() as root:
+                environment = fresh_workspace(Path(root))
+                common = ("--epochs", str(options.epochs), "--seed", str(seed))
+                raw = ("--raw", f"{root}/data/raw/mnist")
+                command = (
+                    (sys.executable, "-m", "benchmarks.plain_script", *raw, *common)
+                    if name == "plain script"
+                    else (*DIGITS, "run", "--recipe", options.recipe, "--json", *common)
+                )
+                found.append(timed(command, environment))
+            reached = accuracies(name, found[-1].output)
+            print(
+                f"| {name} | {seed} | {found[-1].wall:.1f} | {found[-1].processor:.1f} | "
+                f"{reached['mlp']:.2%} | {reached['cnn']:.2%} |",
+                flush=True,
+            )
+    plain, ours = (statistics.median(one.wall for one in found) for found in times.values())
+    print(f"\n{ours / plain:.2f} of the plain script's wall time")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""What a training step costs, by the settings that change its speed, beside the machine's limit.
+
+Usage: python -m benchmarks.training_speed [--models mlp,cnn] [--images 12800] [--rounds 3]
+Each setting trains on the same random images; rounds alternate, medians count. The limit is the
+rate of a matrix product in the same precision, at which the layers' arithmetic alone would take
+the time that is shown.
+"""
+
+import argparse
+import logging
+import os
+import statistics
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from digits.devices import configure_backend, resolve_device
+from digits.recipes import TrainingSettings, training_settings
+from digits.settings import Settings
+from flows.environment import prepare_environment
+
+BATCH = 128
+# Multiplications and additions of one image, forward and backward: three times those of a forward
+# pass, of which the layer that sees the images needs no gradient of its input.
+MFLOP = {
+    "mlp": 2e-6 * (2 * 784 * 512 + 3 * (512 * 128 + 128 * 10)),
+    "cnn": 2e-6 * (2 * 26**2 * 9 * 32 + 3 * (24**2 * 9 * 32 * 16 + 2304 * 128 + 128 * 10)),
+}
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "as the reference": {},
+    "pooled masks": {"masks": "pooled"},
+    "bfloat16": {"precision": "mixed_bfloat16"},
+    "bfloat16, pooled masks": {"precision": "mixed_bfloat16", "masks": "pooled"},
+    "bfloat16, no dropout": {"precision": "mixed_bfloat16", "no dropout": True},
+}
+
+
+def product_rate(precision: str) -> float:
+    """GFLOP/s of a matrix product of 2048 by 2048, the best of five."""
+    import keras
+    import tensorflow as tf
+
+    values = keras.ops.cast(keras.random.normal((2048, 2048), seed=1), precision)
+    product = tf.function(lambda: tf.reduce_sum(tf.matmul(values, values)))
+    product()
+    seconds = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        product().numpy()
+        seconds.append(time.perf_counter() - begun)
+    return 2 * 2048**3 / min(seconds) / 1e9
+
+
+def learner(model: str, variant: Mapping[str, Any], num_images: int) -> Any:
+    from digits.learner import make_learner
+    from digits.models import BUILDERS
+
+    settings = training_settings("reference", model).model_dump() | dict(variant)
+    if settings.pop("no dropout", False):
+        settings["dropout"] = [0.0] * len(settings["dropout"])
+    checked = TrainingSettings.model_validate(settings)
+    plain = BUILDERS[model]((28, 28, 1), 10, checked.dropout, checked.seed)
+    return make_learner(plain, checked, num_images // BATCH)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", default="mlp,cnn")
+    parser.add_argument("--images", type=int, default=12_800)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    prepare_environment(Settings())
+    device = resolve_device("auto")
+    configure_backend(device)
+    # Five learners of one model are five compiled functions of one name, which it takes for a loop.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    generator = np.random.default_rng(0)
+    x = generator.random((options.images, 28, 28, 1), np.float32)
+    y = generator.integers(10, size=options.images).astype(np.int32)
+    rates = {name: product_rate(name) for name in ("float32", "bfloat16")}
+    print(
+        f"{device}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; matrix product: "
+        f"{rates['float32']:.0f} GFLOP/s in float32, {rates['bfloat16']:.0f} in bfloat16"
+    )
+    for model in options.models.split(","):
+        print(f"\n| {model} | us an image, wall | us, processor | times | at the limit: us |")
+        print("|---|---:|---:|---:|---:|")
+        learners = {name: learner(model, v, options.images) for name, v in VARIANTS.items()}
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in VARIANTS}
+        for _ in range(options.rounds + 1):
+            for name, made in learners.items():
+                wall, processor = time.perf_counter(), time.process_time()
+                made.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
+                times[name].append((time.perf_counter() - wall, time.process_time() - processor))
+        base = statistics.median(one[0] for one in times["as the reference"][1:])
+        for name in VARIANTS:
+            wall, processor = (statistics.median(one[i] for one in times[name][1:]) for i in (0, 1))
+            rate = rates["bfloat16" if "bfloat16" in name else "float32"]
+            print(
+                f"| {name} | {wall / options.images * 1e6:.0f} | "
+                f"{processor / options.images * 1e6:.0f} | {base / wall:.2f} | "
+                f"{MFLOP[model] / rate * 1e3:.0f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""What a retrain costs when nothing has changed, beside a bare Prefect flow of seven tasks.
+
+Usage: python -m benchmarks.unchanged [--rounds 5]
+On the real MNIST, in a workspace of its own; runs alternate, medians count. Both flows are run with
+an embedded server of their own, and on one Prefect server that is up. Also timed: `digits plan`,
+`digits status` and `digits --help`. Processor time is shown for a busy machine's sake.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from benchmarks.workspaces import DIGITS, Timed, fresh_workspace, timed
+
+BARE = (sys.executable, "-m", "benchmarks.bare_flow")
+RUN = (*DIGITS, "run", "--recipe", "fast", "--epochs", "1")
+PLAN = (*DIGITS, "plan", "--recipe", "fast", "--epochs", "1")
+
+
+@contextlib.contextmanager
+def server(environment: Mapping[str, str]) -> Iterator[str]:
+    """A Prefect server that is up, and its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    address = f"http://127.0.0.1:{port}/api"
+    try:
+        while True:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health"):
+                break
+            time.sleep(0.5)
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def alternate(
+    commands: Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]], rounds: int
+) -> Mapping[str, list[Timed]]:
+    """Each command's times; the first of each, which may compile or migrate, is left out."""
+    times: dict[str, list[Timed]] = {name: [] for name in commands}
+    for _ in range(rounds + 1):
+        for name, (command, environment) in commands.items():
+            times[name].append(timed(command, environment))
+    return {name: all_times[1:] for name, all_times in times.items()}
+
+
+def print_row(name: str, times: list[Timed], base: list[Timed] | None = None) -> None:
+    wall, processor = (
+        statistics.median(getattr(one, kind) for one in times) for kind in ("wall", "processor")
+    )
+    low, high = (bound(one.wall for one in times) for bound in (min, max))
+    ratio = ""
+    if base is not None:
+        ratio = f"{wall / statistics.median(one.wall for one in base):.2f}"
+    print(
+        f"| {name} | {wall:.2f} ({low:.2f} to {high:.2f}) | {ratio} | {processor:.2f} |", flush=True
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as root:
+        ours = fresh_workspace(Path(root))
+        bare = {**ours, "PREFECT_HOME": f"{root}/bare"}
+        timed(RUN, ours)
+        facts = json.loads(timed((*RUN, "--json"), ours).output)
+        executed = {step for step, how in facts["steps"].items() if how == "executed"}
+        assert not executed, f"not unchanged: {executed}"
+        print(f"{options.rounds} rounds, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
+        print("| | s, wall (range) | times | s, processor |\n|---|---:|---:|---:|")
+        embedded = alternate({"bare": (BARE, bare), "digits": (RUN, ours)}, options.rounds)
+        print_row("bare flow, its own server", embedded["bare"])
+        print_row("digits run, its own server", embedded["digits"], embedded["bare"])
+        with server(bare) as address:
+            bare, ours = ({**one, "PREFECT_API_URL": address} for one in (bare, ours))
+            up = alternate({"bare": (BARE, bare), "digits": (RUN, ours)}, options.rounds)
+        print_row("bare flow, a server that is up", up["bare"])
+        print_row("digits run, a server that is up", up["digits"], up["bare"])
+        commands = {"plan": PLAN, "status": (*DIGITS, "status"), "--help": (*DIGITS, "--help")}
+        short = alternate(
+            {name: (command, ours) for name, command in commands.items()}, options.rounds
+        )
+        for name in commands:
+            print_row(f"digits {name}", short[name])
+
+
+if __name__ == "__main__":
+    main()
