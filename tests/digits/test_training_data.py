@@ -6,7 +6,7 @@ import pytest
 
 from digits import batches as module
 from digits.arrays import StoredArray
-from digits.batches import Batches, TestBatches
+from digits.training_data import Batches, TestBatches
 from digits.recipes import TrainingSettings, training_settings
 
 NUM_IMAGES = 70
