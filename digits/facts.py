@@ -108,12 +108,16 @@ class ChampionFacts(Facts):
 
 
 class DatasetFacts(Facts):
-    """The dataset. `class_counts` gives, for each split, the number of images of each class."""
+    """The dataset. `class_counts` gives, for each split, the number of images of each class.
+
+    `batches` are the digests of what was added to what the spec names.
+    """
 
     title: str
     layout: Layout
     test_digest: str
     class_counts: Mapping[str, tuple[int, ...]]
+    batches: tuple[str, ...] = ()
 
 
 class ValidationFacts(Facts):

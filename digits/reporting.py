@@ -61,6 +61,7 @@ def write_run_report(
             layout=arrays.layout,
             test_digest=arrays.test_digest,
             class_counts=class_counts,
+            batches=_batches(lineage),
         ),
         decision=judgement,
         models=[_model_facts(model, score, store) for model, score in scored],
@@ -82,6 +83,11 @@ def _load(path: Path) -> npt.NDArray[Any]:
     except (OSError, ValueError) as error:
         raise DamagedError(f"{path} cannot be read as an array: {error}") from error
     return array
+
+
+def _batches(lineage: Lineage) -> tuple[str, ...]:
+    ingested = lineage.get("ingest")
+    return tuple(ingested.key.inputs.get("batches", {}).values()) if ingested else ()
 
 
 def _class_counts(labels: npt.NDArray[Any], arrays: ArraysRef) -> tuple[int, ...]:

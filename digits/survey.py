@@ -1,6 +1,7 @@
 """What files of labelled images look like, found by reading them all once."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -19,6 +20,7 @@ MAX_CLASSES = 1000
 # The value of the brightest pixel, usually: shares, 4 bits, scikit-learn, 8 bits, 16 bits.
 USUAL_HIGHS = (1, 15, 16, 255, 65535)
 NUM_LOOKED_AT = 2000
+WHOLE = re.compile(r"-?\d{1,15}(\.0*)?")
 
 Label = str | int
 
@@ -152,15 +154,9 @@ def _are_classes(labels: Iterable[Label]) -> bool:
 
 
 def _plain(label: Any) -> Label:
-    """A label as text or as a whole number; a number of a text is one."""
-    if isinstance(label, float) and label.is_integer():
-        return int(label)
-    text = str(label).strip() if isinstance(label, str) else label
-    try:
-        number = float(text)
-    except ValueError:
-        return str(text)
-    return int(number) if number.is_integer() else str(text)
+    """A label as a whole number, where it is one or the text of one, or else as text."""
+    text = str(label).strip()
+    return int(float(text)) if WHOLE.fullmatch(text) else text
 
 
 def _is_whole(label: Label) -> bool:

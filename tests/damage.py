@@ -100,7 +100,7 @@ def picture(name: str, new: bytes) -> Callable[[Path], Any]:
     """A picture put into the tree."""
 
     def do(folder: Path) -> None:
-        path = folder / "tree" / "train" / name
+        path = folder / "train" / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(new)
 
@@ -210,7 +210,7 @@ DAMAGES: dict[str, Damage] = {
         "folder",
         picture("0/00000.png", png(np.zeros((14, 12), np.uint8))),
         "image_size",
-        "tree/train/0/00000.png is a picture of 14 x 12 pixels, expected 12 x 12",
+        "train/0/00000.png is a picture of 14 x 12 pixels, expected 12 x 12",
         60,
     ),
     "folder: a picture in colour": Damage(
@@ -411,7 +411,7 @@ DAMAGES: dict[str, Damage] = {
     ),
     "folder: a pipe": Damage(
         "folder",
-        lambda folder: os.mkfifo(folder / "tree" / "train" / "0" / "x.png"),
+        lambda folder: os.mkfifo(folder / "train" / "0" / "x.png"),
         "file_type",
         "0/x.png is not a plain file",
         60,

@@ -70,13 +70,12 @@ FORMS: Mapping[str, Callable[[Any], pa.Array]] = {
 
 def write_folders(folder: Path, splits: Splits, names: str = "0123456789") -> Written:
     """A tree of pictures whose names keep the order of the rows."""
-    root = folder / "tree"
     for split, (images, labels) in splits.items():
         for row, (image, label) in enumerate(zip(images, labels, strict=True)):
-            path = root / split / names[label] / f"{row:05}.png"
+            path = folder / split / names[label] / f"{row:05}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(png(image))
-    return [root]
+    return [folder]
 
 
 def write_csv(folder: Path, splits: Splits, header: bool = True) -> Written:

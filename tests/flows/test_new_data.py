@@ -1,5 +1,6 @@
 """A dataset that grows: what is trained again, what it is compared with, and what stays."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tests.commands import call_digits, read_json
 from tests.flows.conftest import DATASET
 from tests.handwriting import Pair, make_more
 from tests.layouts import write_csv
-from tests.small_dataset import NAME
+from tests.small_dataset import NAME, write_small_dataset
 
 MLP = ("--epochs", "1", "--device", "cpu", "--models", "mlp")
 AGAIN = {"ingest", "validate", "normalize", "train mlp", "evaluate mlp", "report"}
@@ -164,3 +165,20 @@ def test_a_damaged_batch_ends_a_run_with_what_to_do(finished: Workspace, tmp_pat
     assert (again["status"], again["version"]) == ("known", 2)
     assert kept.read_bytes() == content
     assert run()["dataset"]["version"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_a_version_is_reproduced_from_the_batches_that_it_was_trained_on(
+    current: Workspace, tmp_path: Path
+) -> None:
+    write_small_dataset(current.settings)
+    path = save(make_more(60, 1), tmp_path / "a.npz")
+    batch = read_json(call_digits("dataset", "add", NAME, str(path), "--json"))["batch"]
+    assert run()["decision"]["champion_after"] == 1
+    assert call_digits("dataset", "remove", NAME, batch).exit_code == 0
+    shutil.rmtree(current.settings.prepared_dir)
+
+    outcome = read_json(call_digits("reproduce", "1", *DATASET, "--json"))
+
+    assert outcome["is_same"] is True
