@@ -54,6 +54,15 @@ test-faults: $(VENV)/.development $(VENV)/.project  ## kills, damage, races and 
 test-e2e: $(VENV)/.development $(VENV)/.project  ## the whole service: server, worker, schedule, browser; ten minutes
 	@$(VENV)/bin/python -m pytest -m e2e $(ARGS)
 
+.PHONY: bench bench-accuracy
+bench: $(VENV)/.development $(VENV)/.project  ## time everything on an idle machine: half an hour; see benchmarks/
+	@set -e; for part in training_speed unchanged retrain time_to_99 growth scoring; do \
+		printf '\n## %s\n\n' $$part; $(VENV)/bin/python -m benchmarks.$$part; done
+
+bench-accuracy: $(VENV)/.development $(VENV)/.project  ## five seeds of every recipe: two hours and more
+	@set -e; for recipe in best fast reference; do \
+		$(VENV)/bin/python -m benchmarks.accuracy --recipe $$recipe $(ARGS); done
+
 check: $(VENV)/.development $(VENV)/.project  ## formatting, lint, types, direction of imports
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .

@@ -135,7 +135,8 @@ def _described(schema: pa.Schema) -> str:
 def _opened(path: Path, layout: Layout) -> Iterator[pq.ParquetFile]:
     expected = _schema(layout.image_shape)
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        # Buffered ahead, the whole file would lie in memory before its first row group is read.
+        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
             if not file.schema_arrow.equals(expected, check_metadata=True):
                 raise DamagedError(
                     f"{path} holds {_described(file.schema_arrow)}, expected {_described(expected)}"

@@ -107,15 +107,18 @@ RECIPES: Mapping[str, Mapping[str, TrainingSettings]] = {
     "best": {
         "mlp": TrainingSettings(
             optimizer="adamw",
-            learning_rate=0.002,
+            learning_rate=0.003,
             dropout=(0.0, 0.0),
-            epochs=40,
+            batch_size=256,
+            epochs=60,
             schedule="cosine",
             warmup=0.05,
             weight_decay=0.01,
             label_smoothing=0.05,
             averaging=0.998,
-            distortion=HANDS,
+            distortion=Distortion(
+                rotation=10, scaling=0.12, shear=0.1, translation=1.0, elastic=0.8
+            ),
         ),
         "cnn": TrainingSettings(
             optimizer="adamw",

@@ -109,6 +109,8 @@ def value(setting: Any) -> str:
     """A setting as text."""
     if isinstance(setting, list | tuple):
         return ", ".join(map(str, setting))
+    if isinstance(setting, Mapping):
+        return ", ".join(f"{name} {number}" for name, number in setting.items())
     return "-" if setting is None else str(setting)
 
 

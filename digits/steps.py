@@ -121,7 +121,7 @@ def step_key(name: str, arguments: Arguments) -> StepKey:
 def _code_of(
     sources: Project, roots: tuple[str, ...], without: tuple[str, ...]
 ) -> Mapping[str, str]:
-    known = known_code()
+    known = _known_code(sources)
     code = known.get(roots, without)
     if code is None:
         code = sources.code_of(roots, without=without)
@@ -129,10 +129,14 @@ def _code_of(
     return code
 
 
+def keep_known_code() -> None:
+    """Let the next process know what this one found of the code."""
+    _known_code(project()).keep()
+
+
 @cache
-def known_code() -> KnownCode:
-    """What is known of the code since earlier processes; who wants it kept calls its `keep`."""
-    return KnownCode(project().digest(), Settings())
+def _known_code(sources: Project) -> KnownCode:
+    return KnownCode(sources.digest(), Settings())
 
 
 def step_label(name: str, arguments: Arguments) -> str:

@@ -15,7 +15,7 @@ from digits.promotion import Decision, Rule
 from digits.recipes import training_settings
 from digits.references import ArraysRef, EvaluationRef, Frozen, ModelRef, ReportRef
 from digits.sources import content_of
-from digits.steps import known_code
+from digits.steps import keep_known_code
 from digits.versions import DatasetVersion, Versions
 from digits.workspace import current_workspace
 from flows.parameters import DatasetName, ModelNames, Positive, RecipeName, Seed
@@ -121,7 +121,7 @@ def retrain(
             steps=kept.steps,
             address=page_address,
         )
-    known_code().keep()
+    keep_known_code()
     return RunResult(
         run=str(flow_run.name),
         data=version,

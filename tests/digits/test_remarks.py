@@ -191,7 +191,15 @@ def test_certainty_claims_no_more_than_it_should(probability: float, words: str)
 
 @pytest.mark.parametrize(
     ("setting", "words"),
-    [((0.2, 0.5), "0.2, 0.5"), ([], ""), (None, "-"), (0, "0"), (False, "False"), (1e-05, "1e-05")],
+    [
+        ((0.2, 0.5), "0.2, 0.5"),
+        ([], ""),
+        (None, "-"),
+        (0, "0"),
+        (False, "False"),
+        (1e-05, "1e-05"),
+        ({"rotation": 8.0, "shear": 0.1}, "rotation 8.0, shear 0.1"),
+    ],
 )
 def test_setting_as_text(setting: object, words: str) -> None:
     assert value(setting) == words
