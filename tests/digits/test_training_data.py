@@ -6,8 +6,8 @@ import pytest
 
 from digits import batches as module
 from digits.arrays import StoredArray
-from digits.training_data import Batches, TestBatches
 from digits.recipes import TrainingSettings, training_settings
+from digits.training_data import Batches, TestBatches
 
 NUM_IMAGES = 70
 Epoch = list[tuple[np.ndarray, np.ndarray]]
