@@ -96,8 +96,8 @@ RECIPES: Mapping[str, Mapping[str, TrainingSettings]] = {
         "cnn": TrainingSettings(
             optimizer="adam",
             learning_rate=0.003,
-            dropout=(0.0, 0.25, 0.5),
-            epochs=3,
+            dropout=(0.0, 0.0, 0.3),
+            epochs=4,
             schedule="cosine",
             warmup=0.2,
             precision="mixed_bfloat16",

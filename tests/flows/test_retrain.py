@@ -24,6 +24,7 @@ LIBRARIES = (
     "pyarrow",
     "scipy",
     "pandas",
+    "numpy",
 )
 # Runs a command and says at the end which of the libraries it imported.
 SPY = f"""
