@@ -35,7 +35,7 @@ class DefectError(DataError):
     """A defect that leaves nothing of a file to use; `check` is its name."""
 
     def __init__(self, check: DefectName, message: str) -> None:
-        super().__init__(message)
+        super().__init__(_line(message))
         self.check = check
 
 
@@ -53,7 +53,9 @@ class Defect:
         """The first place, what was found and expected there, and how many more there are."""
         more = self.count - 1
         others = f"; {more:,} more, as {', '.join(self.places[1:])}" if more else ""
-        return f"{self.places[0]} {self.found}, expected {self.expected}{others} ({self.check})"
+        return _line(
+            f"{self.places[0]} {self.found}, expected {self.expected}{others} ({self.check})"
+        )
 
 
 class Defects:
@@ -102,6 +104,11 @@ class Defects:
             )
         for defect in self.of("warning"):
             logger.warning("left out: %s", defect)
+
+
+def _line(message: str) -> str:
+    """A message as one line: what a library or a file says may have several."""
+    return " ".join(message.split())
 
 
 def refuse(check: DefectName, place: str, found: str, expected: str) -> NoReturn:

@@ -7,7 +7,8 @@ beyond its bound, and none hangs. The long form is `pytest -m slow tests/digits/
 import contextlib
 import gzip
 import warnings
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,21 @@ from hypothesis.extra import numpy as hnp
 
 from digits.archives import decompress, read_package
 from digits.dataset import NAME as NAMES
-from digits.dataset import ROLES, DatasetSpec, load_spec
+from digits.dataset import ROLES, DatasetSpec, FileLayout, Role, load_spec
+from digits.defects import Defects
 from digits.errors import DamagedError, DataError, LedgerError, UsageError
 from digits.idx import format_idx, parse_idx
 from digits.images import read_split, write_split
 from digits.ledger import Judgement, Ledger, Version
 from digits.npz import read_npz
-from digits.rawfiles import RawFile
+from digits.readers import read_batches
 from digits.recipes import training_settings
 from digits.references import EvaluationRef, ModelRef
 from digits.settings import Settings
-from digits.sources import content_of, obtain
-from digits.splits import load_raw
+from digits.sources import content_of, opened
 from tests.archives import idx_files, npy, npz, npz_of_members, tar
 from tests.handwriting import LAYOUT, SHAPE, make_splits
+from tests.layouts import make_spec, png, write_parquet
 from tests.memory import peak_memory
 from tests.small_dataset import NAME, SPEC, write_small_dataset, write_spec
 
@@ -92,9 +94,9 @@ def senseless(content: bytes, *tokens: bytes) -> st.SearchStrategy[bytes]:
     return one_change(content) | many_changes(content, *tokens) | st.binary(max_size=200)
 
 
-def is_one_line(error: Exception, path: Path) -> None:
-    """Check that an error names the file and can be read at a glance."""
-    assert str(error).startswith(str(path))
+def is_one_line(error: Exception, path: Path | None = None) -> None:
+    """Check that an error names the file, where it is about one, and can be read at a glance."""
+    assert str(error).startswith(str(path or ""))
     assert "\n" not in str(error)
 
 
@@ -114,24 +116,169 @@ def test_idx_is_read_as_it_stands_or_refused(num_examples: int) -> None:
     explore(check, num_examples, content=made_up | senseless(FILES["test-images"][:300]))
 
 
+def read_or_refuse(layout: FileLayout, files: Sequence[Path], **changes: Any) -> None:
+    """Check that what is read of files are images and labels, or else that one line refuses them.
+
+    Whatever is refused was refused by a check: nothing else is raised, and nothing is allocated.
+    """
+    defects = Defects()
+    try:
+        batches = list(read_batches(files, make_spec(layout, **changes), defects))
+        defects.judge()
+    except DataError as error:
+        is_one_line(error)
+        return
+    for batch in batches:
+        assert batch.images.shape == (len(batch.labels), *SHAPE)
+        assert batch.images.dtype == np.uint8
+        assert batch.labels.max() < LAYOUT.num_classes
+        assert len(list(batch.names)) == len(batch.labels)
+
+
 @few_or_many
-def test_files_of_a_dataset_are_images_and_labels_or_refused(num_examples: int) -> None:
-    def check(role: int, content: bytes) -> None:
-        files = {name: RawFile(Path(name), FILES[name]) for name in ROLES}
-        files[ROLES[role]] = RawFile(Path("damaged"), content)
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_idx_files_are_images_and_labels_or_refused(
+    is_packed: bool, num_examples: int, tmp_path: Path
+) -> None:
+    paths = {role: tmp_path / f"{role}.idx{'.gz' * is_packed}" for role in ROLES}
+    whole = {role: gzip.compress(FILES[role], 1) if is_packed else FILES[role] for role in ROLES}
+    for role, path in paths.items():
+        path.write_bytes(whole[role])
+
+    def check(role: Role, content: bytes, is_repacked: bool) -> None:
+        packed = gzip.compress(content, 1) if is_packed and is_repacked else content
+        paths[role].write_bytes(packed)
         with peak_memory(at_most=ROOM):
-            try:
-                x_train, y_train, x_test, y_test = load_raw(files, LAYOUT)
-            except DataError:
-                return
-        for images, labels in ((x_train, y_train), (x_test, y_test)):
-            assert images.shape == (len(labels), *SHAPE)
-            assert labels.max() < LAYOUT.num_classes
+            read_or_refuse("idx", list(paths.values()))
+        paths[role].write_bytes(whole[role])
 
     damaged = st.sampled_from(ROLES).flatmap(lambda role: senseless(FILES[role]))
     shapes = st.tuples(st.integers(0, 21)) | st.tuples(st.integers(19, 21), *map(st.just, SHAPE))
     others = hnp.arrays(np.uint8, shapes, elements=st.integers(0, 10)).map(format_idx)
-    explore(check, num_examples, role=st.integers(0, 3), content=others | damaged)
+    explore(
+        check,
+        num_examples,
+        role=st.sampled_from(ROLES),
+        content=others | damaged | senseless(whole["test-images"]),
+        is_repacked=st.booleans(),
+    )
+
+
+@few_or_many
+def test_an_npz_of_ones_own_is_images_and_labels_or_refused(
+    num_examples: int, tmp_path: Path
+) -> None:
+    path, whole = tmp_path / "x.npz", npz(SPLITS)
+    member = npy(SPLITS["train"][0])
+    tokens = (b"'descr'", b"'|O'", b"'<f8'", b"(" * 60, b"9" * 20, b"-1", b"{", b"True", b"0, ")
+
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        with warnings.catch_warnings(), peak_memory(at_most=2 * ROOM):
+            # numpy warns of headers that Python 2 wrote.
+            warnings.simplefilter("ignore", UserWarning)
+            read_or_refuse("npz", [path])
+
+    headers = many_changes(member[:128], *tokens).map(
+        lambda header: npz_of_members({"x_train": header + member[128:]})
+    )
+    kinds = st.sampled_from(["<f4", ">f8", "<i2", ">u8", "?", "<c8", "<M8[s]", "<U1", "<f2"])
+    values = kinds.flatmap(lambda kind: hnp.arrays(kind, (20, *SHAPE))).map(
+        lambda array: npz(SPLITS, x_train=array)
+    )
+    labels = kinds.flatmap(lambda kind: hnp.arrays(kind, (20,))).map(
+        lambda array: npz(SPLITS, y_train=array)
+    )
+    explore(check, num_examples, content=headers | values | labels | senseless(whole))
+
+
+CELLS = st.one_of(
+    st.text(max_size=4),
+    st.floats().map(str),
+    st.integers().map(str),
+    st.sampled_from(["", '"', '""', ",", "\r", "NULL", "1e400", "-0", "0x1", "1_0", "\0", "é"]),
+)
+
+
+@few_or_many
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_a_csv_is_images_and_labels_or_refused(
+    is_packed: bool, num_examples: int, tmp_path: Path
+) -> None:
+    images, labels = SPLITS["train"]
+    rows = np.column_stack([labels, images.reshape(len(images), -1)])[:4]
+    header = ",".join(["label", *map(str, range(144))])
+    whole = "\n".join([header, *(",".join(map(str, row)) for row in rows)]).encode()
+    path = tmp_path / f"x.csv{'.gz' * is_packed}"
+
+    def check(content: bytes, is_repacked: bool, column: int | str | None) -> None:
+        path.write_bytes(gzip.compress(content, 1) if is_packed and is_repacked else content)
+        with peak_memory(at_most=2 * ROOM):
+            read_or_refuse("csv", [path], label_column=column)
+
+    def replaced(changes: list[tuple[int, str]]) -> bytes:
+        cells = whole.decode().split(",")
+        for place, text in changes:
+            cells[place % len(cells)] = text
+        return ",".join(cells).encode("utf-8", "surrogatepass")
+
+    # What pyarrow loads at the first call is no part of what a file takes.
+    path.write_bytes(whole)
+    read_or_refuse("csv", [path])
+    edits = st.lists(st.tuples(st.integers(0, 9999), CELLS), max_size=4).map(replaced)
+    packed = senseless(gzip.compress(whole, 1)) if is_packed else edits
+    explore(
+        check,
+        num_examples,
+        content=edits | packed | senseless(whole, b",", b"\n", b'"', b"label", b"\xff"),
+        is_repacked=st.just(True) | st.booleans(),
+        column=st.sampled_from([None, None, 0, -1, 9999, "label", "x"]),
+    )
+
+
+@few_or_many
+def test_a_picture_is_one_or_refused(num_examples: int, tmp_path: Path) -> None:
+    whole = png(SPLITS["train"][0][0])
+    path = tmp_path / "3" / "x.png"
+    path.parent.mkdir()
+
+    def check(content: bytes, is_mended: bool) -> None:
+        path.write_bytes(with_checksums(content) if is_mended else content)
+        with peak_memory(at_most=2 * ROOM):
+            read_or_refuse("folder", [tmp_path])
+
+    tokens = (b"IHDR", b"IDAT", b"PLTE", b"tRNS", b"zTXt", b"iCCP", b"acTL", b"IEND", b"\0" * 9)
+    explore(check, num_examples, content=senseless(whole, *tokens), is_mended=st.booleans())
+
+
+def with_checksums(content: bytes) -> bytes:
+    """A PNG whose chunks have the checksums that they should, as far as there are chunks."""
+    place, mended = 8, content[:8]
+    while place + 8 <= len(content):
+        size = int.from_bytes(content[place : place + 4], "big")
+        chunk = content[place + 4 : place + 8 + size]
+        mended += content[place : place + 4] + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+        place += 12 + size
+    return mended
+
+
+@few_or_many
+@pytest.mark.parametrize("form", ["bytes", "fixed list", "tensor", "png and path"])
+def test_parquet_of_ones_own_is_images_and_labels_or_refused(
+    form: str, num_examples: int, tmp_path: Path
+) -> None:
+    (path, _) = write_parquet(tmp_path, SPLITS, form)
+    whole = path.read_bytes()
+
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        with peak_memory(at_most=2 * ROOM):
+            read_or_refuse("parquet", [path])
+
+    explore(
+        check, num_examples // 2, content=senseless(whole, b"PAR1", b"image", b"\x15\x00", b"list")
+    )
+    assert pa.default_memory_pool().max_memory() < 100 * ROOM
 
 
 @few_or_many
@@ -316,7 +463,9 @@ def test_a_spec_is_one_that_can_be_used_or_refused(num_examples: int, settings: 
         local = tuple(source for source in spec.sources if source.kind == "folder")
         spec = spec.model_copy(update={"sources": local})
         with contextlib.suppress(DataError):
-            load_raw(obtain(spec, content_of(spec, settings), settings), spec.layout)
+            content = content_of(spec, settings)
+            with opened(spec, content, settings) as files:
+                list(read_batches(files, spec, Defects()))
 
     explore(check, num_examples, content=specs())
 

@@ -1,0 +1,91 @@
+"""`digits dataset init` as a user meets it: what it says, and what it refuses."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from digits.dataset import load_spec
+from digits.settings import Settings
+from tests.commands import call_digits
+from tests.flows.test_refusals import said
+from tests.handwriting import make_splits
+from tests.layouts import write_csv, write_npz
+
+
+@pytest.fixture
+def place(settings: Settings, tmp_path: Path) -> Iterator[Path]:
+    """Files of a dataset that nobody knows yet, in this process's own workspace."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    write_npz(folder, make_splits())
+    with patch.dict(os.environ, {"DIGITS_DATA_DIR": str(settings.data_dir)}):
+        yield folder
+
+
+def test_what_was_assumed_is_said_in_a_few_lines(place: Path, settings: Settings) -> None:
+    result = call_digits("dataset", "init", "mine", "--from", str(place))
+
+    path = settings.datasets_dirs[0] / "mine.toml"
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        f"{path} is written. It assumes:",
+        "  layout   npz",
+        "  images   800 of 12 x 12",
+        "  pixels   0 to 255; found 0 to 255",
+        "  classes  10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
+        "  split    600 for training, 200 for testing, as the files say",
+        "  floor    55% accuracy for a champion; the nearest mean image has 100.0%",
+        "  bounds   as measured on these images, with some room",
+        "Correct there what is wrong; then: digits run --dataset mine",
+    ]
+    assert load_spec("mine", settings).floor == 0.55
+
+
+def test_what_a_user_says_goes_before_what_is_seen(place: Path, settings: Settings) -> None:
+    files = write_csv(place, {"train": make_splits()["train"]}, header=False)
+    shape = ("--image-shape", "9", "16")
+
+    result = call_digits(
+        *("dataset", "init", "mine", "--from", str(files[0]), "--layout", "csv", *shape),
+        *("--label-column", "0", "--test-share", "0.25", "--json"),
+    )
+
+    facts = json.loads(result.stdout)
+    assert (facts["layout"], facts["image_shape"]) == ("csv", [9, 16])
+    assert (facts["label_column"], facts["test_share"]) == (0, 0.25)
+    spec = load_spec("mine", settings)
+    assert (spec.image_shape, spec.label_column, spec.test_share) == ((9, 16), 0, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("mnist", "--from", "."), 2, "there is a dataset mnist already, and its spec is not"),
+        (("../x", "--from", "."), 2, "'../x' cannot be a dataset's name"),
+        (("mine", "--from", "/nowhere"), 2, "/nowhere is not there: --from names the files"),
+        (("mine",), 2, "Missing option '--from'"),
+        (("mine", "--from", ".", "--layout", "tar"), 2, "'tar' is not one of 'idx', 'npz'"),
+        (("mine", "--from", ".", "--test-share", "1"), 2, "1.0 is not in the range 0<x<1"),
+        (("mine", "--from", ".", "--image-shape", "4", "9"), 2, "--image-shape 4 9: expected 8 to"),
+    ],
+)
+def test_a_wrong_call_is_refused(
+    arguments: tuple[str, ...], code: int, message: str, place: Path, settings: Settings
+) -> None:
+    given = [str(place) if argument == "." else argument for argument in arguments]
+
+    assert message in said(call_digits("dataset", "init", *given), code)
+    assert not settings.data_dir.exists()
+
+
+def test_damaged_files_leave_no_spec(place: Path, settings: Settings) -> None:
+    (place / "digits.npz").write_bytes((place / "digits.npz").read_bytes()[:-100])
+
+    line = said(call_digits("dataset", "init", "mine", "--from", str(place)), 1)
+
+    assert line.startswith(f"{place}/digits.npz is not an .npz of x_train, y_train, x_test")
+    assert not list(settings.data_dir.rglob("mine*"))
