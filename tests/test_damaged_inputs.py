@@ -114,7 +114,7 @@ SPOILT = {
         "csv", rows(5, by=lambda images: images * 0), {"blank_images": ("train.csv, line 7",)}
     ),
     "folder: a blank picture": Spoilt(
-        "folder", rows(5, by=lambda images: images * 0), {"blank_images": (r"tree/train/\d/00005",)}
+        "folder", rows(5, by=lambda images: images * 0), {"blank_images": (r"new/train/\d/00005",)}
     ),
     "idx: inverted colours": Spoilt(
         "idx",
