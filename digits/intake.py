@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from digits.batch_files import BatchRows, read_rows
 from digits.dataset import DatasetSpec
 from digits.errors import DataError, UsageError
 from digits.files import TEMPORARY, discard, file_digest
 from digits.findings import ValidationOutcome
 from digits.growth import Growth
 from digits.incoming import Intake, waiting
-from digits.judging import BatchRows, judge, read_rows
+from digits.judging import judge
 from digits.kept_batches import batch_digest, is_kept, keep_batch, sweep
 from digits.quarantine import set_aside
 from digits.versions import Change, Changing, Versions
