@@ -3,7 +3,7 @@
 A row that fails a check is noted and left out, so that one bad row says no more than what it is.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from digits.batches import LabelledBatch, RawBatch
 from digits.dataset import ImageShape, Layout, PixelRange
 from digits.defects import NUM_SHOWN, DefectName, Defects, refuse
 
+Found = Callable[[int], str]
 Mask = npt.NDArray[np.bool_]
 MISSING, UNKNOWN = -1, -2
 
@@ -59,12 +60,12 @@ class _Rows:
         self.is_good: Mask = np.ones(len(batch.labels), bool)
         self._defects = defects
 
-    def fail(self, check: DefectName, is_wrong: Mask, found: Any, expected: str) -> None:
+    def fail(self, check: DefectName, is_wrong: Mask, found: Found, expected: str) -> None:
         """Note the rows that are wrong and were good so far; `found` says it of one of them."""
         wrong = np.flatnonzero(is_wrong & self.is_good)
         if len(wrong):
             places = [self.batch.names[row] for row in wrong[:NUM_SHOWN].tolist()]
-            self._defects.add(check, places, found(wrong[0]), expected, len(wrong))
+            self._defects.add(check, places, found(int(wrong[0])), expected, len(wrong))
             self.is_good[wrong] = False
 
 

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -49,7 +49,7 @@ def label_by_header(path: Path) -> str | None:
     """The column that the first line calls the label; None where it names none."""
     with closing(open_plain(path, MAX_BYTES)) as file:
         cells = _cells(file.readline(MAX_LINE).removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n")) or []
-    return next((cell for cell in cells if cell.lower() in LABEL_NAMES), None)
+    return _named_label(cells) if _is_header(cells) else None
 
 
 class _Table:
@@ -99,9 +99,9 @@ class _Table:
             refuse("corrupt_file", str(self._path), "is no text", "numbers with commas between")
         self._num_columns, pixels = len(cells), self._num_pixels
         label = self._given
-        is_header = isinstance(label, str) or sum(map(_is_number, cells)) < len(cells) - 1
+        is_header = isinstance(label, str) or _is_header(cells)
         if label is None and is_header:
-            label = next((cell for cell in cells if cell.lower() in LABEL_NAMES), None)
+            label = _named_label(cells)
         place = f"{self._path}, line 1"
         if isinstance(label, str):
             if label not in cells:
@@ -179,6 +179,22 @@ def _cells(line: bytes) -> list[str] | None:
         return [cell.strip() for cell in next(csv.reader([line.decode()]))]
     except (UnicodeDecodeError, csv.Error, StopIteration):
         return None
+
+
+def _named_label(cells: Sequence[str]) -> str | None:
+    return next((cell for cell in cells if cell.lower() in LABEL_NAMES), None)
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    """Whether a line names columns: by words, or a label by a word and the pixels by numbers.
+
+    A row has but one word, its label. The numbers of pixels only rise, which pixels never do.
+    """
+    numbers = [float(cell) for cell in cells if _is_number(cell)]
+    if len(numbers) < len(cells) - 1:
+        return True
+    is_rising = all(one < other for one, other in pairwise(numbers))
+    return is_rising and _named_label(cells) is not None
 
 
 def _is_number(cell: str) -> bool:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from digits.batch_files import BatchRows, read_rows
 from digits.dataset import DatasetSpec
-from digits.errors import DataError
+from digits.errors import DataError, UsageError
 from digits.files import TEMPORARY, discard, file_digest
 from digits.findings import ValidationOutcome
 from digits.growth import Growth
 from digits.incoming import Intake, waiting
-from digits.judging import BatchRows, judge, read_rows
+from digits.judging import judge
 from digits.kept_batches import batch_digest, is_kept, keep_batch, sweep
 from digits.quarantine import set_aside
 from digits.versions import Change, Changing, Versions
@@ -53,6 +54,8 @@ def add_batch(paths: Sequence[Path], spec: DatasetSpec, workspace: Workspace) ->
     for path in paths:
         if not path.exists():
             raise DataError(f"{path} is not there; name the files or the folder of one batch")
+        if workspace.settings.data_dir.resolve().is_relative_to(path.resolve()):
+            raise UsageError(f"{path} holds all that there is; name the folder of one batch")
     return _take(Arrival(tuple(path.absolute() for path in paths)), spec, workspace)
 
 

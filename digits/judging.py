@@ -1,105 +1,29 @@
-"""Reads a batch and judges it: by itself, against what its dataset holds, and as a part of it."""
+"""Judges a batch: by itself, against what its dataset holds, and as a part of it."""
 
-import functools
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import accumulate, chain
-from pathlib import Path
+from itertools import chain
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from digits.baseline import Baseline, growth_between, take
 from digits.batch_checks import batch_checks
+from digits.batch_files import BatchRows
 from digits.centroids import load_centroids
 from digits.dataset import DatasetSpec
-from digits.defects import Defect, DefectError, Defects, Severity
-from digits.errors import DataError
-from digits.file_layouts import detect_layout, files_in
 from digits.findings import Finding, ValidationOutcome
 from digits.growth import Growth
 from digits.images import Images, Labels
 from digits.ingestion import read_added, read_source, split_rows
-from digits.kept_batches import canonical_order
-from digits.readers import read_files
 from digits.sources import content_of
 from digits.splits import is_test
 from digits.suite import evaluate
 from digits.summary import CENTROID_COLUMN, measure
-from digits.thresholds import CheckName, Split
+from digits.thresholds import Split
 from digits.validation import validate_frames
 from digits.versions import DatasetVersion, Versions
 from digits.workspace import Workspace
 
 Frames = Mapping[Split, pd.DataFrame]
-
-
-@dataclass(frozen=True)
-class BatchRows:
-    """The rows of a batch in the order of its files: images (n, H, W), labels (n,), and parts.
-
-    A part gives the names of so many rows, in which `roots` say nothing new.
-    """
-
-    images: Images
-    labels: Labels
-    parts: Sequence[Sequence[str]]
-    roots: Sequence[Path]
-
-    @functools.cached_property
-    def order(self) -> npt.NDArray[np.intp]:
-        """The order in which they are kept, which does not depend on the files."""
-        return canonical_order(self.images, self.labels)
-
-    @property
-    def in_order(self) -> tuple[Images, Labels]:
-        """Images and labels as they are kept."""
-        return self.images[self.order], self.labels[self.order]
-
-    def name(self, row: int) -> str:
-        """What a row is called in the files."""
-        ends = list(accumulate(map(len, self.parts)))
-        part = bisect_right(ends, row)
-        return shortened(self.parts[part][row - ends[part]], self.roots)
-
-
-def read_rows(paths: Sequence[Path], spec: DatasetSpec) -> tuple[BatchRows | None, list[Finding]]:
-    """The rows of a batch, in whichever layout, and what was found while its files were read.
-
-    Raises DataError where the operating system does not let them be read.
-    """
-    defects = Defects(spec.reading.severity)
-    found: list[Finding] = []
-    batches = []
-    try:
-        layout = detect_layout(paths)
-        files = [file for path in paths for file in files_in(path, layout)]
-        reading = spec.reading.model_copy(update={"file_layout": layout})
-        batches = list(read_files(files, spec.layout, reading, defects))
-    except DataError as error:
-        if isinstance(error.__cause__, OSError):
-            raise
-        found.append(_of_files(error, paths))
-    found += [
-        _of_rows(defect, severity, paths)
-        for severity in ("error", "warning")
-        for defect in defects.of(severity)
-    ]
-    if not batches:
-        nothing = DefectError("empty_file", "nothing, expected images and their labels")
-        return None, found or [_of_files(nothing, paths)]
-    images = np.concatenate([batch.images for batch in batches])
-    labels = np.concatenate([batch.labels for batch in batches])
-    return BatchRows(images, labels, [batch.names for batch in batches], paths), found
-
-
-def shortened(name: str, roots: Sequence[Path]) -> str:
-    """The name of a row or a file without the folder that its batch lies in."""
-    for root in roots:
-        name = name.replace(f"{root.parent}/", "")
-    return name
 
 
 def judge(
@@ -181,38 +105,3 @@ def _made_worse(
 def _named(finding: Finding, rows: BatchRows) -> Finding:
     names = tuple(rows.name(row) for row in finding.rows)
     return finding.model_copy(update={"names": names})
-
-
-def _of_rows(defect: Defect, severity: Severity, paths: Sequence[Path]) -> Finding:
-    places = tuple(shortened(place, paths) for place in defect.places)
-    return Finding(
-        split="batch",
-        check=defect.check,
-        column=None,
-        expectation=None,
-        severity=severity,
-        success=False,
-        about="rows that cannot be used",
-        found=f"{places[0]} {defect.found}",
-        expected=defect.expected,
-        names=places,
-        num_rows=defect.count,
-    )
-
-
-def _of_files(error: DataError, paths: Sequence[Path]) -> Finding:
-    check: CheckName = error.check if isinstance(error, DefectError) else "file_type"
-    found, _, expected = (
-        shortened(str(error), paths).removesuffix(f" ({check})").partition(", expected ")
-    )
-    return Finding(
-        split="batch",
-        check=check,
-        column=None,
-        expectation=None,
-        severity="error",
-        success=False,
-        about="files that cannot be read",
-        found=found,
-        expected=expected or "files of images and their labels",
-    )

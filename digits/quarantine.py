@@ -61,7 +61,7 @@ def set_aside(
 def _copy(path: Path, target: Path) -> None:
     if path.is_dir():
         shutil.copytree(path, target, symlinks=True, ignore=_special)
-    else:
+    elif path.is_file():
         shutil.copy2(path, target)
 
 

@@ -114,7 +114,7 @@ SPOILT = {
         "csv", rows(5, by=lambda images: images * 0), {"blank_images": ("train.csv, line 7",)}
     ),
     "folder: a blank picture": Spoilt(
-        "folder", rows(5, by=lambda images: images * 0), {"blank_images": (r"tree/train/\d/00005",)}
+        "folder", rows(5, by=lambda images: images * 0), {"blank_images": (r"new/train/\d/00005",)}
     ),
     "idx: inverted colours": Spoilt(
         "idx",
@@ -270,6 +270,35 @@ def test_a_batch_that_does_not_fit_its_dataset_is_refused_and_its_rows_are_named
         assert bool(names) == bool(expected)
         assert f"({check})" in refusal.line
     assert {path.name for path in refusal.originals.iterdir()} == {path.name for path in files}
+
+
+@pytest.mark.parametrize("name", ["pipe.csv", "pipe.npz", "pipe.parquet", "pipe.png"])
+def test_a_pipe_is_refused_and_not_waited_for(
+    name: str, settings: Settings, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / name)
+
+    refusal = refuse([tmp_path / name], settings)
+
+    assert set(refusal.failed) == {"file_type"}
+    assert list(refusal.originals.iterdir()) == []
+
+
+def test_a_folder_without_any_images_is_refused(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "notes.txt").write_text("tomorrow")
+
+    refusal = refuse([tmp_path / "new"], settings)
+
+    assert set(refusal.failed) == {"file_type"}
+    assert (refusal.originals / "new" / "notes.txt").exists()
+
+
+def test_half_a_pair_of_files_is_refused(settings: Settings, tmp_path: Path) -> None:
+    images, labels = write_batch("idx", make_more(NUM_IMAGES, 3), tmp_path / "new")
+    labels.unlink()
+
+    assert "train-images.idx has no labels beside it" in refuse([images], settings).line
 
 
 @pytest.mark.parametrize("name", DAMAGES)

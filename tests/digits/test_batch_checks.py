@@ -7,11 +7,17 @@ import pytest
 
 from digits.baseline import Baseline
 from digits.batch_checks import batch_checks
+from digits.centroids import load_centroids
+from digits.dataset import load_spec
 from digits.findings import Finding
+from digits.ingestion import read_source
+from digits.settings import Settings
+from digits.sources import content_of
 from digits.splits import is_test
 from digits.suite import evaluate
 from digits.summary import measure
 from digits.thresholds import CheckName, Thresholds
+from digits.workspace import Workspace
 from tests.handwriting import NUM_CLASSES, Pair, make_more, make_splits
 
 SHARE = 0.25
@@ -112,3 +118,43 @@ def test_images_that_the_dataset_has_already_are_named(baseline: Baseline) -> No
         "shared_images": (5,),
         "label_conflicts": (3, 8),
     }
+
+
+def mirrored(batch: Pair) -> Pair:
+    return np.ascontiguousarray(batch[0][:, :, ::-1]), batch[1]
+
+
+def shifted(batch: Pair) -> Pair:
+    return np.roll(batch[0], 4, axis=2), batch[1]
+
+
+def faded(batch: Pair) -> Pair:
+    return batch[0] // 3, batch[1]
+
+
+@pytest.mark.mnist
+def test_honest_batches_of_mnist_pass_and_small_damaged_ones_do_not() -> None:
+    settings = Settings()
+    spec = load_spec("mnist", settings)
+    content = content_of(spec, settings)
+    parts = list(read_source(spec.layout, content, spec.reading, spec, Workspace(settings)))
+    images = np.concatenate([part.images for part in parts])
+    labels = np.concatenate([part.labels for part in parts])
+    chance = np.random.default_rng(0)
+    new, train, test = np.split(chance.permutation(len(labels)), [15_000, 60_000])
+    assert spec.thresholds.centroids is not None
+    centroids = load_centroids(
+        spec.thresholds.centroids, settings.datasets_dirs, spec.image_shape, spec.num_classes
+    )
+    rows = [("train", images[train], labels[train]), ("test", images[test], labels[test])]
+    baseline = Baseline.of(lambda: rows, spec.num_classes, centroids)
+
+    def sample(num_images: int) -> Pair:
+        chosen = chance.choice(new, num_images, replace=False)
+        return images[chosen], labels[chosen]
+
+    for num_images in (10, 100, 1000):
+        for _ in range(10):
+            assert failures(sample(num_images), baseline, spec.thresholds) == []
+    for damage in (inverted, transposed, mirrored, shifted, shuffled, faded):
+        assert failures(damage(sample(30)), baseline, spec.thresholds) != [], damage

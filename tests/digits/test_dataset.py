@@ -2,7 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from digits.dataset import ROLES, DatasetSpec, FolderSource, available_datasets, load_spec
+from digits.dataset import (
+    ROLES,
+    DatasetSpec,
+    FolderSource,
+    Reading,
+    available_datasets,
+    load_spec,
+)
 from digits.errors import UsageError
 from digits.settings import ROOT, Settings
 from tests.small_dataset import NAME, SPEC, write_spec
@@ -108,6 +115,17 @@ def test_a_spec_survives_json(settings: Settings) -> None:
         (SPEC + FOLDER.format(r"\u0000"), "sources[0].path: found a zero byte, expected the path"),
         (SPEC + FOLDER.format("~nobody-here/x"), "sources[0].path: ~nobody-here/x names a user"),
         (SPEC.replace("0.1", "inf"), "max_label_divergence: found inf, expected: a finite number"),
+        ('layout = "tar"\n' + SPEC, "layout: found 'tar', expected: 'idx', 'npz', 'parquet', "),
+        ('file_layout = "npz"\n' + SPEC, "file_layout: found a key that is not known here"),
+        ("pixel_range = [16, 0]\n" + SPEC, "pixel_range: 16 is not below the other end"),
+        ("pixel_range = [0, nan]\n" + SPEC, "pixel_range[1]: found nan, expected: a finite"),
+        ("test_share = 1\n" + SPEC, "test_share: found 1, expected: less than 1"),
+        ("label_column = []\n" + SPEC, "label_column"),
+        (
+            SPEC.replace("= 10", "= 2").replace("title", 'class_names = ["a", "a"]\ntitle'),
+            "class_names has a name twice",
+        ),
+        ('layout = "npz"\n' + SPEC + CONTENT, "content is for the four IDX files, expected none"),
         ("title = ", "is not TOML"),
         (SPEC + "x = " + "[" * 5000, "is not TOML"),
         ("x = " + "1" * 5000, "is not TOML"),
@@ -122,6 +140,37 @@ def test_a_bad_spec_is_refused_in_one_line(text: str, message: str, settings: Se
     assert str(caught.value).startswith(str(path))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_how_files_are_read_is_what_the_spec_says(settings: Settings) -> None:
+    keys = {
+        "layout": '"csv"',
+        "pixel_range": "[0, 16]",
+        "test_share": "0.25",
+        "label_column": "-1",
+        "image_column": '"img"',
+    }
+    text = "".join(f"{key} = {value}\n" for key, value in keys.items())
+    write_spec(settings, text + SPEC.replace("= 10", "= 1000"))
+
+    spec = load_spec(NAME, settings)
+
+    assert spec.reading == Reading(
+        file_layout="csv",
+        pixel_range=(0, 16),
+        test_share=0.25,
+        label_column=-1,
+        image_column="img",
+    )
+    assert spec.layout.num_classes == 1000
+    assert DatasetSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_a_spec_that_says_nothing_of_its_files_means_the_four_of_mnist(settings: Settings) -> None:
+    write_spec(settings, SPEC)
+
+    assert load_spec(NAME, settings).reading == Reading()
+    assert Reading().file_layout == "idx"
 
 
 def test_a_spec_that_is_not_text_is_refused(settings: Settings) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from digits import intake
 from digits.dataset import DatasetSpec, load_spec
-from digits.errors import DataError
+from digits.errors import DataError, UsageError
 from digits.findings import ValidationOutcome
 from digits.growth import Growth
 from digits.incoming import Intake, incoming_folder, quarantine_folder
@@ -70,7 +70,7 @@ def test_the_same_batch_again_changes_nothing_in_whichever_form_it_comes(
             spec,
             workspace,
         ),
-        add_batch(write_folders(tmp_path, {"train": batch}), spec, workspace),
+        add_batch(write_folders(tmp_path / "tree", {"train": batch}), spec, workspace),
     ]
 
     assert (added.status, added.version) == ("accepted", 2)
@@ -175,6 +175,14 @@ def test_a_file_that_changes_while_it_is_read_is_left_alone(
     with pytest.raises(DataError, match="was changed while it was read"):
         add_batch([path], spec, workspace)
     assert Versions(NAME, workspace.settings).current().number == 1
+    assert not quarantine_folder(NAME, workspace.settings).exists()
+
+
+def test_the_folder_of_everything_is_no_batch(
+    spec: DatasetSpec, workspace: Workspace, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="name the folder of one batch"):
+        add_batch([tmp_path], spec, workspace)
     assert not quarantine_folder(NAME, workspace.settings).exists()
 
 

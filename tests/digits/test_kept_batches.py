@@ -14,6 +14,7 @@ from digits.kept_batches import (
 )
 from digits.settings import Settings
 from digits.versions import Change, Versions
+from tests.handwriting import make_more
 from tests.small_dataset import NAME, small_layout
 
 
@@ -58,6 +59,16 @@ def test_the_order_depends_on_images_and_labels_alone() -> None:
         again = canonical_order(images[mixed], labels[mixed])
         assert np.array_equal(images[mixed][again], ordered[0])
         assert np.array_equal(labels[mixed][again], ordered[1])
+
+
+def test_the_order_tells_nothing_of_the_labels() -> None:
+    images, labels = make_more(600, 1)
+    by_class = np.argsort(labels, kind="stable")
+
+    ordered = labels[by_class][canonical_order(images[by_class], labels[by_class])]
+
+    # A tenth by chance, give or take four standard errors; by their pixels it would be a third.
+    assert abs((ordered[1:] == ordered[:-1]).mean() - 0.1) < 4 * 0.3 / 600**0.5
 
 
 def test_what_is_damaged_is_refused_with_what_to_do(versions: Versions) -> None:

@@ -94,6 +94,25 @@ def test_a_csv_may_be_packed_have_no_header_and_its_label_anywhere(tmp_path: Pat
     is_same(read_all("csv", sorted(tmp_path.iterdir()), label_column=5), make_splits())
 
 
+def test_pixels_may_be_named_by_their_numbers(tmp_path: Path) -> None:
+    for path in write_csv(tmp_path, make_splits()):
+        path.write_text(path.read_text().replace("pixel", ""))
+
+    is_same(read_all("csv", sorted(tmp_path.iterdir())), make_splits())
+
+
+def test_a_first_row_of_a_class_that_is_called_like_a_label_is_a_row(tmp_path: Path) -> None:
+    names = tuple("yjihgfedcb")
+    for path in write_csv(tmp_path, make_splits(), header=False):
+        rows = sorted(path.read_text().splitlines())
+        path.write_text("\n".join(f"{names[int(row[0])]}{row[1:]}" for row in rows))
+
+    found = read_all("csv", sorted(tmp_path.iterdir()), class_names=names)
+
+    assert {len(labels) for _, labels, _ in found} == {90}
+    assert all(labels[0] == 0 for _, labels, _ in found)
+
+
 def test_a_column_of_labels_is_found_by_its_name(tmp_path: Path) -> None:
     for path in write_csv(tmp_path, make_splits()):
         path.write_text(path.read_text().replace("label", "what it is"))

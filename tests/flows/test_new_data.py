@@ -12,6 +12,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from digits.incoming import incoming_folder, quarantine_folder
 from digits.workspace import Workspace
+from tasks.artifacts import newest
 from tests.commands import call_digits, read_json
 from tests.flows.conftest import DATASET
 from tests.handwriting import Pair, make_more
@@ -110,7 +111,8 @@ def test_what_lies_in_the_incoming_folder_is_taken_in_first_and_a_bad_batch_stop
 
 
 def test_a_bad_batch_alone_changes_nothing(finished: Workspace) -> None:
-    save(inverted(make_more(50, 2)), incoming_folder(NAME, finished.settings) / "bad.npz")
+    path = incoming_folder(NAME, finished.settings) / "bad.npz"
+    save(inverted(make_more(50, 2)), path)
     assert "take in" in planned()
 
     facts = run()
@@ -120,6 +122,9 @@ def test_a_bad_batch_alone_changes_nothing(finished: Workspace) -> None:
     assert facts["dataset"] == {"version": 1, "batches": []}
     assert facts["decision"]["outcome"] == "unchanged"
     assert planned().keys() == {"promote"}
+    shown = str(newest(f"batch-{NAME}"))
+    assert "was refused" in shown
+    assert str(path) in shown
 
 
 @pytest.mark.slow
