@@ -32,13 +32,17 @@ def distort(images: Array, settings: Distortion, generator: np.random.Generator)
         padded[: len(of_member), member, 1:-1, 1:-1] = of_member
     grouped = padded.reshape(num_distortions, GROUP, -1).transpose(0, 2, 1)
     distorted = np.empty((GROUP, num_distortions, height * width), np.float32)
-    row_of = width + 2
+    total, part = np.empty((2, height * width, GROUP), np.float32)
+    steps = (0, 1, width + 2, width + 3)
     for number in range(num_distortions):
         pixels = np.ascontiguousarray(grouped[number])
-        upper_left, shares = corners[number], weights[:, number, :, np.newaxis]
-        total = pixels[upper_left] * shares[0]
-        for share, step in zip(shares[1:], (1, row_of, row_of + 1), strict=True):
-            total += pixels[upper_left + step] * share
+        for share, step in zip(weights[:, number, :, np.newaxis], steps, strict=True):
+            target = part if step else total
+            # No position is beyond the end, so that clipping only spares a copy.
+            np.take(pixels, corners[number] + step, axis=0, out=target, mode="clip")
+            target *= share
+            if step:
+                total += part
         distorted[:, number] = total.T
     return distorted.reshape(-1, height, width)[:num_images]
 

@@ -1,0 +1,65 @@
+"""How much longer an epoch of the recipe `best` takes for its random distortions.
+
+Usage: python -m benchmarks.distortion [--models mlp,cnn] [--rounds 3]
+Second epochs, scoring left out: with distortions and without, in alternating runs; medians count.
+"""
+
+import argparse
+import os
+import statistics
+import time
+
+from benchmarks.prepared import prepare
+from digits.arrays import StoredArray
+from digits.devices import configure_backend, resolve_device
+from digits.recipes import training_settings
+from digits.settings import Settings
+from digits.workspace import current_workspace
+from flows.environment import prepare_environment
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", default="mlp,cnn")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    prepare_environment(Settings())
+    configure_backend(resolve_device("auto"))
+    from digits.batches import Batches
+    from digits.learner import make_learner
+    from digits.models import BUILDERS
+
+    arrays = prepare(current_workspace())
+    x, y = (StoredArray(arrays.folder / f"{name}_train.npy") for name in "xy")
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
+    print(
+        "| model | s, plain | s, distorted | times | processor, times |\n|---|---:|---:|---:|---:|"
+    )
+    for model in options.models.split(","):
+        best = training_settings("best", model)
+        learners = []
+        for settings in (best.model_copy(update={"distortion": None}), best):
+            plain = BUILDERS[model]((28, 28, 1), 10, settings.dropout, settings.seed)
+            batches = Batches(x, y, settings, 0)
+            learners.append((make_learner(plain, settings, len(batches)), batches))
+        times: list[list[tuple[float, float]]] = [[], []]
+        for _ in range(options.rounds + 1):
+            for (learner, batches), found in zip(learners, times, strict=True):
+                wall, processor = time.perf_counter(), time.process_time()
+                learner.fit(batches, shuffle=False, verbose=0)
+                found.append((time.perf_counter() - wall, time.process_time() - processor))
+        (plain_s, plain_cpu), (distorted_s, distorted_cpu) = (
+            [statistics.median(one[kind] for one in found[1:]) for kind in (0, 1)]
+            for found in times
+        )
+        print(
+            f"| {model} | {plain_s:.1f} | {distorted_s:.1f} | {distorted_s / plain_s:.2f} | "
+            f"{distorted_cpu / plain_cpu:.2f} |",
+            flush=True,
+        )
+        for _, batches in learners:
+            batches.close()
+
+
+if __name__ == "__main__":
+    main()
