@@ -5,6 +5,7 @@ import contextlib
 import functools
 import gc as collector
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -114,8 +115,9 @@ def run(as_json: bool, models: str, **request: Any) -> None:
     """One retrain in this process: data, training, evaluation, decision, report."""
     console.show_logs()
     request["models"] = split_names(models)
-    check_request(**request)
+    spec = check_request(**request)
     prepare_folders(Settings())
+    has_server = bool(os.environ.get("PREFECT_API_URL"))
     from digits.progress import bars
     from flows.embedded_server import prefect_server
 
@@ -123,6 +125,11 @@ def run(as_json: bool, models: str, **request: Any) -> None:
         with uncollected():
             from flows.retrain import retrain
 
+            if not has_server:
+                from flows.loading import load_ahead
+
+                asked = ("models", "recipe", "epochs", "seed", "device")
+                load_ahead(spec, **{name: request[name] for name in asked})
         wait_for_server()
         result = retrain(**request)
     if as_json:

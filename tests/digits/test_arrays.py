@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from digits.arrays import StoredArray
+from digits.errors import DamagedError
 from tests.memory import peak_memory
 
 
@@ -41,6 +42,18 @@ def test_labels_of_one_dimension_are_rows_too(tmp_path: Path) -> None:
 
     assert array.rows(np.array([3, 1])).tolist() == [3, 1]
     assert array.part(2, 4).tolist() == [2, 3]
+
+
+def test_a_file_that_is_cut_short_meanwhile_gives_no_rows(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.ones((10, 3), np.float32))
+    array = StoredArray(tmp_path / "x.npy")
+    with (tmp_path / "x.npy").open("r+b") as file:
+        file.truncate(file.seek(0, 2) - 4)
+
+    with pytest.raises(DamagedError, match="cut short"):
+        array.rows(np.array([0, 9]))
+    with pytest.raises(DamagedError, match="cut short"):
+        list(array.parts(4))
 
 
 def test_a_part_takes_the_memory_of_the_part(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pytest
 
 from digits.errors import DamagedError, DigitsError
-from digits.images import ROW_GROUP, write_split
+from digits.images import ROW_GROUP, iter_split, write_split
 from digits.normalization import store_arrays
 from digits.references import ArraysRef, DatasetRef
 from digits.store import Store
@@ -11,6 +12,7 @@ from digits.thresholds import SPLITS
 from digits.workspace import Workspace
 from tests.disks import full_disk
 from tests.handwriting import LAYOUT, Splits, make_splits
+from tests.memory import peak_memory
 
 
 def stored(splits: Splits, store: Store) -> DatasetRef:
@@ -96,6 +98,26 @@ def test_images_beyond_one_part_keep_their_order(store: Store) -> None:
     x, y = load(arrays, "x_train", store), load(arrays, "y_train", store)
     np.testing.assert_array_equal(x[..., 0], np.divide(images, 255, dtype=np.float32))
     np.testing.assert_array_equal(y, labels)
+
+
+def test_memory_holds_a_few_row_groups_however_long_the_split_is(store: Store) -> None:
+    splits = make_splits()
+    num_groups, shape = 12, splits["train"][0].shape[1:]
+    noise = np.random.default_rng(0).integers(256, size=(num_groups * ROW_GROUP, *shape))
+    splits["train"] = (noise.astype(np.uint8), np.resize(splits["train"][1], len(noise)))
+    dataset = stored(splits, store)
+    group_bytes = ROW_GROUP * int(np.prod(shape))
+    before = pa.total_allocated_bytes()
+
+    held = [
+        pa.total_allocated_bytes() - before
+        for _ in iter_split(store.folder(dataset) / "train.parquet", LAYOUT)
+    ]
+    with peak_memory(at_most=8 * group_bytes):
+        store_arrays(dataset, store)
+
+    assert len(held) == num_groups
+    assert max(held) < num_groups * group_bytes / 2
 
 
 def test_equal_datasets_give_one_bundle(store: Store) -> None:

@@ -1,0 +1,42 @@
+"""Which libraries are loaded while a run's own server starts."""
+
+import subprocess
+
+from digits.settings import Settings
+from digits.workspace import Workspace
+from tests.commands import run_digits
+from tests.flows.conftest import FinishedRun
+from tests.small_dataset import NAME
+
+LIBRARIES = ("great_expectations", "tensorflow")
+# Loads ahead for a request, and says which libraries that brought.
+LOAD = f"""
+import sys
+from digits.dataset import load_spec
+from digits.settings import Settings
+from flows.environment import prepare_environment
+from flows.loading import load_ahead
+prepare_environment(Settings())
+models, seed = sys.argv[1].split(","), int(sys.argv[2])
+spec = load_spec("{NAME}", Settings())
+load_ahead(spec, models=models, recipe="reference", epochs=1, seed=seed, device="cpu")
+print(*(name for name in {LIBRARIES} if name in sys.modules))
+"""
+
+
+def loaded(settings: Settings, models: str, seed: int = 0) -> list[str]:
+    result: subprocess.CompletedProcess[str] = run_digits(settings, models, str(seed), code=LOAD)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
+
+
+def test_a_first_run_loads_all(here: Settings) -> None:
+    assert loaded(here, "mlp,cnn") == [*LIBRARIES]
+
+
+def test_a_run_with_nothing_to_do_loads_nothing(first_run: FinishedRun) -> None:
+    assert loaded(first_run.settings, "mlp,cnn") == []
+
+
+def test_another_training_loads_what_trains(finished: Workspace) -> None:
+    assert loaded(finished.settings, "cnn", seed=1) == ["tensorflow"]
