@@ -18,7 +18,7 @@ from digits.recipes import RECIPES
 from digits.settings import ROOT, Settings
 from flows.registration import described_automations
 from flows.service import prepare_service
-from tasks.events import DECISIONS, VALIDATION_FAILED
+from tasks.events import DECISIONS, INTAKES, VALIDATION_FAILED
 
 DESCRIBED = yaml.safe_load((ROOT / "prefect.yaml").read_text())
 DEPLOYMENTS = {one["name"]: one for one in DESCRIBED["deployments"]}
@@ -92,7 +92,9 @@ def test_the_automations_are_as_prefect_wants_them(webhook: Any) -> None:
 def test_what_is_told_to_the_operator_is_what_is_emitted() -> None:
     told = next(one for one in described_automations(None) if one["name"] == "tell the operator")
     ours = {name for name in told["trigger"]["expect"] if not name.startswith("prefect.")}
-    assert ours == {*DECISIONS.values(), VALIDATION_FAILED} - {"champion.unchanged"}
+    assert ours == {*DECISIONS.values(), *INTAKES.values(), VALIDATION_FAILED} - {
+        "champion.unchanged"
+    }
 
 
 def test_a_silent_run_is_crashed_within_two_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
