@@ -167,3 +167,23 @@ def test_what_is_no_file_is_not_read(settings: Settings) -> None:
 
     with pytest.raises(DataError, match=r"train.csv is not a plain file"):
         content_of(spec, settings)
+
+
+def test_rows_at_fault_stop_ingestion_or_are_left_out_as_the_spec_says(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec, folder = prepare("csv", settings)
+    path = folder / "train.csv"
+    head, first, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([head, f"ten{first[1:]}", *rows]))
+    workspace, content = Workspace(settings), content_of(spec, settings)
+
+    with pytest.raises(DataError, match=r"train.csv, line 2 has the label 'ten', expected one of"):
+        ingest(spec, workspace)
+    assert not list(workspace.store.root("datasets").glob("[!.]*"))
+
+    reading = spec.reading.model_copy(update={"severity": {"label_unknown": "warning"}})
+    dataset = ingest_dataset(spec.layout, content, reading, spec, workspace)
+
+    assert (dataset.num_train, dataset.num_test) == (89, 90)
+    assert "left out: " in caplog.text
