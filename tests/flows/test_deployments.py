@@ -16,9 +16,10 @@ from prefect.utilities.callables import parameter_schema
 from digits.dataset import available_datasets
 from digits.recipes import RECIPES
 from digits.settings import ROOT, Settings
+from flows.parameters import MODELS
 from flows.registration import described_automations
 from flows.service import prepare_service
-from tasks.events import DECISIONS, VALIDATION_FAILED
+from tasks.events import DECISIONS, INTAKES, VALIDATION_FAILED
 
 DESCRIBED = yaml.safe_load((ROOT / "prefect.yaml").read_text())
 DEPLOYMENTS = {one["name"]: one for one in DESCRIBED["deployments"]}
@@ -69,11 +70,12 @@ def test_each_parameter_of_a_run_form_says_what_it_means(name: str) -> None:
     assert all(field["description"] for field in parameters(name).values())
 
 
+# The choices are found when flows.parameters is imported: here before any test has a workspace.
 def test_the_run_form_offers_what_there_is_and_knows_the_bounds() -> None:
     form = parameters("retrain")
     assert form["dataset"]["enum"] == list(available_datasets(Settings()))
     assert form["dataset"]["default"] == "mnist"
-    assert form["models"]["items"]["enum"] == ["mlp", "cnn"]
+    assert form["models"]["items"]["enum"] == list(MODELS) == ["mlp", "cnn"]
     assert (form["models"]["minItems"], form["models"]["uniqueItems"]) == (1, True)
     assert form["recipe"]["enum"] == list(RECIPES)
     assert form["device"]["enum"] == ["auto", "cpu", "gpu"]
@@ -92,7 +94,9 @@ def test_the_automations_are_as_prefect_wants_them(webhook: Any) -> None:
 def test_what_is_told_to_the_operator_is_what_is_emitted() -> None:
     told = next(one for one in described_automations(None) if one["name"] == "tell the operator")
     ours = {name for name in told["trigger"]["expect"] if not name.startswith("prefect.")}
-    assert ours == {*DECISIONS.values(), VALIDATION_FAILED} - {"champion.unchanged"}
+    assert ours == {*DECISIONS.values(), *INTAKES.values(), VALIDATION_FAILED} - {
+        "champion.unchanged"
+    }
 
 
 def test_a_silent_run_is_crashed_within_two_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
