@@ -5,14 +5,11 @@ import math
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, BinaryIO
+from typing import Any, BinaryIO
 
 from digits.dataset import ROLES, ImageShape, Role
 from digits.defects import DefectError
 from digits.errors import DataError
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer as Buffer
 
 FILE_NAMES: Mapping[Role, str] = {
     "train-images": "train-images-idx3-ubyte",
@@ -55,7 +52,7 @@ class Unpacked(io.RawIOBase):
         self._packed.close()
         super().close()
 
-    def readinto(self, buffer: "Buffer") -> int:
+    def readinto(self, buffer: Any) -> int:
         """Fill a part of the buffer; 0 at the end."""
         view = memoryview(buffer).cast("B")
         while not self._stream.eof:
