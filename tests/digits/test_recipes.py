@@ -51,6 +51,12 @@ def test_a_setting_out_of_bounds_is_a_wrong_call(changes: dict[str, int], messag
         {"dropout": (-0.1, 0.2)},
         {"batch_size": 0},
         {"optimizer": "sgd"},
+        {"precision": "float16"},
+        {"masks": "none"},
+        {"warmup": 1.0},
+        {"averaging": 1.0},
+        {"distortion": {"rotation": -1}},
+        {"distortion": {"rotatoin": 1}},
         {"learning_rat": 0.1},
     ],
 )
