@@ -48,6 +48,10 @@ def run_digits(
 
 def call_digits(*arguments: str) -> Result:
     """Run `digits ARGUMENTS` in this process and in its workspace: see the fixture `current`."""
+    # When it is first imported, Prefect closes all log handlers there are, and absl's, which comes
+    # with keras, then closes pytest's own stream if another stands in its place by then.
+    import prefect.main  # noqa: F401
+
     from flows.cli import main
 
     with _handlers_restored():

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -40,6 +41,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             folder = item.path.parent.name
             shared = folder if folder in ("faults", "flows", "tasks", "model") else item.path.stem
             item.add_marker(pytest.mark.xdist_group(shared))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    # Of tests.faults, whose own conftest the process that prints need not have loaded.
+    reports = (report for reports in terminalreporter.stats.values() for report in reports)
+    counts = Counter(
+        (what, kind)
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for what, kind in report.user_properties
+        if what in ("tried", "held")
+    )
+    kinds = sorted({kind for _, kind in counts})
+    if kinds:
+        terminalreporter.section("faults: tried, held, lost")
+    for kind in kinds:
+        tried, held = counts["tried", kind], counts["held", kind]
+        terminalreporter.write_line(f"{kind:10} {tried:5} {held:5} {tried - held:5}")
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -36,23 +35,6 @@ class Tally:
         self._properties.append(("tried", kind))
         yield
         self._properties.append(("held", kind))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    reports = (report for reports in terminalreporter.stats.values() for report in reports)
-    counts = Counter(
-        (what, kind)
-        for report in reports
-        if getattr(report, "when", None) == "call"
-        for what, kind in report.user_properties
-        if what in ("tried", "held")
-    )
-    kinds = sorted({kind for _, kind in counts})
-    if kinds:
-        terminalreporter.section("faults: tried, held, lost")
-    for kind in kinds:
-        tried, held = counts["tried", kind], counts["held", kind]
-        terminalreporter.write_line(f"{kind:10} {tried:5} {held:5} {tried - held:5}")
 
 
 @pytest.fixture
