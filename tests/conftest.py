@@ -33,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     }
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # On several cores: what is made once for many tests is made once, not in each process. What a
     # slow test shares takes less time than itself.

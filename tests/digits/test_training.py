@@ -30,7 +30,7 @@ RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "cnn": ("cnn", {}),
     "adam": ("mlp", {"optimizer": "adam"}),
     "fast": ("cnn", {"recipe": "fast"}),
-    "best": ("mlp", {"recipe": "best", "averaging": 0.9}),
+    "best": ("mlp", {"recipe": "best", "averaging": 0.9, "batch_size": 128}),
 }
 
 

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digits import batches as module
+from digits import training_data as module
 from digits.arrays import StoredArray
 from digits.recipes import TrainingSettings, training_settings
 from digits.training_data import Batches, TestBatches
