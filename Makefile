@@ -17,7 +17,7 @@ UNFIT   := { echo "This needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is anothe
              "Name one that you have: make PYTHON=/usr/bin/python3.12 ..." >&2; exit 1; }
 
 # The tests on all cores, up to four: each process takes 2 GB. ARGS="-n 0" runs them in one.
-PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+PARALLEL := --numprocesses logical --maxprocesses 4
 
 # Without compiled bytecode every start of Prefect and TensorFlow takes half as long again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -45,7 +45,7 @@ down:  ## end what `make up` started and could not end itself
 	@if test -x $(VENV)/bin/digits; then $(VENV)/bin/digits down; fi
 
 test: $(VENV)/.development $(VENV)/.project  ## the tests, with coverage: make test ARGS="-k ledger --no-cov"
-	@$(VENV)/bin/python -m pytest --cov $(PARALLEL) $(ARGS)
+	@$(VENV)/bin/python -m pytest --cov $(PARALLEL) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-faults test-e2e
 test-faults: $(VENV)/.development $(VENV)/.project  ## kills, damage, races and edits in full, and what else is slow
