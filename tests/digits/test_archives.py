@@ -11,7 +11,7 @@ from tests.archives import idx_files, package, tar
 from tests.handwriting import SHAPE, make_splits
 from tests.memory import peak_memory
 
-PACKED = gzip.compress(b"digits" * 9)
+PACKED = gzip.compress(b"digits" * 9, mtime=0)
 FILES: dict[Role, bytes] = {role: role.encode() for role in ROLES}
 
 
