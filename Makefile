@@ -44,8 +44,8 @@ up: $(VENV)/.project $(wildcard $(VENV)/.gpu)  ## server, dashboard, deployments
 down:  ## end what `make up` started and could not end itself
 	@if test -x $(VENV)/bin/digits; then $(VENV)/bin/digits down; fi
 
-test: $(VENV)/.development $(VENV)/.project  ## the tests, with coverage: make test ARGS="-k ledger --no-cov"
-	@$(VENV)/bin/python -m pytest --cov $(PARALLEL) --dist loadscope --no-loadscope-reorder $(ARGS)
+test: $(VENV)/.development $(VENV)/.project  ## the tests: make test ARGS="-k ledger", with coverage ARGS=--cov
+	@$(VENV)/bin/python -m pytest $(PARALLEL) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-faults test-e2e
 test-faults: $(VENV)/.development $(VENV)/.project  ## kills, damage, races and edits in full, and what else is slow
