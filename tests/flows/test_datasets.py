@@ -86,6 +86,7 @@ def test_scikit_learns_digits_become_a_champion_whatever_their_layout(
         assert executed(again) == {"ingest", "report"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("current")
 def test_letters_in_the_fonts_of_others_become_a_champion(tmp_path: Path) -> None:
     num = write_letters(tmp_path / "letters")
@@ -110,6 +111,7 @@ def champion(finished: Workspace) -> Workspace:
     return finished
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", FILE_LAYOUTS)
 def test_the_same_data_in_any_layout_trains_nothing_again(
     layout: FileLayout, champion: Workspace
@@ -126,15 +128,13 @@ def test_the_same_data_in_any_layout_trains_nothing_again(
     assert executed(facts) == (set() if layout == "idx" else {"ingest", "report"})
 
 
-ONE_OF_EACH = {damage.check: name for name, damage in DAMAGES.items()}.values()
+# One of three kinds: tests/test_damaged_inputs.py has all of them, without a run.
+SHORT = list({damage.check: name for name, damage in DAMAGES.items()}.values())[:3]
 
 
 @pytest.mark.parametrize(
     "name",
-    [
-        name if name in ONE_OF_EACH else pytest.param(name, marks=pytest.mark.slow)
-        for name in DAMAGES
-    ],
+    [name if name in SHORT else pytest.param(name, marks=pytest.mark.slow) for name in DAMAGES],
 )
 def test_damaged_data_stops_the_run_and_leaves_the_champion(name: str, champion: Workspace) -> None:
     damage = DAMAGES[name]

@@ -2,6 +2,8 @@
 
 import subprocess
 
+import pytest
+
 from digits.settings import Settings
 from digits.workspace import Workspace
 from tests.commands import run_digits
@@ -38,5 +40,6 @@ def test_a_run_with_nothing_to_do_loads_nothing(first_run: FinishedRun) -> None:
     assert loaded(first_run.settings, "mlp,cnn") == []
 
 
+@pytest.mark.slow
 def test_another_training_loads_what_trains(finished: Workspace) -> None:
     assert loaded(finished.settings, "cnn", seed=1) == ["tensorflow"]
