@@ -32,7 +32,7 @@ def take_pictures(dataset: str, folder: Path) -> None:
     pages = {
         "form": (f"/deployments/deployment/{deployment['id']}/run", 1280),
         "run": (f"/runs/flow-run/{summary['flow_run_id']}", 800),
-        "summary": (f"/artifacts/artifact/{summary['id']}", 1900),
+        "summary": (f"/artifacts/artifact/{summary['id']}", 1250),
         "champion": (f"/artifacts/artifact/{champion['id']}", 600),
     }
     with sync_playwright() as playwright:

@@ -65,6 +65,12 @@ def test_a_run_that_died_with_its_worker_is_crashed_soon_and_the_next_goes_on_fr
     assert service.finished(again) == "Crashed"
 
 
+def places_taken(service: Service) -> float:
+    """How many runs of the deployment hold a place, of which there is one."""
+    limits = service.post("v2/concurrency_limits/filter", {"limit": 100})
+    return sum(limit["active_slots"] for limit in limits)
+
+
 def test_a_run_outlives_its_worker_and_its_server(service: Service) -> None:
     steady(service)
     run = start_training(service, epochs=300, seed=2)
@@ -77,6 +83,8 @@ def test_a_run_outlives_its_worker_and_its_server(service: Service) -> None:
     killed_at = epochs_done(service, run)
     wait_for(lambda: epochs_done(service, run) > killed_at, "the dashboard to follow it again")
     assert service.finished(run) == "Completed"
+    # What was renewed by hand is not given back by the run: it lapses.
+    wait_for(lambda: not places_taken(service), "its place to be free again")
     assert service.artifact(f"retrain-{NAME}", run) is not None
     later = service.start("retrain", f"dataset={NAME}", 'models=["mlp"]', "epochs=1", "seed=2")
     assert service.finished(later) == "Completed"
