@@ -90,7 +90,8 @@ def test_schedule_event_command_line_and_process_start_the_same_flow_and_share_i
     known = {run["id"] for run in service.runs()}
     done = service.run("digits", "run", "--dataset", NAME, "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["decision"]["outcome"] == "unchanged"
+    # The champion is of `first`, unless a test before this one has trained a better one.
+    assert json.loads(done.stdout)["decision"]["outcome"] in ("unchanged", "kept")
     in_process = next(run for run in service.runs() if run["id"] not in known)
     assert in_process["deployment_id"] is None
     assert comes_from(service, in_process["id"], first)
