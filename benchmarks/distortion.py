@@ -25,9 +25,9 @@ def main() -> None:
     options = parser.parse_args()
     prepare_environment(Settings())
     configure_backend(resolve_device("auto"))
-    from digits.batches import Batches
     from digits.learner import make_learner
     from digits.models import BUILDERS
+    from digits.training_data import Batches, feed
 
     arrays = prepare(current_workspace())
     x, y = (StoredArray(arrays.folder / f"{name}_train.npy") for name in "xy")
@@ -40,13 +40,13 @@ def main() -> None:
         learners = []
         for settings in (best.model_copy(update={"distortion": None}), best):
             plain = BUILDERS[model]((28, 28, 1), 10, settings.dropout, settings.seed)
-            batches = Batches(x, y, settings, 0)
+            batches = Batches(x, y, settings)
             learners.append((make_learner(plain, settings, len(batches)), batches))
         times: list[list[tuple[float, float]]] = [[], []]
         for _ in range(options.rounds + 1):
             for (learner, batches), found in zip(learners, times, strict=True):
                 wall, processor = time.perf_counter(), time.process_time()
-                learner.fit(batches, shuffle=False, verbose=0)
+                learner.fit(feed(batches), shuffle=False, verbose=0)
                 found.append((time.perf_counter() - wall, time.process_time() - processor))
         (plain_s, plain_cpu), (distorted_s, distorted_cpu) = (
             [statistics.median(one[kind] for one in found[1:]) for kind in (0, 1)]

@@ -68,7 +68,7 @@ def ingest(spec: DatasetSpec, workspace: Workspace, folder: Path) -> None:
     from digits.sources import content_of
 
     content = content_of(spec, workspace.settings)
-    reference = ingest_dataset(spec.layout, content, spec, workspace)
+    reference = ingest_dataset(spec.layout, content, spec.reading, spec, workspace)
     (folder / "dataset.json").write_text(reference.model_dump_json())
 
 

@@ -62,14 +62,15 @@ def cnn() -> keras.Model:
     return model
 
 
-class StopAt(keras.callbacks.Callback):
+class StopAt(keras.callbacks.Callback):  # type: ignore[misc]
     """Ends a training after the first epoch with that test accuracy, and notes when that was."""
 
     def __init__(self, accuracy: float) -> None:
         super().__init__()
-        self.accuracy, self.begun, self.seconds = accuracy, time.monotonic(), None
+        self.accuracy, self.begun = accuracy, time.monotonic()
+        self.seconds: float | None = None
 
-    def on_epoch_end(self, epoch, logs=None) -> None:  # noqa: ARG002
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:  # noqa: ARG002
         if logs["val_accuracy"] >= self.accuracy:
             self.seconds = time.monotonic() - self.begun
             self.model.stop_training = True
@@ -85,7 +86,7 @@ def main() -> None:
     options = parser.parse_args()
     keras.utils.set_random_seed(options.seed)
     (x_train, y_train), (x_test, y_test) = (load(options.raw, split) for split in ("train", "test"))
-    facts = {}
+    facts: dict[str, dict[str, float | None]] = {}
     for name in options.models.split(","):
         model, begun = {"mlp": mlp, "cnn": cnn}[name](), time.monotonic()
         stop = StopAt(options.stop_at or 2.0)

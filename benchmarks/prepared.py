@@ -27,7 +27,8 @@ class Prepared:
 def prepare(workspace: Workspace, name: str = "mnist") -> Prepared:
     """Ingest and normalize a dataset, from its files in the raw folder or from its source."""
     spec = load_spec(name, workspace.settings)
-    dataset = ingest_dataset(spec.layout, content_of(spec, workspace.settings), spec, workspace)
+    content = content_of(spec, workspace.settings)
+    dataset = ingest_dataset(spec.layout, content, spec.reading, spec, workspace)
     facts = store_arrays(dataset, workspace.store)
     return Prepared(workspace.store.folder(facts), facts)
 

@@ -35,7 +35,7 @@ def by_predict(model: object) -> Method:
 
     def score(images: Images) -> Answers:
         with contextlib.redirect_stdout(io.StringIO()):
-            return model.predict(images[..., None].astype("float32") / np.float32(255))  # type: ignore[attr-defined]
+            return model.predict(images[..., None].astype("float32") / np.float32(255))  # type: ignore[attr-defined,no-any-return]
 
     return score
 

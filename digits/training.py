@@ -19,7 +19,7 @@ from digits.models import Builder
 from digits.progress import Progress
 from digits.recipes import TrainingSettings
 from digits.references import ArraysRef
-from digits.training_data import Batches, TestBatches
+from digits.training_data import Batches, TestBatches, feed
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Judge:
     """Scores what would come out of a training now: the plain model with the learner's weights."""
 
     def __init__(self, plain: keras.Model, test: TestBatches) -> None:
-        self._plain, self._test = plain, test
+        self._plain, self._test = plain, feed(test)
         plain.compile(
             loss="sparse_categorical_crossentropy",
             metrics=["accuracy"],
@@ -117,14 +117,17 @@ def train_model(
     epoch = len(recorder.history)
     progress.begin(settings.epochs, num_batches, epoch)
     if epoch < settings.epochs:
-        with contextlib.closing(Batches(x_train, y_train, settings, epoch)) as batches:
+        with contextlib.closing(Batches(x_train, y_train, settings)) as batches:
+            beginner = keras.callbacks.LambdaCallback(
+                on_epoch_begin=lambda epoch, logs: batches.begin(epoch + 1)  # noqa: ARG005
+            )
             # The order is ours; Keras would shuffle the batches once more, unseeded.
             learner.fit(
-                batches,
+                feed(batches),
                 epochs=settings.epochs,
                 initial_epoch=epoch,
                 shuffle=False,
-                callbacks=[recorder],
+                callbacks=[beginner, recorder],
                 verbose=0,
             )
     # Without the optimizer: what predicts is kept, what training needs lies in the checkpoint.

@@ -1,6 +1,7 @@
 """The batches of a training: shuffled, distorted where the recipe asks for it, and streamed."""
 
 import math
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -16,28 +17,25 @@ Array = npt.NDArray[Any]
 Part = tuple[Array, Array]
 # Images that are read and distorted at once.
 PART = 8192
+# Batches that wait for the training, and not the other way round.
+PREFETCHED = 8
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Shuffled batches straight from the store, after `epoch` whole epochs.
+    """Shuffled batches straight from the store, epoch after epoch.
 
     The order of epoch n, counted from 1, and what happens to each of its images follow from the
     seed and n alone, so that a resumed training sees the same data in the same order. A thread
     prepares the next part while the present one is trained on.
     """
 
-    def __init__(
-        self, x: StoredArray, y: StoredArray, settings: TrainingSettings, epoch: int
-    ) -> None:
+    def __init__(self, x: StoredArray, y: StoredArray, settings: TrainingSettings) -> None:
         super().__init__()
         self._x, self._y = x, y
         self._settings = settings
-        self._epoch = epoch
         self._batches_in_part = max(PART // settings.batch_size, 1)
-        # Keras looks at the shapes of two batches before the first epoch begins.
-        self._order = np.arange(len(x))
         self._preparing = ThreadPoolExecutor(1, "batches")
-        self._parts: dict[int, Future[Part]] = {}
+        self.begin(1)
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
@@ -50,12 +48,12 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         rows = slice(start, start + self._settings.batch_size)
         return images[rows], labels[rows]
 
-    def on_epoch_begin(self) -> None:
-        """Go on to the order of the next epoch."""
-        self._epoch += 1
-        generator = np.random.default_rng((self._settings.seed, self._epoch))
+    def begin(self, epoch: int) -> None:
+        """Go on to the order of that epoch, counted from 1."""
+        self._epoch = epoch
+        generator = np.random.default_rng((self._settings.seed, epoch))
         self._order = generator.permutation(len(self._x))
-        self._parts = {}
+        self._parts: dict[int, Future[Part]] = {}
 
     def close(self) -> None:
         """End the thread."""
@@ -98,3 +96,24 @@ class TestBatches(keras.utils.PyDataset):  # type: ignore[misc]
     def __getitem__(self, index: int) -> tuple[Array, Array]:
         start, stop = index * self._size, (index + 1) * self._size
         return self._x.part(start, stop), self._y.part(start, stop)
+
+
+def feed(batches: keras.utils.PyDataset) -> Any:
+    """What Keras is to read `batches` by: themselves, but on TensorFlow a tf.data.Dataset of them.
+
+    The one that Keras would make lets tf.data tune itself. Its tuning thread can miss that an epoch
+    has ended, and holds up the next one until it wakes, up to as long again as the epoch took.
+    """
+    if keras.config.backend() != "tensorflow":
+        return batches
+    import tensorflow as tf
+
+    def all_batches() -> Iterator[tuple[Array, Array]]:
+        return (batches[index] for index in range(len(batches)))
+
+    signature = tuple(tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in batches[0])
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    dataset = tf.data.Dataset.from_generator(all_batches, output_signature=signature)
+    counted = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
+    return counted.prefetch(PREFETCHED).with_options(options)

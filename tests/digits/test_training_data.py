@@ -7,7 +7,7 @@ import pytest
 from digits import training_data as module
 from digits.arrays import StoredArray
 from digits.recipes import TrainingSettings, training_settings
-from digits.training_data import Batches, TestBatches
+from digits.training_data import Batches, TestBatches, feed
 
 NUM_IMAGES = 70
 Epoch = list[tuple[np.ndarray, np.ndarray]]
@@ -33,11 +33,11 @@ def epochs(
     arrays: tuple[StoredArray, StoredArray], chosen: TrainingSettings, first: int, last: int
 ) -> list[Epoch]:
     """The batches of some epochs, as Keras asks for them."""
-    batches = Batches(*arrays, chosen, first - 1)
+    batches = Batches(*arrays, chosen)
     _ = batches[0], batches[1]  # their shapes are looked at before the first epoch
     found = []
-    for _ in range(first, last + 1):
-        batches.on_epoch_begin()
+    for epoch in range(first, last + 1):
+        batches.begin(epoch)
         found.append([batches[index] for index in range(len(batches))])
     batches.close()
     return found
@@ -99,3 +99,27 @@ def test_test_images_come_in_their_order_and_as_they_are(
     assert [len(labels) for _, labels in found] == [32, 32, 6]
     assert (np.concatenate([labels for _, labels in found]) == np.arange(NUM_IMAGES)).all()
     assert all((images[:, 4, 4, 0] == labels).all() for images, labels in found)
+
+
+def test_tensorflow_reads_the_batches_of_the_epoch_that_has_begun(
+    arrays: tuple[StoredArray, StoredArray],
+) -> None:
+    batches = Batches(*arrays, settings())
+    dataset = feed(batches)
+    read = []
+    for epoch in (1, 2):
+        batches.begin(epoch)
+        read.append([(x.numpy(), y.numpy()) for x, y in dataset])
+    batches.close()
+
+    expected = epochs(arrays, settings(), 1, 2)
+    assert all(same(found, epoch) for found, epoch in zip(read, expected, strict=True))
+    assert int(dataset.cardinality()) == len(batches)
+
+
+def test_no_tuning_thread_of_tensorflow_holds_up_the_end_of_an_epoch(
+    arrays: tuple[StoredArray, StoredArray],
+) -> None:
+    dataset = feed(TestBatches(*arrays, 32))
+
+    assert dataset.options().autotune.enabled is False
