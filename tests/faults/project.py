@@ -83,8 +83,6 @@ class Copy:
         }
         if is_fresh:
             del environment["PREFECT_API_URL"], environment["PREFECT_HOME"]
-            # Otherwise one that has lost its server asks for it for four minutes.
-            environment["PREFECT_CLIENT_MAX_RETRIES"] = "1"
             return start_fresh(self.root, arguments, environment, streams)
         return start_forked(self.root, arguments, environment, streams, prelude)
 

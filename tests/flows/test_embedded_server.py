@@ -1,6 +1,7 @@
 """The server of a run that names no other: it comes and goes with the run."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -28,19 +29,22 @@ def spy(*arguments, **options):
     print(process.pid, flush=True)
     return process
 embedded_server.subprocess.Popen = spy
-with embedded_server.prefect_server():
+with embedded_server.prefect_server() as wait:
     print(os.environ["PREFECT_API_URL"], flush=True)
+    if "wait" in sys.argv:
+        wait()
+        print("it answers", flush=True)
     sys.stdin.read()
 """
 
 
 @pytest.fixture
-def owner(settings: Settings) -> Iterator["subprocess.Popen[str]"]:
-    """A process that has a server of its own."""
+def owner(settings: Settings, request: pytest.FixtureRequest) -> Iterator["subprocess.Popen[str]"]:
+    """A process that has a server of its own; its parameters are its arguments."""
     settings.artifacts_dir.mkdir()
     home = {"PREFECT_HOME": str(settings.artifacts_dir), "PREFECT_API_URL": ""}
     with subprocess.Popen(
-        [sys.executable, "-c", OWNER],
+        [sys.executable, "-c", OWNER, *getattr(request, "param", ())],
         cwd=ROOT,
         env=os.environ | home,
         stdin=subprocess.PIPE,
@@ -83,10 +87,23 @@ def test_the_server_answers_only_this_machine(owner: "subprocess.Popen[str]") ->
     assert next_line(owner).startswith("http://127.0.0.1:")
 
 
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("owner", [("wait",)], indirect=True)
+def test_a_server_that_is_killed_is_started_again_at_the_same_address(
+    owner: "subprocess.Popen[str]",
+) -> None:
+    server, url = int(next_line(owner)), next_line(owner)
+    assert next_line(owner) == "it answers"
+    os.kill(server, signal.SIGKILL)
+
+    assert int(next_line(owner)) != server
+    assert httpx.get(f"{url}/health", timeout=120).json() is True
+
+
 def test_a_named_server_is_used_and_none_is_started(prefect_api: str) -> None:
     with (
         patch.dict(os.environ, {"PREFECT_API_URL": prefect_api}),
-        patch.object(embedded_server, "_start", side_effect=AssertionError),
+        patch.object(embedded_server, "OwnServer", side_effect=AssertionError),
         prefect_server() as wait,
     ):
         wait()
