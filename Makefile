@@ -55,8 +55,8 @@ test-e2e: $(VENV)/.development $(VENV)/.project  ## the whole service: server, w
 	@$(VENV)/bin/python -m pytest -m e2e $(ARGS)
 
 .PHONY: bench bench-accuracy
-bench: $(VENV)/.development $(VENV)/.project  ## time everything on an idle machine: half an hour; see benchmarks/
-	@set -e; for part in training_speed unchanged retrain time_to_99 growth scoring; do \
+bench: $(VENV)/.development $(VENV)/.project  ## time everything on an idle machine: an hour; see benchmarks/
+	@set -e; for part in training_speed distortion unchanged retrain time_to_99 growth scoring; do \
 		printf '\n## %s\n\n' $$part; $(VENV)/bin/python -m benchmarks.$$part; done
 
 bench-accuracy: $(VENV)/.development $(VENV)/.project  ## five seeds of every recipe: two hours and more
