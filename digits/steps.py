@@ -6,7 +6,7 @@ argument of the steps that depend on it.
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -108,13 +108,30 @@ def step_key(name: str, arguments: Arguments) -> StepKey:
     """The key of one step called with these arguments."""
     step = STEPS[name]
     relevant = {key: value for key, value in arguments.items() if key not in step.ignored}
-    roots = (f"tasks.{name}:{name}", MANIFEST_FORM, *step.roots(arguments))
     return StepKey(
         step=name,
         inputs={key: _described(value) for key, value in sorted(relevant.items())},
-        code=_code_of(project(), roots, (*PLUMBING, *step.without)),
+        code=_code_of_step(name, arguments),
         libraries=_versions(step.libraries, str(arguments.get("device", ""))),
     )
+
+
+def find_code(models: Iterable[str]) -> None:
+    """Find the code of the steps that are asked for while models train, before one of them does.
+
+    Two threads that make syntax trees at once end with a SystemError in Python 3.11 (gh-106905),
+    and TensorFlow makes them whenever it compiles a function.
+    """
+    for model in models:
+        _code_of_step("train", {"model": model})
+    for name in ("evaluate", "report"):
+        _code_of_step(name, {})
+
+
+def _code_of_step(name: str, arguments: Arguments) -> Mapping[str, str]:
+    step = STEPS[name]
+    roots = (f"tasks.{name}:{name}", MANIFEST_FORM, *step.roots(arguments))
+    return _code_of(project(), roots, (*PLUMBING, *step.without))
 
 
 @cache

@@ -15,7 +15,7 @@ from digits.promotion import Decision, Rule
 from digits.recipes import training_settings
 from digits.references import ArraysRef, EvaluationRef, Frozen, ModelRef, ReportRef
 from digits.sources import content_of
-from digits.steps import keep_known_code
+from digits.steps import find_code, keep_known_code
 from digits.versions import DatasetVersion, Versions
 from digits.workspace import current_workspace
 from flows.parameters import DatasetName, ModelNames, Positive, RecipeName, Seed
@@ -86,6 +86,7 @@ def retrain(
         data = ingest(spec.layout, content, spec.reading, spec, version.content)
         validation = validate(data, spec.thresholds, version.growth)
         arrays = normalize(data)
+        find_code(models)
         trainings = [train.submit(arrays, model, settings[model], on) for model in models]
         scorings = [
             evaluate.submit(training, arrays, on)  # type: ignore[call-overload]

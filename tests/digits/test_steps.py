@@ -4,14 +4,16 @@ from typing import Any
 
 import pytest
 
-from digits import steps
+from digits import codebase, steps
 from digits.dataset import FileLayout, Reading
 from digits.devices import CUDA_PACKAGES
+from digits.fingerprint import Project
 from digits.readers import READERS
 from digits.recipes import training_settings
 from digits.records import RESULTS, StepKey
 from digits.references import ArraysRef
-from digits.steps import READERS_BY_LAYOUT, STEPS, step_key, step_label
+from digits.settings import ROOT
+from digits.steps import READERS_BY_LAYOUT, STEPS, find_code, step_key, step_label
 from digits.workspace import Workspace
 from tests.histories import NUM_IMAGES, digest, make_model, make_score
 from tests.small_dataset import small_layout
@@ -37,6 +39,22 @@ def train_key(model: str = "cnn", device: str = "cpu", **changes: Any) -> StepKe
 
 def labels(key: StepKey) -> set[str]:
     return {label.partition(": ")[2] for label in key.code}
+
+
+def test_no_source_is_parsed_beside_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    anew = Project(ROOT)
+    monkeypatch.setattr(steps, "project", lambda: anew)
+    # Of an empty workspace: nothing is known of the code from a run before.
+    find_code(["mlp", "cnn"])
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a thread that trains may be making a syntax tree now")
+
+    monkeypatch.setattr(codebase, "Module", refuse)
+    for model in ("mlp", "cnn"):
+        assert train_key(model).code
+    assert step_key("evaluate", {"arrays": ARRAYS}).code
+    assert step_key("report", {"arrays": ARRAYS}).code
 
 
 def test_equal_calls_have_equal_keys() -> None:
