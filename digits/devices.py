@@ -4,9 +4,12 @@ import contextlib
 import ctypes
 import logging
 import os
+import platform
+import re
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from threading import Lock
 from typing import Literal
 
@@ -24,6 +27,7 @@ CUDA_PACKAGES = {
     "jax": ("jax-cuda12-plugin", "jax-cuda13-plugin"),
     "torch": ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13"),
 }
+CPU_FACTS = Path("/proc/cpuinfo")
 _configuring = Lock()
 
 
@@ -81,6 +85,24 @@ def gpu_name() -> str | None:
         and driver.cuDeviceGetName(name, len(name), device) == 0
     )
     return name.value.decode() if succeeded else None
+
+
+@cache
+def processor() -> str:
+    """The CPU and how many of its cores this process may use: the bits of weights depend on both.
+
+    As "AMD EPYC 9R14 (25-17-1), 2 cores": Linux also gives family, model and stepping, since a
+    virtual machine's name for its processor may stand for several.
+    """
+    try:
+        cores = len(os.sched_getaffinity(0))
+        known = dict(re.findall(r"^([^\t:]+)\s*: (.*)$", CPU_FACTS.read_text(), re.MULTILINE))
+        numbers = (known[fact] for fact in ("cpu family", "model", "stepping"))
+        name = f"{known['model name']} ({'-'.join(numbers)})"
+    except (AttributeError, OSError, KeyError):
+        cores = os.cpu_count() or 1
+        name = platform.processor() or platform.machine()
+    return f"{name}, {cores} core{'s' if cores > 1 else ''}"
 
 
 @contextlib.contextmanager

@@ -131,7 +131,7 @@ class StepFacts(Facts):
     """One step that led to the page: what it was made from, by name, as a digest or as it is.
 
     `code` is the digest of all code that the step reaches, `key` the one that it is cached by,
-    `output` that of what it made.
+    `output` that of what it made, `processor` the one that made it, or empty if it was not kept.
     """
 
     label: str
@@ -139,6 +139,7 @@ class StepFacts(Facts):
     code: str
     key: str
     output: str
+    processor: str = ""
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,15 @@ class ReportFacts:
     x_test: Array = field(repr=False)
     y_test: Array = field(repr=False)
     champion: ChampionFacts | None = None
+
+    @property
+    def processors(self) -> dict[str, list[str]]:
+        """The steps by the processor that they ran on."""
+        steps: dict[str, list[str]] = {}
+        for step in self.lineage:
+            if step.processor:
+                steps.setdefault(step.processor, []).append(step.label)
+        return steps
 
     @property
     def digests(self) -> dict[str, str]:

@@ -20,10 +20,11 @@ class LineageRef(Reference):
 
 
 class LineageStep(Frozen):
-    """One step: its key's parts, and the digest of what it made."""
+    """One step: its key's parts, the digest of what it made, and on which processor it did."""
 
     key: StepKey
     output: str
+    processor: str = ""
 
 
 Lineage = Mapping[str, LineageStep]
@@ -40,7 +41,9 @@ def trace(references: Iterable[Reference], records: Records) -> Lineage:
         with contextlib.suppress(DamagedError):
             record = records.read(reference.made_by)
             if record is not None:
-                steps[record.label] = LineageStep(key=record.key, output=reference.digest)
+                steps[record.label] = LineageStep(
+                    key=record.key, output=reference.digest, processor=record.processor
+                )
     return steps
 
 

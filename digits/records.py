@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, ValidationError
 
+from digits.devices import processor
 from digits.errors import DamagedError
 from digits.files import write_whole
 from digits.references import (
@@ -59,11 +60,16 @@ class StepKey(Frozen):
 
 
 class Record(Frozen):
-    """What the cache knows of one executed step: what it made, from what, and in which run."""
+    """What the cache knows of one executed step: what it made, from what, where and in which run.
+
+    `processor` is no part of the key: a result is used on other machines as well. It is empty in
+    records from before it was kept.
+    """
 
     format: Literal[1] = 1
     key: StepKey
     value: dict[str, Any]
+    processor: str = ""
     run_id: str
     run_name: str
     created: AwareDatetime
@@ -105,6 +111,7 @@ class Records:
         record = Record(
             key=key,
             value=value.model_dump(mode="json"),
+            processor=processor(),
             run_id=run_id,
             run_name=run_name,
             created=datetime.now(UTC),

@@ -140,6 +140,7 @@ def _step_facts(lineage: Lineage) -> list[StepFacts]:
             code=digest_of(step.key.code),
             key=step.key.digest,
             output=step.output,
+            processor=step.processor,
         )
         for label, step in lineage.items()
     ]

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 
 from digits.checkpoints import Checkpoint
 from digits.dataset import load_spec
-from digits.devices import configure_backend, device_for_one, resolve_device
+from digits.devices import configure_backend, device_for_one, processor, resolve_device
 from digits.differences import differences
 from digits.errors import DigitsError
 from digits.garbage import runs_lock
 from digits.ledger import Version, find_version
-from digits.lineage import read_lineage
+from digits.lineage import LineageStep, read_lineage
 from digits.locks import hold
 from digits.progress import Progress
-from digits.records import StepKey
 from digits.references import ArraysRef, Frozen, ModelRef
 from digits.sources import content_of
 from digits.steps import step_key
@@ -76,10 +75,13 @@ def _differences(
         "settings": version.model.settings,
         "device": device,
     }
-    yield from differences(_training_key(version, workspace), step_key("train", arguments))
+    training = _training(version, workspace)
+    yield from differences(training.key, step_key("train", arguments))
+    if training.processor not in ("", processor()):
+        yield f"processor {training.processor} -> {processor()}"
 
 
-def _training_key(version: Version, workspace: Workspace) -> StepKey:
+def _training(version: Version, workspace: Workspace) -> LineageStep:
     lineage = read_lineage(version.lineage, workspace.store)
     label = f"train {version.model.model}"
     if label not in lineage:
@@ -87,12 +89,12 @@ def _training_key(version: Version, workspace: Workspace) -> StepKey:
             f"version {version.number} was trained while the sources were being edited: which code "
             "made it was not kept, so that it cannot be reproduced; reproduce another version"
         )
-    return lineage[label].key
+    return lineage[label]
 
 
 def _arrays_of(version: Version, dataset: str, workspace: Workspace) -> ArraysRef:
     """The arrays that the version was trained on, made again from the sources if they are gone."""
-    then = _training_key(version, workspace).inputs["arrays"]
+    then = _training(version, workspace).key.inputs["arrays"]
     for record in workspace.records.of_step("normalize"):
         reference = record.reference
         if not isinstance(reference, ArraysRef) or reference.digest != then:

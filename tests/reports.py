@@ -173,7 +173,7 @@ def make_lineage() -> list[StepFacts]:
 def make_step(label: str, inputs: Mapping[str, str]) -> StepFacts:
     """A step whose digests are those of their own names."""
     parts = {part: digest(f"{label}: {part}") for part in ("code", "key", "output")}
-    return StepFacts(label=label, inputs=inputs, **parts)
+    return StepFacts(label=label, inputs=inputs, processor="A CPU, 2 cores", **parts)
 
 
 def _spread(predicted: Array, layout: Layout, probability: Array | None) -> Array:

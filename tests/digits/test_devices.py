@@ -12,7 +12,14 @@ from typing import Any
 import pytest
 
 from digits import devices
-from digits.devices import CUDA_PACKAGES, Device, configure_backend, gpu_name, resolve_device
+from digits.devices import (
+    CUDA_PACKAGES,
+    Device,
+    configure_backend,
+    gpu_name,
+    processor,
+    resolve_device,
+)
 from digits.errors import DigitsError, UsageError
 from digits.settings import ROOT
 
@@ -48,9 +55,11 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What one test found is not remembered in another."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
-    gpu_name.cache_clear()
+    for remembered in (gpu_name, processor):
+        remembered.cache_clear()
     yield
-    gpu_name.cache_clear()
+    for remembered in (gpu_name, processor):
+        remembered.cache_clear()
 
 
 def install_driver(monkeypatch: pytest.MonkeyPatch, driver: Driver | None) -> None:
@@ -148,6 +157,29 @@ def test_a_backend_that_is_not_there_is_said_at_once(
 
     with pytest.raises(UsageError, match=f"KERAS_BACKEND={backend}: found no such .* tensorflow, "):
         resolve_device(requested)
+
+
+def test_a_processor_is_told_by_name_numbers_and_usable_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = "cpu family\t: 25\nmodel\t\t: 17\nstepping\t: 1\n"
+    one = f"model name\t: AMD EPYC 9R14\n{numbers}flags\t\t: fpu avx512_bf16\n"
+    monkeypatch.setattr(devices, "CPU_FACTS", tmp_path / "cpuinfo")
+    devices.CPU_FACTS.write_text(f"{one}\n{one}")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 3}, raising=False)
+
+    assert processor() == "AMD EPYC 9R14 (25-17-1), 2 cores"
+
+
+def test_a_processor_without_linux_facts_is_told_by_what_python_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "CPU_FACTS", tmp_path / "none")
+    monkeypatch.setattr("platform.processor", lambda: "")
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+
+    assert processor() == "arm64, 1 core"
 
 
 def test_asking_for_the_device_loads_no_backend() -> None:

@@ -1,5 +1,6 @@
 import pytest
 
+from digits.devices import processor
 from digits.errors import DamagedError
 from digits.lineage import LineageRef, LineageStep, read_lineage, trace, write_lineage
 from digits.records import StepKey
@@ -51,12 +52,14 @@ def test_equal_lineages_are_stored_once(workspace: Workspace) -> None:
     assert first == second
 
 
-def test_a_trace_tells_the_key_and_the_output_of_each_step(workspace: Workspace) -> None:
+def test_a_trace_tells_key_output_and_processor_of_each_step(workspace: Workspace) -> None:
     models = [record(workspace, text, text) for text in ("mlp", "cnn")]
 
     assert trace(models, workspace.records) == {
         f"train {model.model}": LineageStep(
-            key=key("train", model=model.model, text=model.model), output=model.digest
+            key=key("train", model=model.model, text=model.model),
+            output=model.digest,
+            processor=processor(),
         )
         for model in models
     }

@@ -503,6 +503,7 @@ def test_lineage_leads_from_step_to_step(page: Element) -> None:
     ]
     assert rows[2][1] == f"arrays {short['normalize: output']} device cpu"
     assert "Libraries: keras 3.15.1, numpy 2.4.6." in section(page, "lineage").text
+    assert "Ran on A CPU, 2 cores: normalize, train cnn." in section(page, "lineage").text
 
 
 def test_every_digest_is_there_in_full(facts: ReportFacts, page: Element) -> None:

@@ -7,12 +7,12 @@ import pytest
 
 from digits import models, steps
 from digits.dataset import load_spec
-from digits.devices import configure_backend, device_for_one
+from digits.devices import configure_backend, device_for_one, processor
 from digits.errors import DamagedError, DigitsError, UsageError
 from digits.garbage import runs_lock
 from digits.ingestion import ingest_dataset
 from digits.ledger import Version
-from digits.lineage import LineageRef, trace
+from digits.lineage import LineageRef, LineageStep, read_lineage, trace
 from digits.locks import is_free
 from digits.normalization import store_arrays
 from digits.promotion import Rule, decide
@@ -22,6 +22,7 @@ from digits.reproduction import reproduce
 from digits.settings import Settings
 from digits.sources import content_of
 from digits.steps import step_key
+from digits.store import Store
 from digits.workspace import Workspace
 from tests.histories import store_score
 from tests.small_dataset import NAME, write_raw, write_small_dataset
@@ -168,6 +169,29 @@ def test_another_outcome_is_told_with_what_differs(
     assert not outcome.is_same
     assert outcome.recorded == trained.version.model.digest != outcome.reproduced
     assert any(text.startswith("keras ") and text.endswith("-> 99") for text in outcome.differences)
+
+
+def test_another_processor_is_told(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    then = processor()
+    monkeypatch.setattr("digits.reproduction.processor", lambda: "another, 64 cores")
+
+    outcome = reproduce(NAME, 1, trained.workspace)
+
+    assert outcome.differences == (f"processor {then} -> another, 64 cores",)
+
+
+def test_a_version_from_before_processors_were_kept_differs_in_none(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("digits.reproduction.read_lineage", without_processors)
+
+    assert reproduce(NAME, 1, trained.workspace).differences == ()
+
+
+def without_processors(digest: str, store: Store) -> dict[str, LineageStep]:
+    """A lineage as it was written before."""
+    steps = read_lineage(digest, store).items()
+    return {label: LineageStep(key=step.key, output=step.output) for label, step in steps}
 
 
 def test_data_that_has_changed_is_told(trained: Trained) -> None:
