@@ -35,8 +35,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # What takes longest first, so that all cores end at about the same time.
-    items.sort(key=lambda item: item.path.parent.name not in ("flows", "faults"))
+    # What takes longest in one piece (below) first, so that all cores end at about the same time.
+    longest = {"flows", "faults", "tasks", "test_training"}
+    items.sort(key=lambda item: longest.isdisjoint({item.path.parent.name, item.path.stem}))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
