@@ -239,6 +239,8 @@ def test_the_backend_is_set_up_once_and_leaves_the_terminal_to_the_user(tmp_path
 def test_a_backend_that_cannot_be_loaded_is_one_clear_error(
     missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    # Another test may have set the backend up in this process already, which is remembered.
+    monkeypatch.setattr(devices, "_configure", devices._configure.__wrapped__)
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.setenv("DIGITS_ARTIFACTS_DIR", str(tmp_path))
     if missing == "tensorflow":
