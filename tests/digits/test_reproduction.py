@@ -172,6 +172,7 @@ def test_another_outcome_is_told_with_what_differs(
 
 
 def test_another_processor_is_told(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("digits.reproduction._train_again", lambda *_: trained.version.model.digest)
     then = processor()
     monkeypatch.setattr("digits.reproduction.processor", lambda: "another, 64 cores")
 
@@ -183,6 +184,7 @@ def test_another_processor_is_told(trained: Trained, monkeypatch: pytest.MonkeyP
 def test_a_version_from_before_processors_were_kept_differs_in_none(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("digits.reproduction._train_again", lambda *_: trained.version.model.digest)
     monkeypatch.setattr("digits.reproduction.read_lineage", without_processors)
 
     assert reproduce(NAME, 1, trained.workspace).differences == ()
