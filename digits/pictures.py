@@ -18,7 +18,10 @@ from digits.references import ArraysRef, EvaluationRef, ModelRef
 from digits.store import Store
 
 Scored = Sequence[tuple[ModelRef, EvaluationRef]]
+# The grid of predictions: how many there are, and their sizes in inches.
 NUM_COLUMNS, NUM_ROWS = 10, 3
+CELL_WIDTH, CELL_HEIGHT, TITLE_HEIGHT, CAPTION_HEIGHT, IMAGE_SIZE = 0.9, 1.05, 0.3, 0.2, 0.82
+CENTERED: Any = {"ha": "center", "va": "center", "parse_math": False}
 # With more classes the numbers in a confusion matrix would be too small to read.
 MAX_COUNTED_CLASSES = 20
 # An answer's colour in the grid of predictions.
@@ -81,22 +84,34 @@ def _confusion(scored: Scored, names: Sequence[str], store: Store) -> Figure:
 
 def _predictions(scored: Scored, names: Sequence[str], arrays: Path, store: Store) -> Figure:
     images = np.load(arrays / "x_test.npy", mmap_mode="r", allow_pickle=False)
-    figure = Figure(figsize=(9, 1.1 * NUM_ROWS * len(scored)), layout="compressed")
-    blocks = figure.subfigures(len(scored), 1, squeeze=False)[:, 0]
-    for block, (model, score) in zip(blocks, scored, strict=True):
-        block.suptitle(f"{model.model}: read as, and in brackets what is true where it is wrong")
+    images = images[: NUM_COLUMNS * NUM_ROWS].squeeze(-1)
+    block = TITLE_HEIGHT + NUM_ROWS * CELL_HEIGHT
+    size = (NUM_COLUMNS * CELL_WIDTH, block * len(scored))
+    figure = Figure(figsize=size)
+    # All in one, in inches: axes for each image took ten times as long.
+    axes = figure.add_axes((0, 0, 1, 1))
+    for top, (model, score) in zip(np.arange(len(scored)) * block, scored, strict=True):
+        title = f"{model.model}: read as, and in brackets what is true where it is wrong"
+        axes.text(size[0] / 2, top + TITLE_HEIGHT / 2, title, fontsize=12, **CENTERED)
         true, predicted = read_predictions(store.folder(score) / "predictions.parquet")
-        for number, axis in enumerate(block.subplots(NUM_ROWS, NUM_COLUMNS).flat):
-            axis.set_axis_off()
-            if number < len(images):
-                axis.imshow(images[number].squeeze(-1), "gray_r", vmin=0, vmax=1)
-                is_, read = names[true[number]], names[predicted[number]]
-                axis.set_title(
-                    read if is_ == read else f"{read} ({is_})",
-                    color=RIGHT if is_ == read else WRONG,
-                    fontsize=9,
-                    parse_math=False,
-                )
+        for number, image in enumerate(images):
+            row, column = divmod(number, NUM_COLUMNS)
+            x, y = (column + 0.5) * CELL_WIDTH, top + TITLE_HEIGHT + row * CELL_HEIGHT
+            is_, read = names[true[number]], names[predicted[number]]
+            axes.text(
+                x,
+                y + CAPTION_HEIGHT / 2,
+                read if is_ == read else f"{read} ({is_})",
+                color=RIGHT if is_ == read else WRONG,
+                fontsize=9,
+                **CENTERED,
+            )
+            height, width = np.array(image.shape) / max(image.shape) * IMAGE_SIZE
+            middle = y + CAPTION_HEIGHT + IMAGE_SIZE / 2
+            extent = (x - width / 2, x + width / 2, middle + height / 2, middle - height / 2)
+            axes.imshow(image, "gray_r", vmin=0, vmax=1, aspect="auto", extent=extent)
+    axes.set(xlim=(0, size[0]), ylim=(size[1], 0))
+    axes.set_axis_off()
     return figure
 
 
