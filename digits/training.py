@@ -14,7 +14,7 @@ import keras
 from digits.arrays import StoredArray
 from digits.checkpoints import Checkpoint, Variables
 from digits.errors import DigitsError
-from digits.learner import STEPS_PER_EXECUTION, make_learner, outcome
+from digits.learner import STEPS_PER_EXECUTION, make_learner, make_metrics, outcome
 from digits.models import Builder
 from digits.progress import Progress
 from digits.recipes import TrainingSettings
@@ -37,6 +37,7 @@ class Judge:
             metrics=["accuracy"],
             steps_per_execution=STEPS_PER_EXECUTION,
         )
+        make_metrics(plain)
 
     def score(self, learner: keras.Model) -> dict[str, float]:
         """Loss and accuracy on the test set, as `val_loss` and `val_accuracy`."""

@@ -3,10 +3,11 @@ import logging
 import resource
 import shutil
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -344,28 +345,41 @@ def test_the_archive_holds_no_optimizer_and_nothing_else_comes_out(
         assert size < len(training.output["model.keras"]) < size + 50_000
 
 
+@dataclass
+class Observed:
+    """A training in 38 batches an epoch: what it reported, its models, and how often it traced."""
+
+    progress: Watched = field(default_factory=Watched)
+    made: list[keras.Model] = field(default_factory=list)
+    traced: Counter[str] = field(default_factory=Counter)
+
+    def build(self, *arguments: Any) -> keras.Model:
+        model = BUILDERS["mlp"](*arguments)
+        for name in ("train_step", "test_step"):
+            setattr(model, name, self.counted(name, getattr(model, name)))
+        self.made.append(model)
+        return model
+
+    def counted(self, name: str, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def counting(data: Any) -> Any:
+            self.traced[name] += 1
+            return step(data)
+
+        return counting
+
+
 @pytest.fixture(scope="module")
-def observed(
-    small_arrays: Arrays, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Watched, keras.Model]:
-    """What a training in 38 batches an epoch reported, and the model as it was trained."""
-    progress, made = Watched(), []
-
-    def build(*arguments: Any) -> keras.Model:
-        made.append(BUILDERS["mlp"](*arguments))
-        return made[-1]
-
-    folder = tmp_path_factory.mktemp("observed")
-    Training.of(small_arrays, folder, "mlp", batch_size=16, epochs=2).run(progress, build)
-    return progress, made[0]
+def observed(small_arrays: Arrays, tmp_path_factory: pytest.TempPathFactory) -> Observed:
+    observed, folder = Observed(), tmp_path_factory.mktemp("observed")
+    training = Training.of(small_arrays, folder, "mlp", batch_size=16, epochs=2)
+    training.run(observed.progress, observed.build)
+    return observed
 
 
-def test_progress_runs_to_the_last_batch_of_each_epoch_and_no_further(
-    observed: tuple[Watched, keras.Model],
-) -> None:
+def test_progress_runs_to_the_last_batch_of_each_epoch_and_no_further(observed: Observed) -> None:
     # 38 batches are no whole number of executions.
     assert 38 % STEPS_PER_EXECUTION
-    progress, _ = observed
+    progress = observed.progress
 
     assert progress.begun == (2, 38, 0)
     assert progress.batches == sorted(progress.batches)
@@ -376,12 +390,17 @@ def test_progress_runs_to_the_last_batch_of_each_epoch_and_no_further(
     assert progress.epochs == [1, 2]
 
 
-def test_nothing_is_compiled_by_xla(observed: tuple[Watched, keras.Model]) -> None:
+def test_nothing_is_compiled_by_xla(observed: Observed) -> None:
     # On a CPU that makes both models many times slower, and Keras may choose it by itself.
-    _, model = observed
+    compiled = [model for model in observed.made if model.compiled]
 
-    assert model.compiled
-    assert not model.jit_compile
+    # The one that is trained, and the one that is scored meanwhile.
+    assert len(compiled) == 2
+    assert not any(model.jit_compile for model in compiled)
+
+
+def test_each_step_is_traced_once(observed: Observed) -> None:
+    assert observed.traced == {"train_step": 1, "test_step": 1}
 
 
 def test_a_training_that_diverges_says_so_and_keeps_nothing(
