@@ -193,8 +193,8 @@ ROWS = (
 # One of each kind: the others are foretold in the long form alone.
 FORETOLD = (
     *("body of train", "helper of models", "constant of scores", "page of a run"),
-    *("comments", "docstrings", "formatting", "the progress", "thresholds", "epochs"),
-    *("data changed in place", "same data elsewhere", "keras"),
+    *("settings of a model", "comments", "docstrings", "formatting", "the progress"),
+    *("thresholds", "epochs", "data changed in place", "same data elsewhere", "keras"),
 )
 
 
