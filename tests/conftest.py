@@ -40,6 +40,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: longest.isdisjoint({item.path.parent.name, item.path.stem}))
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:  # noqa: ARG001
+    """One process more than there are cores: now and again each waits for Prefect's server."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """On several cores, make once what many tests share, not in each process (`make test`)."""
     if config.getoption("dist") != "loadscope":
