@@ -16,7 +16,8 @@ TO_LOG  := >> $(LOG) 2>&1 || { tail -n 5 $(LOG); echo "Not installed; more is in
 UNFIT   := { echo "This needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is another or missing." \
              "Name one that you have: make PYTHON=/usr/bin/python3.12 ..." >&2; exit 1; }
 
-# The tests on all cores (tests/conftest.py says how), by four processes at most: each takes 2 GB. ARGS="-n 0" runs them in one.
+# The tests on all cores (tests/conftest.py says how), by four processes at most: each takes 2 GB.
+# ARGS="-n 0" runs them in one.
 PARALLEL := --numprocesses logical --maxprocesses 4
 
 # Without compiled bytecode every start of Prefect and TensorFlow takes half as long again.
