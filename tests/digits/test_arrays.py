@@ -5,7 +5,7 @@ import pytest
 
 from digits.arrays import StoredArray
 from digits.errors import DamagedError
-from tests.memory import call_within
+from tests.memory import peak_memory
 
 
 @pytest.fixture
@@ -60,9 +60,7 @@ def test_a_part_takes_the_memory_of_the_part(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((1000, 1000), np.float32))
     array = StoredArray(tmp_path / "x.npy")
 
-    def read() -> None:
+    with peak_memory(at_most=200_000):
         for part in array.parts(20):
             assert part.shape == (20, 1000)
         array.rows(np.arange(0, 1000, 50))
-
-    call_within(200_000, read)

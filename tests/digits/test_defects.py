@@ -12,20 +12,17 @@ from digits.readers import read_batches
 from tests.damage import DAMAGES, write
 from tests.handwriting import make_splits
 from tests.layouts import make_spec, write_npz
-from tests.memory import call_within
+from tests.memory import peak_memory
 
 
 def read(name: str, files: list[Path], **severity: str) -> tuple[int, Defects]:
     """How many rows for training are good, and what was noted."""
     damage = DAMAGES[name]
     spec = make_spec(damage.layout, **damage.spec)
-
-    def read_once() -> tuple[int, Defects]:
-        defects = Defects(severity)  # type: ignore[arg-type]
+    defects = Defects(severity)  # type: ignore[arg-type]
+    with peak_memory(at_most=50_000_000):
         batches = list(read_batches(files, spec, defects))
-        return sum(len(batch.images) for batch in batches if batch.split != "test"), defects
-
-    return call_within(50_000_000, read_once)
+    return sum(len(batch.images) for batch in batches if batch.split != "test"), defects
 
 
 @pytest.mark.parametrize("name", DAMAGES)

@@ -9,7 +9,6 @@ import gzip
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ from digits.sources import content_of, opened
 from tests.archives import idx_files, npy, npz, npz_of_members, tar
 from tests.handwriting import LAYOUT, SHAPE, make_splits
 from tests.layouts import make_spec, png, write_parquet
-from tests.memory import call_within
+from tests.memory import peak_memory
 from tests.small_dataset import NAME, SPEC, write_small_dataset, write_spec
 
 Check = Callable[..., None]
@@ -54,22 +53,10 @@ SPLITS = {split: (images[:20], labels[:20]) for split, (images, labels) in make_
 FILES = idx_files(SPLITS)
 
 
-def explore(
-    check: Check,
-    num_examples: int,
-    at_most: int | None = None,
-    **examples: st.SearchStrategy[Any],
-) -> None:
-    """Check one example after the other, always the same, each within so many bytes of memory."""
-
-    def check_one(**example: Any) -> None:
-        if at_most is None:
-            check(**example)
-        else:
-            call_within(at_most, partial(check, **example))
-
+def explore(check: Check, num_examples: int, **examples: st.SearchStrategy[Any]) -> None:
+    """Check one example after the other, always the same."""
     profile = hypothesis_settings(max_examples=num_examples)
-    profile(given(**examples)(check_one))()
+    profile(given(**examples)(check))()
 
 
 def one_change(content: bytes) -> st.SearchStrategy[bytes]:
@@ -116,7 +103,7 @@ def is_one_line(error: Exception, path: Path | None = None) -> None:
 @few_or_many
 def test_idx_is_read_as_it_stands_or_refused(num_examples: int) -> None:
     def check(content: bytes) -> None:
-        with contextlib.suppress(DataError):
+        with peak_memory(at_most=ROOM), contextlib.suppress(DataError):
             # What is read is the content itself, to the last byte: it cannot be misread.
             assert format_idx(parse_idx(content, "a file")) == content
 
@@ -126,7 +113,7 @@ def test_idx_is_read_as_it_stands_or_refused(num_examples: int) -> None:
         st.lists(st.integers(0, 5) | st.integers(0, 2**32 - 1), max_size=6),
     )
     made_up = st.builds(bytes.__add__, headers, st.binary(max_size=64))
-    explore(check, num_examples, ROOM, content=made_up | senseless(FILES["test-images"][:300]))
+    explore(check, num_examples, content=made_up | senseless(FILES["test-images"][:300]))
 
 
 def read_or_refuse(layout: FileLayout, files: Sequence[Path], **changes: Any) -> None:
@@ -161,7 +148,8 @@ def test_idx_files_are_images_and_labels_or_refused(
     def check(role: Role, content: bytes, is_repacked: bool) -> None:
         packed = gzip.compress(content, 1) if is_packed and is_repacked else content
         paths[role].write_bytes(packed)
-        read_or_refuse("idx", list(paths.values()))
+        with peak_memory(at_most=ROOM):
+            read_or_refuse("idx", list(paths.values()))
         paths[role].write_bytes(whole[role])
 
     damaged = st.sampled_from(ROLES).flatmap(lambda role: senseless(FILES[role]))
@@ -170,7 +158,6 @@ def test_idx_files_are_images_and_labels_or_refused(
     explore(
         check,
         num_examples,
-        ROOM,
         role=st.sampled_from(ROLES),
         content=others | damaged | senseless(whole["test-images"]),
         is_repacked=st.booleans(),
@@ -187,7 +174,7 @@ def test_an_npz_of_ones_own_is_images_and_labels_or_refused(
 
     def check(content: bytes) -> None:
         path.write_bytes(content)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), peak_memory(at_most=2 * ROOM):
             # numpy warns of headers that Python 2 wrote.
             warnings.simplefilter("ignore", UserWarning)
             read_or_refuse("npz", [path])
@@ -202,7 +189,7 @@ def test_an_npz_of_ones_own_is_images_and_labels_or_refused(
     labels = kinds.flatmap(lambda kind: hnp.arrays(kind, (20,))).map(
         lambda array: npz(SPLITS, y_train=array)
     )
-    explore(check, num_examples, 2 * ROOM, content=headers | values | labels | senseless(whole))
+    explore(check, num_examples, content=headers | values | labels | senseless(whole))
 
 
 CELLS = st.one_of(
@@ -226,7 +213,8 @@ def test_a_csv_is_images_and_labels_or_refused(
 
     def check(content: bytes, is_repacked: bool, column: int | str | None) -> None:
         path.write_bytes(gzip.compress(content, 1) if is_packed and is_repacked else content)
-        read_or_refuse("csv", [path], label_column=column)
+        with peak_memory(at_most=2 * ROOM):
+            read_or_refuse("csv", [path], label_column=column)
 
     def replaced(changes: list[tuple[int, str]]) -> bytes:
         cells = whole.decode().split(",")
@@ -242,7 +230,6 @@ def test_a_csv_is_images_and_labels_or_refused(
     explore(
         check,
         num_examples,
-        2 * ROOM,
         content=edits | packed | senseless(whole, b",", b"\n", b'"', b"label", b"\xff"),
         is_repacked=st.just(True) | st.booleans(),
         column=st.sampled_from([None, None, 0, -1, 9999, "label", "x"]),
@@ -257,16 +244,11 @@ def test_a_picture_is_one_or_refused(num_examples: int, tmp_path: Path) -> None:
 
     def check(content: bytes, is_mended: bool) -> None:
         path.write_bytes(with_checksums(content) if is_mended else content)
-        read_or_refuse("folder", [tmp_path])
+        with peak_memory(at_most=2 * ROOM):
+            read_or_refuse("folder", [tmp_path])
 
     tokens = (b"IHDR", b"IDAT", b"PLTE", b"tRNS", b"zTXt", b"iCCP", b"acTL", b"IEND", b"\0" * 9)
-    explore(
-        check,
-        num_examples,
-        2 * ROOM,
-        content=senseless(whole, *tokens),
-        is_mended=st.booleans(),
-    )
+    explore(check, num_examples, content=senseless(whole, *tokens), is_mended=st.booleans())
 
 
 def with_checksums(content: bytes) -> bytes:
@@ -290,13 +272,11 @@ def test_parquet_of_ones_own_is_images_and_labels_or_refused(
 
     def check(content: bytes) -> None:
         path.write_bytes(content)
-        read_or_refuse("parquet", [path])
+        with peak_memory(at_most=2 * ROOM):
+            read_or_refuse("parquet", [path])
 
     explore(
-        check,
-        num_examples // 2,
-        2 * ROOM,
-        content=senseless(whole, b"PAR1", b"image", b"\x15\x00", b"list"),
+        check, num_examples // 2, content=senseless(whole, b"PAR1", b"image", b"\x15\x00", b"list")
     )
     assert pa.default_memory_pool().max_memory() < 100 * ROOM
 
@@ -315,14 +295,13 @@ def test_a_gz_file_with_one_change_is_refused_or_unpacks_to_the_same(num_example
 @few_or_many
 def test_a_gz_file_is_unpacked_within_its_bound_or_refused(num_examples: int) -> None:
     def check(content: bytes, limit: int) -> None:
-        with contextlib.suppress(DataError):
+        with peak_memory(at_most=ROOM), contextlib.suppress(DataError):
             assert len(decompress(content, limit, "a file")) <= limit
 
     bomb = gzip.compress(bytes(10 * ROOM), mtime=0)
     explore(
         check,
         num_examples,
-        ROOM,
         content=senseless(bomb) | senseless(gzip.compress(FILES["test-images"], mtime=0)),
         limit=st.integers(0, 100_000),
     )
@@ -343,7 +322,7 @@ def test_an_npz_is_four_arrays_or_refused(num_examples: int) -> None:
     tokens = (b"'descr'", b"'|O'", b"(" * 60, b"9" * 20, b"-1", b"L", b"{", b"\n", b"True", b"0, ")
 
     def check(content: bytes) -> None:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), peak_memory(at_most=2 * ROOM):
             # numpy warns of headers that Python 2 wrote.
             warnings.simplefilter("ignore", UserWarning)
             try:
@@ -358,12 +337,7 @@ def test_an_npz_is_four_arrays_or_refused(num_examples: int) -> None:
         lambda header: npz_of_members({"x_train": header + member[128:]})
     )
     directory = b"PK\x01\x02" + bytes(42)
-    explore(
-        check,
-        num_examples,
-        2 * ROOM,
-        content=headers | senseless(whole, b"PK\x05\x06", directory * 50),
-    )
+    explore(check, num_examples, content=headers | senseless(whole, b"PK\x05\x06", directory * 50))
 
 
 @few_or_many
@@ -382,14 +356,15 @@ def test_a_package_is_four_files_or_refused(num_examples: int) -> None:
     tokens = (archive[:512], bytes(512), longname, b"00000000000\0", b"77777777777\0", b"L", b"x")
 
     def check(content: bytes) -> None:
-        try:
-            files = read_package(gzip.compress(content, 1), "data", SHAPE, "a package")
-        except DataError:
-            return
+        with peak_memory(at_most=2 * ROOM):
+            try:
+                files = read_package(gzip.compress(content, 1), "data", SHAPE, "a package")
+            except DataError:
+                return
         assert files.keys() == set(ROLES)
         assert sum(map(len, files.values())) <= len(content)
 
-    explore(check, num_examples, 2 * ROOM, content=senseless(archive, *tokens))
+    explore(check, num_examples, content=senseless(archive, *tokens))
 
 
 @pytest.fixture(scope="module")

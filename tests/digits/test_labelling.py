@@ -15,7 +15,7 @@ from digits.settings import Settings
 from digits.workspace import Workspace
 from tests.champions import crown
 from tests.handwriting import make_splits
-from tests.memory import call_within
+from tests.memory import peak_memory
 from tests.small_dataset import NAME, SPEC, write_spec
 
 IMAGES, LABELS = make_splits()["test"]
@@ -131,12 +131,10 @@ def test_what_was_labelled_is_let_go(
     files = itertools.repeat(str(tmp_path / "one.png"))
     next(label_files(files, champion))
 
-    def label() -> None:
+    # At most four batches of 16 pictures of 40,000 bytes are held; all of them would be 8 MB.
+    with peak_memory(at_most=6_000_000):
         for _ in itertools.islice(label_files(files, champion, keep_originals=True), 200):
             pass
-
-    # At most four batches of 16 pictures of 40,000 bytes are held; all of them would be 8 MB.
-    call_within(6_000_000, label)
 
 
 def test_an_explanation_shows_the_picture_and_what_was_seen(

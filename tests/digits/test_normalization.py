@@ -12,7 +12,7 @@ from digits.thresholds import SPLITS
 from digits.workspace import Workspace
 from tests.disks import full_disk
 from tests.handwriting import LAYOUT, Splits, make_splits
-from tests.memory import call_within
+from tests.memory import peak_memory
 
 
 def stored(splits: Splits, store: Store) -> DatasetRef:
@@ -113,7 +113,8 @@ def test_memory_holds_a_few_row_groups_however_long_the_split_is(store: Store) -
         pa.total_allocated_bytes() - before
         for _ in iter_split(store.folder(dataset) / "train.parquet", LAYOUT)
     ]
-    call_within(8 * group_bytes, lambda: store_arrays(dataset, store))
+    with peak_memory(at_most=8 * group_bytes):
+        store_arrays(dataset, store)
 
     assert len(held) == num_groups
     assert max(held) < num_groups * group_bytes / 2
