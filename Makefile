@@ -49,7 +49,7 @@ test: $(VENV)/.development $(VENV)/.project  ## the tests: make test ARGS="-k le
 	@$(VENV)/bin/python -m pytest $(PARALLEL) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-faults test-e2e
-test-faults: $(VENV)/.development $(VENV)/.project  ## kills, damage, races and edits in full, and what else is slow
+test-faults: $(VENV)/.development $(VENV)/.project  ## kills, damage, races and edits in full, and what else is slow; 25 minutes
 	@$(VENV)/bin/python -m pytest -m "faults or (slow and not mnist and not network and not e2e)" $(PARALLEL) $(ARGS)
 
 test-e2e: $(VENV)/.development $(VENV)/.project  ## the whole service: server, worker, schedule, browser; ten minutes
