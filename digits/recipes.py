@@ -60,7 +60,8 @@ class TrainingSettings(BaseModel):
 
 # About as much as one hand's digits differ from another's. With 12 degrees and elastic moves of 1.2
 # pixels both models became worse; moves that are larger and smoother helped the CNN
-# (benchmarks/accuracy.md).
+# (benchmarks/accuracy.md). Both are written out: a call that copies one counts as an effect of the
+# import, and an edit here would run every step again.
 HANDS = Distortion(rotation=10, scaling=0.12, shear=0.1, translation=1.0, elastic=0.8)
 SMOOTH_HANDS = Distortion(
     rotation=10, scaling=0.12, shear=0.1, translation=1.0, elastic=1.2, smoothness=8.0
