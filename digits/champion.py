@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from digits.dataset import Layout, load_spec
 from digits.errors import DamagedError, DigitsError, UsageError
-from digits.ledger import Version
+from digits.ledger import Ledger, Version
 from digits.lineage import read_lineage
 from digits.references import Kind, Reference
 from digits.workspace import Workspace
@@ -44,7 +44,7 @@ class Champion:
 def champion_version(dataset: str, workspace: Workspace) -> Version:
     """The champion's version. Raises UsageError where there is none, or no such dataset."""
     load_spec(dataset, workspace.settings)
-    version = workspace.ledger(dataset).champion()
+    version = Ledger(dataset, workspace.settings).champion()
     if version is None:
         raise UsageError(
             f"{dataset} has no champion yet; `digits run --dataset {dataset}` makes one"

@@ -3,13 +3,13 @@
 from typing import Any
 
 from digits.errors import UsageError
-from digits.ledger import Entry, Judgement, Version, champion_of, find_version
+from digits.ledger import Entry, Judgement, Ledger, Version, champion_of, find_version
 from digits.workspace import Workspace
 
 
 def status(dataset: str, workspace: Workspace) -> dict[str, Any]:
     """The champion and the last decision of a dataset, as plain values."""
-    entries = workspace.ledger(dataset).entries()
+    entries = Ledger(dataset, workspace.settings).entries()
     champion = champion_of(entries)
     return {
         "dataset": dataset,
@@ -58,7 +58,7 @@ def roll_back(dataset: str, number: int | None, run: str, workspace: Workspace) 
     promoted again by a run; only another rollback brings it back. Raises UsageError where there is
     no such version, DamagedError where its bytes are not whole: the champion then stays.
     """
-    with workspace.ledger(dataset).deciding() as ledger:
+    with Ledger(dataset, workspace.settings).deciding() as ledger:
         champion = ledger.champion
         if champion is None:
             raise UsageError(

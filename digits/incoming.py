@@ -10,12 +10,14 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from digits.findings import PAGE_FILE
 from digits.growth import Growth
 from digits.references import Frozen
 from digits.settings import Settings
+from digits.thresholds import SPLITS
+from digits.versions import Versions, version_of
 
 logger = logging.getLogger(__name__)
 
@@ -106,3 +108,27 @@ def waiting(dataset: str, settings: Settings) -> list[Entry]:
         else:
             entries.append(Entry(tuple(paths[role] for role in sorted(paths))))
     return entries
+
+
+def describe_versions(dataset: str, settings: Settings) -> dict[str, Any]:
+    """The changes of a dataset, what waits to be taken in, and the pages of what was refused."""
+    changes = Versions(dataset, settings).changes()
+    return {
+        "dataset": dataset,
+        "version": version_of(changes).number,
+        "changes": [
+            {
+                "version": change.version,
+                "time": change.time.isoformat(timespec="seconds"),
+                "action": change.action,
+                "batch": change.batch,
+                "num_train": change.growth.train.num_images,
+                "num_test": change.growth.test.num_images,
+                "class_sizes": {split: change.growth.of(split).class_sizes for split in SPLITS},
+                "source": change.source,
+            }
+            for change in changes
+        ],
+        "waiting": [entry.name for entry in waiting(dataset, settings)],
+        "quarantined": [str(page) for page in refusals(dataset, settings)],
+    }

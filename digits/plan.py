@@ -9,7 +9,15 @@ from digits.devices import Device, resolve_device
 from digits.differences import differences
 from digits.errors import DamagedError
 from digits.incoming import incoming_folder, waiting
-from digits.ledger import Entry, Judgement, Version, champion_of, standing_judgement, versions_of
+from digits.ledger import (
+    Entry,
+    Judgement,
+    Ledger,
+    Version,
+    champion_of,
+    standing_judgement,
+    versions_of,
+)
 from digits.lineage import trace
 from digits.promotion import choose_candidate
 from digits.recipes import training_settings
@@ -130,7 +138,7 @@ def plan_run(
 ) -> list[PlannedStep]:
     """What `digits run` with the same options would do."""
     on = resolve_device(device)
-    entries = workspace.ledger(spec.name).entries()
+    entries = Ledger(spec.name, workspace.settings).entries()
     planner = Planner(versions_of(entries), workspace)
     version = Versions(spec.name, workspace.settings).current()
     dataset = None

@@ -7,6 +7,7 @@ from digits.errors import DigitsError
 from digits.ledger import (
     Entry,
     Judgement,
+    Ledger,
     Version,
     champion_of,
     standing_judgement,
@@ -77,7 +78,7 @@ def decide(
     """
     candidate = choose_candidate([score for _, score in scored])
     model = next(model for model, score in scored if score == candidate)
-    with workspace.ledger(dataset.layout.name).deciding() as ledger:
+    with Ledger(dataset.layout.name, workspace.settings).deciding() as ledger:
         champion, comparison = ledger.champion, None
         if champion is not None and champion.model.digest != model.digest:
             if incumbent is None or incumbent.model_digest != champion.model.digest:

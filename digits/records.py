@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, ValidationError
 
-from digits.devices import processor
 from digits.errors import DamagedError
 from digits.files import write_whole
 from digits.references import (
@@ -106,12 +105,14 @@ class Records:
         self.values = settings.artifacts_dir / "cache" / "values"
         self._store = store
 
-    def write(self, key: StepKey, value: Reference, *, run_id: str, run_name: str) -> None:
+    def write(
+        self, key: StepKey, value: Reference, *, run_id: str, run_name: str, processor: str = ""
+    ) -> None:
         """Record that this run made `value` under `key`. Raises OSError when the disk refuses."""
         record = Record(
             key=key,
             value=value.model_dump(mode="json"),
-            processor=processor(),
+            processor=processor,
             run_id=run_id,
             run_name=run_name,
             created=datetime.now(UTC),

@@ -12,7 +12,7 @@ from digits.devices import configure_backend, device_for_one, processor, resolve
 from digits.differences import differences
 from digits.errors import DigitsError
 from digits.garbage import runs_lock
-from digits.ledger import Version, find_version
+from digits.ledger import Ledger, Version, find_version
 from digits.lineage import LineageStep, read_lineage
 from digits.locks import hold
 from digits.progress import Progress
@@ -44,7 +44,7 @@ def reproduce(dataset: str, number: int, workspace: Workspace) -> Reproduction:
     same is in the store again. Raises UsageError where there is no such version, DigitsError where
     its data or its model's code can neither be found nor made again.
     """
-    version = find_version(workspace.ledger(dataset).entries(), number, dataset)
+    version = find_version(Ledger(dataset, workspace.settings).entries(), number, dataset)
     with hold(runs_lock(workspace), "waiting for garbage collection to end", shared=True):
         return _reproduce(version, dataset, workspace)
 

@@ -8,18 +8,16 @@ import contextlib
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
 from digits.chain import Chain, Lines
 from digits.errors import DataError, UsageError
 from digits.growth import Growth, total
-from digits.incoming import refusals, waiting
 from digits.locks import hold
 from digits.references import Digest, Frozen
 from digits.settings import Settings
-from digits.thresholds import SPLITS
 
 CONTENT_KEY = "batch {:04}"
 
@@ -187,30 +185,6 @@ class Changing:
         links["digest"] = self._lines.last_digest
         self.changes.append(change.model_copy(update=links))
         return self.changes[-1]
-
-
-def describe_versions(dataset: str, settings: Settings) -> dict[str, Any]:
-    """The changes of a dataset, what waits to be taken in, and the pages of what was refused."""
-    changes = Versions(dataset, settings).changes()
-    return {
-        "dataset": dataset,
-        "version": version_of(changes).number,
-        "changes": [
-            {
-                "version": change.version,
-                "time": change.time.isoformat(timespec="seconds"),
-                "action": change.action,
-                "batch": change.batch,
-                "num_train": change.growth.train.num_images,
-                "num_test": change.growth.test.num_images,
-                "class_sizes": {split: change.growth.of(split).class_sizes for split in SPLITS},
-                "source": change.source,
-            }
-            for change in changes
-        ],
-        "waiting": [entry.name for entry in waiting(dataset, settings)],
-        "quarantined": [str(page) for page in refusals(dataset, settings)],
-    }
 
 
 def version_of(changes: list[Change]) -> DatasetVersion:

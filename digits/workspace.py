@@ -1,8 +1,7 @@
-"""One place to ask for the store, the cache's records and the ledgers of the present settings."""
+"""One place to ask for the store and the cache's records of the present settings."""
 
 from functools import cache
 
-from digits.ledger import Ledger
 from digits.records import Records
 from digits.settings import Settings
 from digits.store import Store
@@ -15,10 +14,6 @@ class Workspace:
         self.settings = settings
         self.store = Store(settings)
         self.records = Records(settings, self.store)
-
-    def ledger(self, dataset: str) -> Ledger:
-        """The ledger of one dataset."""
-        return Ledger(dataset, self.settings)
 
 
 def current_workspace() -> Workspace:

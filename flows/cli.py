@@ -14,6 +14,7 @@ import click
 
 from digits.devices import Device, configure_backend, resolve_device
 from digits.errors import DigitsError, UsageError
+from digits.ledger import Ledger
 from digits.settings import Settings
 from digits.workspace import current_workspace
 from flows import console
@@ -165,7 +166,7 @@ def history(dataset: str, as_json: bool) -> None:
 
     workspace = current_workspace()
     load_spec(dataset, workspace.settings)
-    entries = [describe_entry(entry) for entry in workspace.ledger(dataset).entries()]
+    entries = [describe_entry(entry) for entry in Ledger(dataset, workspace.settings).entries()]
     if as_json:
         print_json(entries)
     else:
@@ -384,7 +385,7 @@ def check_request(
         raise UsageError(f"--models names a model twice: {','.join(models)}")
     for model in models:
         training_settings(recipe, model, epochs=epochs, seed=seed)
-    workspace.ledger(dataset).entries()
+    Ledger(dataset, workspace.settings).entries()
     return spec
 
 

@@ -123,7 +123,7 @@ def remove(name: str, batch: str, as_json: bool) -> None:
 @json_option
 def show(name: str, as_json: bool) -> None:
     """The versions of dataset NAME, what waits to be taken in, and what was refused."""
-    from digits.versions import describe_versions
+    from digits.incoming import describe_versions
 
     workspace = current_workspace()
     load_spec(name, workspace.settings)

@@ -8,6 +8,7 @@ from digits.dataset import load_spec
 from digits.devices import Device, resolve_device
 from digits.errors import DamagedError, DigitsError
 from digits.garbage import runs_lock
+from digits.ledger import Ledger
 from digits.lineage import trace
 from digits.locks import hold
 from digits.progress import ending_together
@@ -71,7 +72,9 @@ def retrain(
     settings = {
         model: training_settings(recipe, model, epochs=epochs, seed=seed) for model in models
     }
-    workspace.ledger(dataset).entries()  # a damaged ledger ends the run before anything is trained
+    Ledger(
+        dataset, workspace.settings
+    ).entries()  # a damaged ledger ends the run before anything is trained
     rule = Rule(floor=spec.floor, require_significance=require_significance)
     lock, waiting = runs_lock(workspace), "waiting for garbage collection to end"
     with (
@@ -140,7 +143,7 @@ def champion_score(arrays: ArraysRef, device: str, dataset: str) -> EvaluationRe
     Raises DigitsError when it has to be scored and its bytes are not whole.
     """
     workspace = current_workspace()
-    champion = workspace.ledger(dataset).champion()
+    champion = Ledger(dataset, workspace.settings).champion()
     if champion is None:
         return None
     is_same_test = champion.evaluation.test_digest == arrays.test_digest

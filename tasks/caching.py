@@ -26,6 +26,7 @@ from prefect.settings import get_current_settings
 from prefect.tasks import Task
 from prefect.transactions import IsolationLevel
 
+from digits.devices import processor
 from digits.errors import DamagedError
 from digits.files import write_whole
 from digits.records import Record, StepKey
@@ -150,6 +151,7 @@ class CheckedRecords(WritableFileSystem):
                 _results[path],
                 run_id=str(flow_run.id),
                 run_name=str(flow_run.name),
+                processor=processor(),
             )
         except OSError as error:
             logger.warning(

@@ -20,7 +20,7 @@ from digits.dashboard import RunFacts, champion_page, failure_page, run_page
 from digits.dataset import load_spec
 from digits.errors import DamagedError
 from digits.findings import ValidationFailed
-from digits.ledger import Entry, champion_of
+from digits.ledger import Entry, Ledger, champion_of
 from digits.lineage import Lineage
 from digits.progress import followed
 from digits.promotion import Decision
@@ -110,7 +110,7 @@ def announce(entry: Entry) -> None:
     """
     emit_decision(entry)
     workspace = current_workspace()
-    entries = workspace.ledger(entry.dataset).entries()
+    entries = Ledger(entry.dataset, workspace.settings).entries()
     champion = champion_of(entries)
     if champion is not None:
         key = f"champion-{slug(entry.dataset)}"

@@ -4,7 +4,7 @@ from digits.checkpoints import Checkpoint
 from digits.dataset import load_spec
 from digits.devices import configure_backend
 from digits.ingestion import ingest_dataset
-from digits.ledger import Version
+from digits.ledger import Ledger, Version
 from digits.lineage import LineageStep
 from digits.normalization import store_arrays
 from digits.progress import Progress
@@ -34,7 +34,7 @@ def crown(settings: Settings, model: str = "mlp", *, epochs: int = 5) -> Version
     decide(
         dataset, [(trained, scored)], None, rule=rule, lineage=lineage, run="r", workspace=workspace
     )
-    champion = workspace.ledger(NAME).champion()
+    champion = Ledger(NAME, workspace.settings).champion()
     assert champion is not None
     return champion
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from digits.ledger import Entry
+from digits.ledger import Entry, Ledger
 from digits.lineage import trace
 from digits.promotion import Decision, Rule, decide
 from digits.recipes import training_settings
@@ -136,7 +136,7 @@ class Run:
 
     def incumbent(self, arrays: ArraysRef) -> EvaluationRef | None:
         """The champion's score on this test set: it is as good on all of them."""
-        champion = self.workspace.ledger(arrays.layout.name).champion()
+        champion = Ledger(arrays.layout.name, self.workspace.settings).champion()
         if champion is None or champion.evaluation.test_digest == arrays.test_digest:
             return champion.evaluation if champion else None
         return self.evaluate(champion.model, arrays, NUM_IMAGES - champion.evaluation.num_correct)

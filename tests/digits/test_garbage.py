@@ -9,7 +9,7 @@ import pytest
 from digits.errors import LedgerError
 from digits.garbage import Garbage, collect, runs_lock
 from digits.history import roll_back
-from digits.ledger import Version
+from digits.ledger import Ledger, Version
 from digits.lineage import read_lineage
 from digits.locks import hold
 from digits.records import Record
@@ -63,7 +63,7 @@ def all_files(workspace: Workspace) -> dict[Path, bytes]:
 
 
 def versions(workspace: Workspace) -> dict[int, Version]:
-    return workspace.ledger(NAME).versions()
+    return Ledger(NAME, workspace.settings).versions()
 
 
 def age(workspace: Workspace, record: Record, seconds: int) -> None:
@@ -147,7 +147,7 @@ def test_every_version_stays_whole_and_can_be_chosen(workspace: Workspace) -> No
 
 def test_the_versions_of_all_datasets_stay(workspace: Workspace) -> None:
     run_once(workspace)
-    here, there = workspace.ledger(NAME), workspace.ledger("other")
+    here, there = Ledger(NAME, workspace.settings), Ledger("other", workspace.settings)
     # As if the other dataset had been retrained here too.
     content = here.path.read_bytes()
     model = versions(workspace)[1].model
@@ -169,7 +169,7 @@ def test_nothing_goes_while_a_ledger_cannot_be_believed(
 ) -> None:
     for number in range(3):
         run_once(workspace, code=f"code {number}", wrong=50 - number)
-    path = workspace.ledger(NAME).path
+    path = Ledger(NAME, workspace.settings).path
     path.unlink() if is_lost else path.write_bytes(path.read_bytes().replace(b"a run", b"no run"))
     before = all_files(workspace)
 
@@ -415,7 +415,9 @@ def test_a_page_stays_once_for_each_version(workspace: Workspace) -> None:
     run.run()
     for number in range(4):
         key = Run(workspace, code=f"another look {number}")
-        judgement = run.workspace.ledger(NAME).entries()[0].judgement.model_dump(mode="json")
+        judgement = (
+            Ledger(NAME, run.workspace.settings).entries()[0].judgement.model_dump(mode="json")
+        )
         key.step(
             "report",
             {"judgement": judgement},

@@ -6,7 +6,7 @@ import pytest
 
 from digits.errors import DamagedError, UsageError
 from digits.history import describe_entry, describe_version, roll_back, status
-from digits.ledger import Version, versions_of
+from digits.ledger import Ledger, Version, versions_of
 from digits.workspace import Workspace
 from tests.histories import digest, promotion, store_model, store_score, write_history
 from tests.small_dataset import NAME
@@ -16,7 +16,7 @@ def promote(workspace: Workspace, text: str, test_set: str = "a") -> Version:
     """Make a model with a bundle the champion, whatever it replaces."""
     model = store_model(workspace, text)
     score = store_score(workspace, model, range(5), test_set=test_set)
-    with workspace.ledger(NAME).deciding() as ledger:
+    with Ledger(NAME, workspace.settings).deciding() as ledger:
         before = ledger.champion.number if ledger.champion else None
         number = 1 + sum(entry.version is not None for entry in ledger.entries)
         judgement, version = promotion(number, model, score, before)
@@ -25,7 +25,7 @@ def promote(workspace: Workspace, text: str, test_set: str = "a") -> Version:
 
 
 def champion_number(workspace: Workspace) -> int | None:
-    champion = workspace.ledger(NAME).champion()
+    champion = Ledger(NAME, workspace.settings).champion()
     return champion.number if champion else None
 
 
@@ -76,7 +76,7 @@ def test_a_wrong_target_is_told(workspace: Workspace, number: int, message: str)
         roll_back(NAME, number, "by hand", workspace)
 
     assert str(caught.value) == message
-    assert len(workspace.ledger(NAME).entries()) == 3
+    assert len(Ledger(NAME, workspace.settings).entries()) == 3
 
 
 def test_without_a_champion_there_is_nothing_to_roll_back(workspace: Workspace) -> None:
@@ -115,7 +115,7 @@ def test_the_targets_bytes_are_checked_first(
         roll_back(NAME, 2, "by hand", workspace)
 
     assert champion_number(workspace) == 3
-    assert len(workspace.ledger(NAME).entries()) == 3
+    assert len(Ledger(NAME, workspace.settings).entries()) == 3
     # Another version can still be chosen.
     roll_back(NAME, 1, "by hand", workspace)
     assert champion_number(workspace) == 1
@@ -147,8 +147,8 @@ def test_the_status_of_a_dataset_that_nothing_was_decided_about(workspace: Works
 def test_the_status_is_the_champion_and_the_last_decision(
     workspace: Workspace, versions: list[Version]
 ) -> None:
-    write_history(workspace.ledger(NAME), "k")
-    entries = workspace.ledger(NAME).entries()
+    write_history(Ledger(NAME, workspace.settings), "k")
+    entries = Ledger(NAME, workspace.settings).entries()
 
     facts = status(NAME, workspace)
 
@@ -167,7 +167,7 @@ def test_the_status_is_the_champion_and_the_last_decision(
 
 
 def test_a_champion_is_one_since_it_last_became_one(workspace: Workspace) -> None:
-    written = write_history(workspace.ledger(NAME), "pkpk1k")
+    written = write_history(Ledger(NAME, workspace.settings), "pkpk1k")
     days = [datetime(2026, 1, day, tzinfo=UTC) for day in range(1, 7)]
     entries = [
         entry.model_copy(update={"time": day}) for entry, day in zip(written, days, strict=True)
@@ -182,7 +182,7 @@ def test_a_champion_is_one_since_it_last_became_one(workspace: Workspace) -> Non
 def test_a_described_decision_has_the_moment_the_run_and_the_judgement(
     workspace: Workspace,
 ) -> None:
-    (entry,) = write_history(workspace.ledger(NAME), "p")
+    (entry,) = write_history(Ledger(NAME, workspace.settings), "p")
 
     facts = describe_entry(entry)
 

@@ -17,6 +17,7 @@ from digits.fingerprint import Project
 from digits.growth import Growth
 from digits.history import roll_back
 from digits.incoming import incoming_folder
+from digits.ledger import Ledger
 from digits.lineage import trace
 from digits.plan import PlannedStep, plan_run
 from digits.promotion import Rule, decide
@@ -114,7 +115,7 @@ class Run:
         dataset, validation, arrays = self.prepare()
         scored = [self.train(model, arrays) for model in ("mlp", "cnn")]
         lineage = trace(self.made.values(), self.workspace.records)
-        champion = self.workspace.ledger(spec.name).champion()
+        champion = Ledger(spec.name, self.workspace.settings).champion()
         decision = decide(
             dataset,
             scored,
@@ -454,7 +455,7 @@ def test_the_page_depends_on_a_decision_that_is_not_known(done: Run) -> None:
 
 
 def test_without_a_ledger_the_page_depends_on_the_decision(done: Run) -> None:
-    ledger = done.workspace.ledger(NAME)
+    ledger = Ledger(NAME, done.workspace.settings)
     ledger.path.unlink()
     ledger.chain.head_path.unlink()
 

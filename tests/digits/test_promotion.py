@@ -6,7 +6,7 @@ import pytest
 
 from digits.errors import DamagedError, DigitsError
 from digits.history import roll_back
-from digits.ledger import Entry
+from digits.ledger import Entry, Ledger
 from digits.lineage import LineageStep, read_lineage
 from digits.promotion import Decision, Rule, choose_candidate, compare, decide
 from digits.records import StepKey
@@ -42,7 +42,7 @@ def run(
     test_set: str = "a",
 ) -> Decision:
     """A run's decision, with the champion's own score unless another is given."""
-    champion = workspace.ledger(NAME).champion()
+    champion = Ledger(NAME, workspace.settings).champion()
     if incumbent is None and champion is not None:
         incumbent = champion.evaluation
     decision = decide(
@@ -129,7 +129,7 @@ def test_the_rule(workspace: Workspace, case: Case) -> None:
     after = (before or 0) + 1 if case.outcome == "promoted" else before
     assert facts(decision.entry) == (case.outcome, before, after)
     assert case.reason in decision.entry.judgement.reason
-    champion = workspace.ledger(NAME).champion()
+    champion = Ledger(NAME, workspace.settings).champion()
     is_promoted = case.outcome == "promoted"
     assert (champion is not None and champion.model == model) == is_promoted
     assert (decision.entry.version is not None) == is_promoted
@@ -243,12 +243,12 @@ def test_a_champion_of_another_test_set_is_compared_by_its_new_score(workspace: 
 
 def test_scores_of_two_test_sets_are_never_compared(workspace: Workspace) -> None:
     run(workspace, scored(workspace, "champion", range(10), test_set="a"))
-    before = workspace.ledger(NAME).entries()
+    before = Ledger(NAME, workspace.settings).entries()
 
     with pytest.raises(DigitsError, match="a comparison would mean nothing"):
         run(workspace, scored(workspace, "candidate", range(5), test_set="b"), test_set="b")
 
-    assert workspace.ledger(NAME).entries() == before
+    assert Ledger(NAME, workspace.settings).entries() == before
 
 
 @pytest.mark.parametrize("is_scored", [True, False])
@@ -256,10 +256,10 @@ def test_nothing_is_decided_when_another_run_changed_the_champion(
     workspace: Workspace, is_scored: bool
 ) -> None:
     run(workspace, scored(workspace, "first", range(10)))
-    seen = workspace.ledger(NAME).champion()
+    seen = Ledger(NAME, workspace.settings).champion()
     assert seen is not None
     run(workspace, scored(workspace, "second", range(5)))
-    before = workspace.ledger(NAME).entries()
+    before = Ledger(NAME, workspace.settings).entries()
 
     decision = decide(
         make_dataset("a"),
@@ -272,7 +272,7 @@ def test_nothing_is_decided_when_another_run_changed_the_champion(
     )
 
     assert decision is None
-    assert workspace.ledger(NAME).entries() == before
+    assert Ledger(NAME, workspace.settings).entries() == before
 
 
 def test_the_best_model_of_a_run_is_the_candidate(workspace: Workspace) -> None:
@@ -337,4 +337,4 @@ def test_damaged_answers_decide_nothing(workspace: Workspace) -> None:
     with pytest.raises(DamagedError, match="cannot be read as predictions"):
         run(workspace, scored(workspace, "candidate", range(5)))
 
-    assert len(workspace.ledger(NAME).entries()) == 1
+    assert len(Ledger(NAME, workspace.settings).entries()) == 1

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from digits.ledger import Ledger
 from digits.settings import Settings
 from digits.workspace import Workspace, current_workspace
 
@@ -11,7 +12,7 @@ def test_all_of_a_workspace_lies_where_its_settings_say(settings: Settings) -> N
 
     assert workspace.store.root("models").parent == settings.artifacts_dir
     assert workspace.records.root.is_relative_to(settings.artifacts_dir)
-    assert workspace.ledger("mnist").path.is_relative_to(settings.artifacts_dir)
+    assert Ledger("mnist", workspace.settings).path.is_relative_to(settings.artifacts_dir)
 
 
 def test_a_process_has_one_workspace_for_the_same_settings(

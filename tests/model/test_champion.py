@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from digits.dataset import load_spec
 from digits.evaluation import load_model, shifted
-from digits.ledger import Version
+from digits.ledger import Ledger, Version
 from digits.references import ArraysRef, EvaluationRef
 from digits.settings import Settings
 from digits.workspace import Workspace
@@ -31,7 +31,7 @@ def workspace() -> Workspace:
 
 @pytest.fixture(scope="module")
 def version(workspace: Workspace) -> Version:
-    champion = workspace.ledger("mnist").champion()
+    champion = Ledger("mnist", workspace.settings).champion()
     if champion is None:
         pytest.skip("there is no champion: make run")
     return champion

@@ -14,6 +14,7 @@ from prefect.client.schemas.sorting import ArtifactSort
 from prefect.runtime import flow_run
 
 from digits.findings import Finding, ValidationFailed, ValidationOutcome
+from digits.ledger import Ledger
 from digits.progress import Progress
 from digits.promotion import Decision
 from digits.references import ReportRef, ValidationRef
@@ -54,7 +55,7 @@ def shown_as(key: str) -> list[Artifact]:
 
 def decide(workspace: Workspace, before: int | None, after: int | None, outcome: str) -> Any:
     """A decision in the ledger; a new version where the number is one."""
-    with workspace.ledger(NAME).deciding() as ledger:
+    with Ledger(NAME, workspace.settings).deciding() as ledger:
         known = {entry.version.number for entry in ledger.entries if entry.version}
         version = make_version(after) if after and after not in known else None
         judgement = make_judgement(outcome, before, after)
