@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.prepared import Prepared, held_out, prepare
-from digits.checkpoints import Checkpoint
-from digits.devices import configure_backend, resolve_device
 from digits.progress import Progress
 from digits.recipes import TrainingSettings, training_settings
 from digits.settings import Settings
-from digits.workspace import current_workspace
+from digits.storage.workspace import current_workspace
+from digits.training.checkpoints import Checkpoint
+from digits.training.devices import configure_backend, resolve_device
 from flows.environment import prepare_environment
 
 
@@ -45,8 +45,8 @@ class Clock(Progress):
 
 def train(arrays: Prepared, model: str, settings: TrainingSettings, folder: Path) -> dict[str, Any]:
     """Train in `folder`, or go on with what lies there; the last epoch's figures, and seconds."""
-    from digits.models import BUILDERS
-    from digits.training import train_model
+    from digits.training.models import BUILDERS
+    from digits.training.trainer import train_model
 
     folder.mkdir(parents=True, exist_ok=True)
     clock = Clock(f"{model}, seed {settings.seed}")

@@ -10,11 +10,11 @@ import statistics
 import time
 
 from benchmarks.prepared import prepare
-from digits.arrays import StoredArray
-from digits.devices import configure_backend, resolve_device
 from digits.recipes import training_settings
 from digits.settings import Settings
-from digits.workspace import current_workspace
+from digits.storage.workspace import current_workspace
+from digits.training.arrays import StoredArray
+from digits.training.devices import configure_backend, resolve_device
 from flows.environment import prepare_environment
 
 
@@ -25,9 +25,9 @@ def main() -> None:
     options = parser.parse_args()
     prepare_environment(Settings())
     configure_backend(resolve_device("auto"))
-    from digits.learner import make_learner
-    from digits.models import BUILDERS
-    from digits.training_data import Batches, feed
+    from digits.training.learner import make_learner
+    from digits.training.models import BUILDERS
+    from digits.training.training_data import Batches, feed
 
     arrays = prepare(current_workspace())
     x, y = (StoredArray(arrays.folder / f"{name}_train.npy") for name in "xy")

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.workspaces import fresh_workspace, timed
-from digits.dataset import DatasetSpec, load_spec
-from digits.distortion import distort
-from digits.idx import parse_idx
+from digits.datasets.sources.idx import parse_idx
 from digits.recipes import HANDS, training_settings
-from digits.references import ArraysRef, DatasetRef
-from digits.workspace import Workspace, current_workspace
+from digits.spec import DatasetSpec, load_spec
+from digits.storage.references import ArraysRef, DatasetRef
+from digits.storage.workspace import Workspace, current_workspace
+from digits.training.distortion import distort
 
 SPEC = """
 title = "MNIST, {times} times"
@@ -64,8 +64,8 @@ def write_idx(path: Path, parts: "Iterator[np.ndarray] | list[np.ndarray]", num_
 
 
 def ingest(spec: DatasetSpec, workspace: Workspace, folder: Path) -> None:
-    from digits.ingestion import ingest_dataset
-    from digits.sources import content_of
+    from digits.datasets.ingestion import ingest_dataset
+    from digits.datasets.sources.content import content_of
 
     content = content_of(spec, workspace.settings)
     reference = ingest_dataset(spec.layout, content, spec.reading, spec, workspace)
@@ -73,27 +73,27 @@ def ingest(spec: DatasetSpec, workspace: Workspace, folder: Path) -> None:
 
 
 def validate(spec: DatasetSpec, workspace: Workspace, folder: Path) -> None:
-    from digits.validation import validate_dataset
+    from digits.validation.dataset_validation import validate_dataset
 
     dataset = _dataset(folder)
     validate_dataset(workspace.store.folder(dataset), dataset.layout, spec.thresholds, folder)
 
 
 def normalize(_: DatasetSpec, workspace: Workspace, folder: Path) -> None:
-    from digits.normalization import store_arrays
+    from digits.datasets.normalization import store_arrays
 
     reference = store_arrays(_dataset(folder), workspace.store)
     (folder / "arrays.json").write_text(reference.model_dump_json())
 
 
 def train(_: DatasetSpec, workspace: Workspace, folder: Path, model: str) -> None:
-    from digits.checkpoints import Checkpoint
-    from digits.devices import configure_backend
     from digits.progress import Progress
+    from digits.training.checkpoints import Checkpoint
+    from digits.training.devices import configure_backend
 
     configure_backend("cpu")
-    from digits.models import BUILDERS
-    from digits.training import train_model
+    from digits.training.models import BUILDERS
+    from digits.training.trainer import train_model
 
     arrays = _arrays(folder)
     output = folder / model
@@ -110,10 +110,10 @@ def train(_: DatasetSpec, workspace: Workspace, folder: Path, model: str) -> Non
 
 
 def evaluate(_: DatasetSpec, workspace: Workspace, folder: Path, model: str) -> None:
-    from digits.devices import configure_backend
+    from digits.training.devices import configure_backend
 
     configure_backend("cpu")
-    from digits.evaluation import evaluate_model
+    from digits.training.evaluation import evaluate_model
 
     arrays, output = _arrays(folder), folder / model
     evaluate_model(output / "model.keras", workspace.store.folder(arrays), arrays.layout, output)

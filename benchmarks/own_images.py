@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from digits.champion import load_champion
-from digits.devices import configure_backend, resolve_device
-from digits.labelling import Labelled, label_files
+from digits.labeling.labeler import Labelled, label_files
+from digits.registry.champion import load_champion
 from digits.settings import Settings
-from digits.workspace import current_workspace
+from digits.storage.workspace import current_workspace
+from digits.training.devices import configure_backend, resolve_device
 from flows.environment import prepare_environment
 
 Grey = npt.NDArray[np.uint8]

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from digits.dataset import load_spec
-from digits.ingestion import ingest_dataset
-from digits.normalization import store_arrays
-from digits.references import ArraysRef
-from digits.sources import content_of
-from digits.workspace import Workspace
+from digits.datasets.ingestion import ingest_dataset
+from digits.datasets.normalization import store_arrays
+from digits.datasets.sources.content import content_of
+from digits.spec import load_spec
+from digits.storage.references import ArraysRef
+from digits.storage.workspace import Workspace
 
 # Images of the training set that recipes are chosen on.
 NUM_VALIDATION = 10_000

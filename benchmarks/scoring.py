@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import numpy.typing as npt
 
-from digits.champion import dataset_folder, load_champion
-from digits.devices import configure_backend, resolve_device
-from digits.images import read_split
+from digits.datasets.images import read_split
+from digits.registry.champion import dataset_folder, load_champion
 from digits.settings import Settings
-from digits.workspace import current_workspace
+from digits.storage.workspace import current_workspace
+from digits.training.devices import configure_backend, resolve_device
 from flows.environment import prepare_environment
 
 Images = npt.NDArray[np.uint8]
@@ -42,7 +42,7 @@ def by_predict(model: object) -> Method:
 
 def by_scorer(model: object, batch_size: int) -> Method:
     """As `digits predict` does: bytes in, large batches, all cores."""
-    from digits.scoring import Scorer
+    from digits.training.scoring import Scorer
 
     scorer = Scorer(model)
 
@@ -95,8 +95,8 @@ def main() -> None:
     prepare_environment(Settings())
     device = resolve_device("auto")
     configure_backend(device)
-    from digits.models import BUILDERS
     from digits.recipes import training_settings
+    from digits.training.models import BUILDERS
 
     workspace = current_workspace()
     champion = load_champion(options.dataset, workspace)

@@ -16,10 +16,10 @@ from pathlib import Path
 from benchmarks.accuracy import train
 from benchmarks.prepared import prepare
 from benchmarks.workspaces import timed
-from digits.devices import configure_backend, resolve_device
 from digits.recipes import training_settings
 from digits.settings import Settings
-from digits.workspace import current_workspace
+from digits.storage.workspace import current_workspace
+from digits.training.devices import configure_backend, resolve_device
 from flows.environment import prepare_environment
 
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from digits.devices import configure_backend, resolve_device
 from digits.recipes import TrainingSettings, training_settings
 from digits.settings import Settings
+from digits.training.devices import configure_backend, resolve_device
 from flows.environment import prepare_environment
 
 BATCH = 128
@@ -54,8 +54,8 @@ def product_rate(precision: str) -> float:
 
 
 def learner(model: str, variant: Mapping[str, Any], num_images: int) -> Any:
-    from digits.learner import make_learner
-    from digits.models import BUILDERS
+    from digits.training.learner import make_learner
+    from digits.training.models import BUILDERS
 
     settings = training_settings("reference", model).model_dump() | dict(variant)
     if settings.pop("no dropout", False):

@@ -37,7 +37,8 @@ class TrainingSettings(BaseModel):
     `schedule`: the learning rate stays, or falls to 0 along a cosine after it has risen for the
     share `warmup` of all steps. `averaging`: the momentum of the moving average of the weights,
     which then become the model's; 0 for none. `precision`: in which numbers layers are computed;
-    weights are float32 always. `masks`: drawn for each step, or taken from a pool (digits.dropout).
+    weights are float32 always. `masks`: drawn for each step, or taken from a pool
+    (digits.training.dropout).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

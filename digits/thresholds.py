@@ -1,7 +1,7 @@
 """The bounds that a dataset must keep, as the [thresholds] table of its spec states them.
 
 Every bound is off until the spec names it. What each bound is compared with is computed by
-digits.summary; the expectation made of it is in digits.checks.
+digits.validation.summary; the expectation made of it is in digits.validation.checks.
 """
 
 from collections.abc import Mapping
@@ -127,7 +127,7 @@ class Thresholds(BaseModel, frozen=True, extra="forbid"):
     max_label_divergence: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
     """Greatest KL divergence of the test split's labels from those of train, in nats.
 
-    A small split exceeds it by chance: digits.checks.divergence_bound raises it by size.
+    A small split exceeds it by chance: digits.validation.checks.divergence_bound raises it by size.
     """
 
     severity: Mapping[CheckName, Severity] = Field(default_factory=dict)

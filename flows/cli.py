@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
-from digits.devices import Device, configure_backend, resolve_device
 from digits.errors import DigitsError, UsageError
-from digits.ledger import Ledger
+from digits.registry.ledger import Ledger
 from digits.settings import Settings
-from digits.workspace import current_workspace
+from digits.storage.workspace import current_workspace
+from digits.training.devices import Device, configure_backend, resolve_device
 from flows import console
 from flows.dataset_commands import dataset as dataset_commands
 from flows.environment import prepare_environment, prepare_folders
 from flows.interrupts import Interrupted, interruptible
 
 if TYPE_CHECKING:
-    from digits.dataset import DatasetSpec
+    from digits.spec import DatasetSpec
     from flows.labels import Form
 
 P = ParamSpec("P")
@@ -144,8 +144,8 @@ def run(as_json: bool, models: str, **request: Any) -> None:
 @json_option
 def status(dataset: str, as_json: bool) -> None:
     """The champion, and the last decision about it."""
-    from digits.dataset import load_spec
-    from digits.history import status as status_of
+    from digits.registry.history import status as status_of
+    from digits.spec import load_spec
 
     workspace = current_workspace()
     load_spec(dataset, workspace.settings)
@@ -161,8 +161,8 @@ def status(dataset: str, as_json: bool) -> None:
 @json_option
 def history(dataset: str, as_json: bool) -> None:
     """Every decision ever taken about the champion, oldest first."""
-    from digits.dataset import load_spec
-    from digits.history import describe_entry
+    from digits.registry.history import describe_entry
+    from digits.spec import load_spec
 
     workspace = current_workspace()
     load_spec(dataset, workspace.settings)
@@ -179,8 +179,8 @@ def history(dataset: str, as_json: bool) -> None:
 @json_option
 def rollback(version: int | None, dataset: str, as_json: bool) -> None:
     """Make an earlier champion the champion again: VERSION, or the one before."""
-    from digits.dataset import load_spec
-    from digits.history import describe_entry, roll_back
+    from digits.registry.history import describe_entry, roll_back
+    from digits.spec import load_spec
 
     workspace = current_workspace()
     load_spec(dataset, workspace.settings)
@@ -196,7 +196,7 @@ def rollback(version: int | None, dataset: str, as_json: bool) -> None:
 @json_option
 def plan(as_json: bool, models: str, dataset: str, **request: Any) -> None:
     """Which steps `run` would execute now, and why. Runs nothing."""
-    from digits.plan import plan_run
+    from flows.plan import plan_run
 
     request.pop("require_significance")
     request["models"] = split_names(models)
@@ -216,9 +216,9 @@ def plan(as_json: bool, models: str, dataset: str, **request: Any) -> None:
 def reproduce(version: int, dataset: str, as_json: bool) -> None:
     """Train VERSION again and say whether the weights came out the same."""
     console.show_logs()
-    from digits.dataset import load_spec
     from digits.progress import bars
-    from digits.reproduction import reproduce as train_again
+    from digits.registry.reproduction import reproduce as train_again
+    from digits.spec import load_spec
 
     workspace = current_workspace()
     load_spec(dataset, workspace.settings)
@@ -249,8 +249,8 @@ def predict(
     files: tuple[str, ...], as_is: bool, folder: Path | None, form: "Form | None", dataset: str
 ) -> None:
     """Label pictures of one digit each: PNG or JPEG FILES, folders of them, - for one on stdin."""
-    from digits.champion import champion_version, load_champion
-    from digits.streams import separate_error_stream
+    from digits.registry.champion import champion_version, load_champion
+    from digits.training.streams import separate_error_stream
 
     workspace = current_workspace()
     champion_version(dataset, workspace)
@@ -276,14 +276,14 @@ def predict(
 @json_option
 def export(folder: Path, formats: str, dataset: str, as_json: bool) -> None:
     """Write the champion into a new FOLDER, in formats that are proved to give the same labels."""
-    from digits.champion import champion_version, load_champion
-    from digits.streams import native_errors_in, separate_error_stream
+    from digits.registry.champion import champion_version, load_champion
+    from digits.training.streams import native_errors_in, separate_error_stream
 
     workspace = current_workspace()
     champion_version(dataset, workspace)
     separate_error_stream()
     configure_backend("cpu")
-    from digits.exporting import export_champion
+    from digits.registry.exporting import export_champion
 
     champion = load_champion(dataset, workspace)
     with native_errors_in(workspace.settings.artifacts_dir / "logs" / "export.log"):
@@ -307,7 +307,7 @@ def export(folder: Path, formats: str, dataset: str, as_json: bool) -> None:
 def gc(dry_run: bool, keep: int, as_json: bool) -> None:
     """Delete what no version, no recent cache entry and no run needs."""
     console.show_logs()
-    from digits.garbage import collect
+    from digits.registry.garbage import collect
 
     collect(
         current_workspace(),
@@ -373,8 +373,8 @@ def check_request(
 
     Raises UsageError for a wrong request, LedgerError for a ledger that is not as it was written.
     """
-    from digits.dataset import load_spec
     from digits.recipes import training_settings
+    from digits.spec import load_spec
 
     workspace = current_workspace()
     spec = load_spec(dataset, workspace.settings)

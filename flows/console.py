@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from digits.streams import separate_error_stream
-from digits.workspace import current_workspace
+from digits.storage.workspace import current_workspace
+from digits.training.streams import separate_error_stream
 
 if TYPE_CHECKING:
-    from digits.garbage import Garbage
-    from digits.incoming import Intake
-    from digits.plan import PlannedStep
-    from digits.reproduction import Reproduction
+    from digits.intake.incoming import Intake
+    from digits.registry.garbage import Garbage
+    from digits.registry.reproduction import Reproduction
+    from flows.plan import PlannedStep
     from flows.retrain import RunResult
 
 LOGGERS = ("digits", "tasks", "flows")
@@ -43,7 +43,7 @@ def show_logs() -> None:
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", TIME_FORMAT))
-    handler.addFilter(Once("digits.devices"))
+    handler.addFilter(Once("digits.training.devices"))
     for name in LOGGERS:
         logging.getLogger(name).addHandler(handler)
         logging.getLogger(name).setLevel(logging.INFO)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from digits.dataset import FILE_LAYOUTS, MAX_SIDE, MIN_SIDE, FileLayout, load_spec
 from digits.errors import UsageError
-from digits.workspace import current_workspace
+from digits.spec import FILE_LAYOUTS, MAX_SIDE, MIN_SIDE, FileLayout, load_spec
+from digits.storage.workspace import current_workspace
 from flows import console
 
 if TYPE_CHECKING:
-    from digits.proposal import Wishes
+    from digits.intake.proposal import Wishes
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
@@ -45,7 +45,7 @@ def dataset() -> None:
 @json_option
 def init(name: str, place: Path, as_json: bool, **wishes: Any) -> None:
     """Write the spec of a new dataset NAME by looking at its files."""
-    from digits.proposal import propose
+    from digits.intake.proposal import propose
 
     proposal = propose(name, place, _wishes(**wishes), current_workspace().settings)
     if as_json:
@@ -68,7 +68,7 @@ def add(name: str, files: tuple[Path, ...], as_json: bool) -> None:
     quarantine, with a page that says why.
     """
     console.show_logs()
-    from digits.intake import add_batch
+    from digits.intake.additions import add_batch
 
     workspace = current_workspace()
     intake = add_batch(files, load_spec(name, workspace.settings), workspace)
@@ -86,7 +86,7 @@ def add(name: str, files: tuple[Path, ...], as_json: bool) -> None:
 def take_in(name: str, as_json: bool) -> None:
     """Add what lies in dataset NAME's incoming folder, batch by batch, as the next run would."""
     console.show_logs()
-    from digits.intake import take_incoming
+    from digits.intake.additions import take_incoming
 
     workspace = current_workspace()
     intakes = list(take_incoming(load_spec(name, workspace.settings), workspace))
@@ -106,7 +106,7 @@ def take_in(name: str, as_json: bool) -> None:
 def remove(name: str, batch: str, as_json: bool) -> None:
     """Take the batch whose digest begins with BATCH out of dataset NAME again."""
     console.show_logs()
-    from digits.versions import Versions
+    from digits.datasets.versions import Versions
 
     workspace = current_workspace()
     load_spec(name, workspace.settings)
@@ -123,7 +123,7 @@ def remove(name: str, batch: str, as_json: bool) -> None:
 @json_option
 def show(name: str, as_json: bool) -> None:
     """The versions of dataset NAME, what waits to be taken in, and what was refused."""
-    from digits.incoming import describe_versions
+    from digits.intake.incoming import describe_versions
 
     workspace = current_workspace()
     load_spec(name, workspace.settings)
@@ -140,7 +140,7 @@ def _wishes(
     label_column: str | None,
     test_share: float,
 ) -> "Wishes":
-    from digits.proposal import Wishes
+    from digits.intake.proposal import Wishes
 
     if image_shape and not all(MIN_SIDE <= side <= MAX_SIDE for side in image_shape):
         raise UsageError(

@@ -2,9 +2,9 @@
 
 from prefect import flow
 
-from digits.dashboard import garbage_page
-from digits.garbage import Garbage, collect
-from digits.workspace import current_workspace
+from digits.registry.garbage import Garbage, collect
+from digits.report.dashboard_pages import garbage_page
+from digits.storage.workspace import current_workspace
 from flows.parameters import Positive
 from tasks.dashboard import show
 

@@ -10,10 +10,10 @@ from typing import Literal
 
 import click
 
-from digits.champion import Champion
-from digits.explanation import explain, explanation_path
-from digits.image_files import find_files
-from digits.labelling import Answer, Labelled, label_files
+from digits.labeling.explanation import explain, explanation_path
+from digits.labeling.image_files import find_files
+from digits.labeling.labeler import Answer, Labelled, label_files
+from digits.registry.champion import Champion
 
 Form = Literal["text", "json", "csv"]
 

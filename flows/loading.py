@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from digits.dataset import DatasetSpec
-from digits.devices import configure_backend, resolve_device
-from digits.plan import plan_run
-from digits.workspace import current_workspace
+from digits.spec import DatasetSpec
+from digits.storage.workspace import current_workspace
+from digits.training.devices import configure_backend, resolve_device
+from flows.plan import plan_run
 
 
 def load_ahead(spec: DatasetSpec, **request: Any) -> None:
@@ -20,8 +20,8 @@ def load_ahead(spec: DatasetSpec, **request: Any) -> None:
         return
     open_steps = {step.step.partition(" ")[0] for step in work if step.would != "stay cached"}
     if "validate" in open_steps:
-        import digits.validation
+        import digits.validation.dataset_validation
     if open_steps & {"train", "evaluate"}:
         configure_backend(resolve_device(request["device"]))
-        import digits.evaluation
-        import digits.training  # noqa: F401
+        import digits.training.evaluation
+        import digits.training.trainer  # noqa: F401

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from digits.dataset import available_datasets
 from digits.recipes import RECIPES
 from digits.settings import Settings
+from digits.spec import available_datasets
 
 MODELS = tuple(dict.fromkeys(model for recipe in RECIPES.values() for model in recipe))
 

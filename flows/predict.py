@@ -6,13 +6,13 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
-from digits.champion import champion_version
-from digits.devices import Device
 from digits.errors import UsageError
-from digits.garbage import runs_lock
-from digits.label_reports import LabelReport, label_page
-from digits.locks import hold
-from digits.workspace import current_workspace
+from digits.labeling.label_reports import LabelReport, label_page
+from digits.registry.champion import champion_version
+from digits.registry.garbage import runs_lock
+from digits.storage.locks import hold
+from digits.storage.workspace import current_workspace
+from digits.training.devices import Device
 from tasks.predict import predict_folder
 
 

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from digits import locks
 from digits.errors import DigitsError
 from digits.settings import ROOT, Settings
+from digits.storage import locks
 
 logger = logging.getLogger(__name__)
 

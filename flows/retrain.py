@@ -4,21 +4,21 @@ from prefect import flow
 from prefect.futures import as_completed
 from prefect.runtime import flow_run
 
-from digits.dataset import load_spec
-from digits.devices import Device, resolve_device
+from digits.cache.keys import find_code, keep_known_code
+from digits.datasets.sources.content import content_of
+from digits.datasets.versions import DatasetVersion, Versions
 from digits.errors import DamagedError, DigitsError
-from digits.garbage import runs_lock
-from digits.ledger import Ledger
-from digits.lineage import trace
-from digits.locks import hold
 from digits.progress import ending_together
-from digits.promotion import Decision, Rule
 from digits.recipes import training_settings
-from digits.references import ArraysRef, EvaluationRef, Frozen, ModelRef, ReportRef
-from digits.sources import content_of
-from digits.steps import find_code, keep_known_code
-from digits.versions import DatasetVersion, Versions
-from digits.workspace import current_workspace
+from digits.registry.garbage import runs_lock
+from digits.registry.ledger import Ledger
+from digits.registry.promotion import Decision, Rule
+from digits.spec import load_spec
+from digits.storage.lineage import trace
+from digits.storage.locks import hold
+from digits.storage.references import ArraysRef, EvaluationRef, Frozen, ModelRef, ReportRef
+from digits.storage.workspace import current_workspace
+from digits.training.devices import Device, resolve_device
 from flows.parameters import DatasetName, ModelNames, Positive, RecipeName, Seed
 from flows.service import page_address
 from tasks.dashboard import on_dashboard, show_run

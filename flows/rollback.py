@@ -3,9 +3,9 @@
 from prefect import flow
 from prefect.runtime import flow_run
 
-from digits.history import roll_back
-from digits.ledger import Entry
-from digits.workspace import current_workspace
+from digits.registry.history import roll_back
+from digits.registry.ledger import Entry
+from digits.storage.workspace import current_workspace
 from flows.parameters import DatasetName, Positive
 from tasks.dashboard import announce
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from digits.errors import DigitsError, UsageError
-from digits.garbage import runs_lock
+from digits.registry.garbage import runs_lock
 from digits.settings import ROOT, Settings
-from digits.workspace import Workspace
+from digits.storage.workspace import Workspace
 from flows.processes import Process, kill_holders
 
 logger = logging.getLogger(__name__)

@@ -26,13 +26,13 @@ from prefect.settings import get_current_settings
 from prefect.tasks import Task
 from prefect.transactions import IsolationLevel
 
-from digits.devices import processor
+from digits.cache.keys import project, step_key
 from digits.errors import DamagedError
-from digits.files import write_whole
-from digits.records import Record, StepKey
-from digits.references import Reference
-from digits.steps import project, step_key
-from digits.workspace import current_workspace
+from digits.storage.files import write_whole
+from digits.storage.records import Record, StepKey
+from digits.storage.references import Reference
+from digits.storage.workspace import current_workspace
+from digits.training.devices import processor
 from tasks.journal import note
 from tasks.locking import FlockManager
 
@@ -91,7 +91,7 @@ def step(name: str, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
 
 
 class StepPolicy(CachePolicy):
-    """The key of a step: see digits.steps."""
+    """The key of a step: see digits.cache.keys."""
 
     def __init__(self, step: str) -> None:
         super().__init__()

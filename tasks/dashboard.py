@@ -16,19 +16,19 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runtime import flow_run
 
-from digits.dashboard import RunFacts, champion_page, failure_page, run_page
-from digits.dataset import load_spec
+from digits.datasets.versions import DatasetVersion
 from digits.errors import DamagedError
-from digits.findings import ValidationFailed
-from digits.ledger import Entry, Ledger, champion_of
-from digits.lineage import Lineage
 from digits.progress import followed
-from digits.promotion import Decision
-from digits.records import Record
-from digits.references import ArraysRef, EvaluationRef, ModelRef, ReportRef, ValidationRef
-from digits.remarks import headline
-from digits.versions import DatasetVersion
-from digits.workspace import current_workspace
+from digits.registry.ledger import Entry, Ledger, champion_of
+from digits.registry.promotion import Decision
+from digits.report.dashboard_pages import RunFacts, champion_page, failure_page, run_page
+from digits.report.sentences import headline
+from digits.spec import load_spec
+from digits.storage.lineage import Lineage
+from digits.storage.records import Record
+from digits.storage.references import ArraysRef, EvaluationRef, ModelRef, ReportRef, ValidationRef
+from digits.storage.workspace import current_workspace
+from digits.validation.findings import ValidationFailed
 from tasks import artifacts
 from tasks.events import emit_decision, emit_validation_failed
 from tasks.live import LiveProgress
@@ -82,7 +82,7 @@ def show_run(
     workspace, entry = current_workspace(), decision.entry
     pictures: Mapping[str, str] = {}
     if any(made_in is None for step, made_in in steps.items() if step.startswith(PICTURED)):
-        from digits.pictures import draw_pictures
+        from digits.report.dashboard_plots import draw_pictures
 
         pictures = draw_pictures(scored, arrays, workspace.store)
     path = workspace.store.folder(report) / "report.html"

@@ -1,8 +1,8 @@
 """Evaluate: score one model on the test set."""
 
-from digits.devices import configure_backend
-from digits.references import ArraysRef, EvaluationRef, ModelRef
-from digits.workspace import current_workspace
+from digits.storage.references import ArraysRef, EvaluationRef, ModelRef
+from digits.storage.workspace import current_workspace
+from digits.training.devices import configure_backend
 from tasks.caching import step
 
 
@@ -10,7 +10,7 @@ from tasks.caching import step
 def evaluate(model: ModelRef, arrays: ArraysRef, device: str) -> EvaluationRef:
     """Store the model's metrics and its predictions on every test image."""
     configure_backend(device)
-    from digits.evaluation import evaluate_model
+    from digits.training.evaluation import evaluate_model
 
     store = current_workspace().store
     with store.create("evaluations") as draft:

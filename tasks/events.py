@@ -4,9 +4,9 @@ from typing import Any
 
 from prefect.events import emit_event
 
-from digits.findings import ValidationOutcome
-from digits.incoming import Intake
-from digits.ledger import Entry
+from digits.intake.incoming import Intake
+from digits.registry.ledger import Entry
+from digits.validation.findings import ValidationOutcome
 
 DECISIONS = {
     "promoted": "champion.promoted",

@@ -7,11 +7,11 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import deployment
 from prefect.tasks import Task
 
-from digits.dataset import DatasetSpec, Layout, Reading
+from digits.datasets.sources.content import Content
 from digits.errors import UnreachableError
-from digits.references import DatasetRef
-from digits.sources import Content
-from digits.workspace import current_workspace
+from digits.spec import DatasetSpec, Layout, Reading
+from digits.storage.references import DatasetRef
+from digits.storage.workspace import current_workspace
 from tasks.caching import step
 
 
@@ -33,7 +33,7 @@ def ingest(
     `sources` says where to look for them; it does not change what comes out. `batches` gives the
     digests of those that were added to them, by names that keep their order.
     """
-    from digits.ingestion import ingest_dataset
+    from digits.datasets.ingestion import ingest_dataset
 
     added = batches.values()
     return ingest_dataset(layout, content, reading, sources, current_workspace(), added=added)

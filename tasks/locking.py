@@ -8,8 +8,8 @@ import os
 import threading
 from pathlib import Path
 
-from digits import locks
-from digits.workspace import current_workspace
+from digits.storage import locks
+from digits.storage.workspace import current_workspace
 
 logger = logging.getLogger(__name__)
 

@@ -1,13 +1,13 @@
 """Normalize: pixels to 0..1 and labels to class indices, as arrays that training maps."""
 
-from digits.references import ArraysRef, DatasetRef
-from digits.workspace import current_workspace
+from digits.storage.references import ArraysRef, DatasetRef
+from digits.storage.workspace import current_workspace
 from tasks.caching import step
 
 
 @step("normalize")
 def normalize(dataset: DatasetRef) -> ArraysRef:
     """Store the dataset's arrays as the models take them."""
-    from digits.normalization import store_arrays
+    from digits.datasets.normalization import store_arrays
 
     return store_arrays(dataset, current_workspace().store)

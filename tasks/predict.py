@@ -5,10 +5,10 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from digits.champion import load_champion
-from digits.devices import Device, configure_backend, resolve_device
-from digits.label_reports import LabelReport
-from digits.workspace import current_workspace
+from digits.labeling.label_reports import LabelReport
+from digits.registry.champion import load_champion
+from digits.storage.workspace import current_workspace
+from digits.training.devices import Device, configure_backend, resolve_device
 
 
 @task(name="predict", cache_policy=NO_CACHE, persist_result=False)
@@ -17,8 +17,8 @@ def predict_folder(
 ) -> LabelReport:
     """Label all PNG and JPEG files below `folder` with the champion, into the Parquet `output`."""
     configure_backend(resolve_device(device))
-    from digits.image_files import find_files
-    from digits.label_tables import label_pictures
+    from digits.labeling.image_files import find_files
+    from digits.labeling.label_tables import label_pictures
 
     workspace = current_workspace()
     champion = load_champion(dataset, workspace)

@@ -6,10 +6,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
-from digits.lineage import Lineage
-from digits.promotion import Decision, Rule, decide
-from digits.references import DatasetRef, EvaluationRef, ModelRef
-from digits.workspace import current_workspace
+from digits.registry.promotion import Decision, Rule, decide
+from digits.storage.lineage import Lineage
+from digits.storage.references import DatasetRef, EvaluationRef, ModelRef
+from digits.storage.workspace import current_workspace
 from tasks.dashboard import announce
 
 

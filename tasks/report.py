@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from digits.ledger import Judgement, Version
-from digits.lineage import Lineage
-from digits.references import ArraysRef, EvaluationRef, ModelRef, ReportRef, ValidationRef
-from digits.workspace import current_workspace
+from digits.registry.ledger import Judgement, Version
+from digits.storage.lineage import Lineage
+from digits.storage.references import ArraysRef, EvaluationRef, ModelRef, ReportRef, ValidationRef
+from digits.storage.workspace import current_workspace
 from tasks.caching import step
 
 
@@ -21,7 +21,7 @@ def report(
     lineage: Lineage,
 ) -> ReportRef:
     """Store the page of a run and its decision."""
-    from digits.reporting import write_run_report
+    from digits.report.run_report import write_run_report
 
     store = current_workspace().store
     with store.create("reports") as draft:

@@ -8,10 +8,10 @@ import logging
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from digits.dashboard import batch_page
-from digits.dataset import DatasetSpec
-from digits.incoming import waiting
-from digits.workspace import current_workspace
+from digits.intake.incoming import waiting
+from digits.report.dashboard_pages import batch_page
+from digits.spec import DatasetSpec
+from digits.storage.workspace import current_workspace
 from tasks.dashboard import show, slug
 from tasks.events import emit_intake
 
@@ -24,7 +24,7 @@ def take_in(spec: DatasetSpec) -> None:
     workspace = current_workspace()
     if not waiting(spec.name, workspace.settings):
         return
-    from digits.intake import take_incoming
+    from digits.intake.additions import take_incoming
 
     for intake in take_incoming(spec, workspace):
         logger.info("%s", intake.describe())

@@ -1,10 +1,10 @@
 """Train: one model, by one recipe, on one kind of device."""
 
-from digits.devices import configure_backend, device_for_one
 from digits.progress import Progress
 from digits.recipes import TrainingSettings
-from digits.references import ArraysRef, ModelRef
-from digits.workspace import current_workspace
+from digits.storage.references import ArraysRef, ModelRef
+from digits.storage.workspace import current_workspace
+from digits.training.devices import configure_backend, device_for_one
 from tasks.caching import current_key, step
 
 
@@ -12,9 +12,9 @@ from tasks.caching import current_key, step
 def train(arrays: ArraysRef, model: str, settings: TrainingSettings, device: str) -> ModelRef:
     """Train `model` from its last checkpoint, if a run that was killed left one."""
     configure_backend(device)
-    from digits.checkpoints import Checkpoint
-    from digits.models import BUILDERS
-    from digits.training import train_model
+    from digits.training.checkpoints import Checkpoint
+    from digits.training.models import BUILDERS
+    from digits.training.trainer import train_model
 
     workspace = current_workspace()
     with (

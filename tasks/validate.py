@@ -1,9 +1,9 @@
 """Validate: the dataset fulfils what its spec expects, or the run ends here."""
 
-from digits.growth import Growth
-from digits.references import DatasetRef, ValidationRef
+from digits.datasets.growth import Growth
+from digits.storage.references import DatasetRef, ValidationRef
+from digits.storage.workspace import current_workspace
 from digits.thresholds import Thresholds
-from digits.workspace import current_workspace
 from tasks.caching import step
 
 
@@ -14,8 +14,8 @@ def validate(dataset: DatasetRef, thresholds: Thresholds, growth: Growth) -> Val
     `growth` says what batches have added to the data that the thresholds are about.
     Raises ValidationFailed naming what was found, what was expected and the rows at fault.
     """
-    from digits.findings import ValidationFailed
-    from digits.validation import validate_dataset
+    from digits.validation.dataset_validation import validate_dataset
+    from digits.validation.findings import ValidationFailed
 
     workspace = current_workspace()
     store = workspace.store

@@ -12,10 +12,10 @@ import hypothesis
 import pytest
 
 from digits.settings import Settings
-from digits.workspace import Workspace, current_workspace
-from tests.server import Server, serving
-from tests.small_dataset import write_small_dataset
-from tests.trainings import Arrays, Training, prepare_arrays
+from digits.storage.workspace import Workspace, current_workspace
+from tests.support.server import Server, serving
+from tests.support.small_dataset import write_small_dataset
+from tests.support.trainings import Arrays, Training, prepare_arrays
 
 # A test that finds something today must find it tomorrow, on a busy machine as well.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # What takes longest in one piece (below) first, so that all cores end at about the same time.
-    longest = {"flows", "faults", "tasks", "test_training"}
+    longest = {"flows", "faults", "tasks", "test_trainer"}
     items.sort(key=lambda item: longest.isdisjoint({item.path.parent.name, item.path.stem}))
 
 
@@ -55,7 +55,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFolder(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = Path(nodeid.partition("::")[0])
-            return path.name if path.parent.name == "digits" else path.parent.name
+            return str(path) if path.is_relative_to("tests/digits") else path.parent.name
 
     return ByFolder(config, log)
 

@@ -145,19 +145,51 @@ def test_git_keeps_sources_and_ignores_what_runs_write(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "line"),
-    [("digits", "import prefect"), ("digits", "import tasks"), ("tasks", "import flows")],
+    ("package", "imported"),
+    [
+        ("digits.training", "prefect"),
+        ("digits.report", "tasks"),
+        ("tasks", "flows"),
+        ("digits.storage", "digits.training"),
+        ("digits.training", "digits.cache"),
+        ("digits.cache", "digits.datasets"),
+        ("digits.datasets", "digits.validation"),
+        ("digits.datasets.sources", "digits.datasets.formats"),
+        ("digits.validation", "digits.intake"),
+        ("digits.intake", "digits.registry"),
+        ("digits.registry", "digits.report"),
+        ("digits.report", "digits.labeling"),
+    ],
 )
 def test_an_import_against_the_direction_is_refused(
-    tmp_path: Path, package: str, line: str
+    sources: Path, package: str, imported: str
 ) -> None:
+    wrong = sources / package.replace(".", "/") / "wrong.py"
+    wrong.write_text(f"import {imported}.wrong\n" if "." in imported else f"import {imported}\n")
+    if "." in imported:
+        (sources / imported.replace(".", "/") / "wrong.py").touch()
+    result = lint_imports(sources)
+    assert result.returncode == 1
+    assert f"{package}.wrong -> {imported}" in result.stdout
+
+
+def test_a_new_file_at_the_top_of_digits_needs_a_place_among_the_layers(sources: Path) -> None:
+    (sources / "digits" / "wrong.py").touch()
+    result = lint_imports(sources)
+    assert result.returncode == 1
+    assert "wrong" in result.stdout
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """A copy of the packages, whose imports are as they should be."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for name in PACKAGES:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").touch()
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    assert lint_imports(tmp_path).returncode == 0
+    return tmp_path
+
+
+def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
     command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
-    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
-    (tmp_path / package / "wrong.py").write_text(line)
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 1
-    assert f"{package}.wrong -> " in result.stdout
+    return subprocess.run(command, cwd=root, capture_output=True, text=True)

@@ -13,18 +13,18 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from digits.dataset import FileLayout
-from digits.idx import format_idx
+from digits.datasets.sources.idx import format_idx
+from digits.datasets.splits import is_test
 from digits.settings import Settings
-from digits.splits import is_test
+from digits.spec import FileLayout
+from digits.storage.workspace import Workspace
 from digits.thresholds import CheckName
-from digits.workspace import Workspace
-from tests.commands import call_digits
-from tests.damage import DAMAGES, write
-from tests.handwriting import NUM_CLASSES, Pair, make_more, make_splits
-from tests.layouts import WRITERS
-from tests.runs import run_once
-from tests.small_dataset import NAME, write_small_dataset
+from tests.support.commands import call_digits
+from tests.support.damage import DAMAGES, write
+from tests.support.handwriting import NUM_CLASSES, Pair, make_more, make_splits
+from tests.support.layouts import WRITERS
+from tests.support.runs import run_once
+from tests.support.small_dataset import NAME, write_small_dataset
 
 NUM_IMAGES = 150
 DEFAULT_SHARE = 1 / 7

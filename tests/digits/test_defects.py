@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from digits.datasets.formats.readers import read_batches
 from digits.defects import DEFECTS, DefectError, Defects
 from digits.errors import DataError
-from digits.readers import read_batches
-from tests.damage import DAMAGES, write
-from tests.handwriting import make_splits
-from tests.layouts import make_spec, write_npz
-from tests.memory import peak_memory
+from tests.support.damage import DAMAGES, write
+from tests.support.handwriting import make_splits
+from tests.support.layouts import make_spec, write_npz
+from tests.support.memory import peak_memory
 
 
 def read(name: str, files: list[Path], **severity: str) -> tuple[int, Defects]:

@@ -2,9 +2,9 @@ import re
 
 import pytest
 
-from digits.findings import ValidationOutcome
-from digits.validation import render_page
-from tests.findings import (
+from digits.validation.dataset_validation import render_page
+from digits.validation.findings import ValidationOutcome
+from tests.support.findings import (
     FAILED,
     FAILED_AS_A_WHOLE,
     FAILED_IN_MANY_ROWS,
@@ -12,7 +12,7 @@ from tests.findings import (
     make_finding,
     make_outcome,
 )
-from tests.markup import Element, parse_page
+from tests.support.markup import Element, parse_page
 
 
 def render(outcome: ValidationOutcome) -> Element:

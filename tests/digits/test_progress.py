@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from digits.progress import Progress, bars, console, transfer
-from tests.terminal import terminal
+from tests.support.terminal import terminal
 
 FIGURES = {"epoch": 1, "loss": 0.31254, "accuracy": 0.9, "val_loss": 0.2, "val_accuracy": 0.91234}
 SHOW_CURSOR = "\x1b[?25h"

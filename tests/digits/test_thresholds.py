@@ -61,7 +61,7 @@ def test_a_bad_table_is_refused(table: dict[str, object], problem: str) -> None:
 
 def test_thresholds_are_read_without_the_libraries_that_apply_them() -> None:
     code = (
-        "import sys, digits.findings, digits.thresholds;"
+        "import sys, digits.validation.findings, digits.thresholds;"
         "heavy = {'great_expectations', 'pandas', 'pyarrow', 'numpy', 'jinja2'};"
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
     )

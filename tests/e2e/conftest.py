@@ -17,9 +17,9 @@ from typing import Any
 import httpx
 import pytest
 
-from digits.locks import is_free
 from digits.settings import ROOT, Settings
-from tests.small_dataset import NAME, SPEC, write_small_dataset, write_spec
+from digits.storage.locks import is_free
+from tests.support.small_dataset import NAME, SPEC, write_small_dataset, write_spec
 
 BIN = Path(sys.executable).parent
 # On two busy cores.

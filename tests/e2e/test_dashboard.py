@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.e2e.conftest import PATIENCE, Service, wait_for
-from tests.small_dataset import NAME
+from tests.support.small_dataset import NAME
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (

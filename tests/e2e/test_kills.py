@@ -7,7 +7,7 @@ import time
 
 from flows.processes import STEADY_SECONDS
 from tests.e2e.conftest import Service, wait_for
-from tests.small_dataset import NAME
+from tests.support.small_dataset import NAME
 
 TWO_MINUTES = 120
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import SPOILT, Service, Webhook, wait_for
-from tests.small_dataset import NAME
+from tests.support.small_dataset import NAME
 
 # What a run executes after one that had other models to train, or other settings.
 LATER_STEPS = ("train mlp", "train cnn", "evaluate mlp", "evaluate cnn", "report")

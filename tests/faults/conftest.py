@@ -17,7 +17,7 @@ from digits.settings import Settings
 from flows.environment import prepare_environment
 from tests.faults.commands import import_libraries, kill_those_left
 from tests.faults.project import Copy, copy_project, is_ours
-from tests.small_dataset import write_small_dataset
+from tests.support.small_dataset import write_small_dataset
 
 
 class Tally:

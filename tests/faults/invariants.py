@@ -6,9 +6,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from digits.registry.ledger import Ledger
 from digits.settings import Settings
-from digits.workspace import Workspace
-from tests.small_dataset import NAME
+from digits.storage.workspace import Workspace
+from tests.support.small_dataset import NAME
 
 KINDS = {
     "prepared": ("datasets", "arrays"),
@@ -98,7 +99,7 @@ def ledger(settings: Settings) -> list[dict[str, Any]]:
 
     Only the last may lack its end: it was being written when its process was killed.
     """
-    ledger = Workspace(settings).ledger(NAME)
+    ledger = Ledger(NAME, settings)
     content = ledger.path.read_bytes() if ledger.path.exists() else b""
     entries: list[dict[str, Any]] = []
     for line in content[: content.rfind(b"\n") + 1].splitlines():

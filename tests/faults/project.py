@@ -19,7 +19,7 @@ from tests.faults.commands import (
     start_forked,
     start_fresh,
 )
-from tests.small_dataset import NAME
+from tests.support.small_dataset import NAME
 
 SOURCES = ("digits", "tasks", "flows", "data/datasets")
 DATASET = ("--dataset", NAME)

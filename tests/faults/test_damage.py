@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from digits.workspace import Workspace
+from digits.storage.workspace import Workspace
 from tests.faults import invariants
 from tests.faults.conftest import Tally
 from tests.faults.preludes import Changes
 from tests.faults.project import Copy
-from tests.small_dataset import NAME
+from tests.support.small_dataset import NAME
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 

@@ -13,8 +13,8 @@ from tests.faults.commands import Ended
 from tests.faults.conftest import Tally
 from tests.faults.preludes import LargestFile
 from tests.faults.project import Copy
-from tests.handwriting import make_splits
-from tests.small_dataset import write_small_dataset
+from tests.support.handwriting import make_splits
+from tests.support.small_dataset import write_small_dataset
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 

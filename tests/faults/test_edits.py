@@ -15,8 +15,8 @@ from tests.faults import invariants
 from tests.faults.conftest import Tally
 from tests.faults.preludes import see_gpu
 from tests.faults.project import Copy, Run
-from tests.handwriting import make_splits
-from tests.small_dataset import NAME, write_small_dataset
+from tests.support.handwriting import make_splits
+from tests.support.small_dataset import NAME, write_small_dataset
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
@@ -131,6 +131,9 @@ NONE: frozenset[str] = frozenset()
 
 READERS = VALIDATION | {"ingest", "normalize"}
 RATE = 'optimizer="adamax", learning_rate='
+MODELS = "digits/training/models.py"
+SUMMARY = "digits/validation/summary.py"
+EVALUATION = "digits/training/evaluation.py"
 
 ROWS = (
     # The body of a step. Its output stays the same, so that the steps after it do not run.
@@ -141,15 +144,23 @@ ROWS = (
     Row("body of evaluate", touched("tasks/evaluate.py", "evaluate"), SCORES),
     Row("body of report", touched("tasks/report.py", "report"), PAGE),
     # What a step reaches, however deep, in any module.
-    Row("helper of readers", touched("digits/images.py", "_opened"), READERS),
-    Row("helper of trainings", touched("digits/training.py", "_timeless"), TRAININGS),
-    Row("helper of the page", touched("digits/figures.py", "_png"), PAGE),
-    Row("helper of models", replaced("digits/models.py", "1000 + 1", "1000 + 2"), MLP | CNN),
-    Row("helper of one model", replaced("digits/models.py", "(filters, 3,", "(filters, 2,"), CNN),
-    Row("one model", replaced("digits/models.py", "_dense(512,", "_dense(256,"), MLP),
+    Row("helper of readers", touched("digits/datasets/images.py", "_opened"), READERS),
+    Row("helper of trainings", touched("digits/training/trainer.py", "_timeless"), TRAININGS),
+    Row("helper of the page", touched("digits/report/svg.py", "_png"), PAGE),
+    Row("helper of models", replaced(MODELS, "1000 + 1", "1000 + 2"), MLP | CNN),
+    Row(
+        "helper of one model",
+        replaced(MODELS, "(filters, 3,", "(filters, 2,"),
+        CNN,
+    ),
+    Row("one model", replaced(MODELS, "_dense(512,", "_dense(256,"), MLP),
     # A constant in another module.
-    Row("constant of checks", replaced("digits/summary.py", "= 127", "= 126"), VALIDATION),
-    Row("constant of scores", replaced("digits/evaluation.py", "SHIFT = 6", "SHIFT = 2"), SCORES),
+    Row("constant of checks", replaced(SUMMARY, "= 127", "= 126"), VALIDATION),
+    Row(
+        "constant of scores",
+        replaced(EVALUATION, "SHIFT = 6", "SHIFT = 2"),
+        SCORES,
+    ),
     Row("settings of a model", replaced("digits/recipes.py", f"{RATE}0.001", f"{RATE}0.002"), MLP),
     # A template.
     Row("page of a run", replaced("digits/templates/report.html", "<main>", "<main >"), PAGE),
@@ -166,7 +177,7 @@ ROWS = (
     Row("another module", module_added, NONE),
     Row("the flow", touched("flows/retrain.py", "retrain"), NONE),
     Row("the decision", touched("tasks/promote.py", "promote"), NONE),
-    Row("the ledger", touched("digits/ledger.py", "deciding"), NONE),
+    Row("the ledger", touched("digits/registry/ledger.py", "deciding"), NONE),
     Row("the progress", touched("digits/progress.py", "finish_epoch"), NONE),
     Row("the places", touched("digits/settings.py", "raw_dir"), NONE),
     # A parameter that one step reads.

@@ -20,8 +20,8 @@ from tests.faults import invariants
 from tests.faults.conftest import Tally
 from tests.faults.preludes import Changes
 from tests.faults.project import Copy, Run
-from tests.handwriting import Splits, make_splits
-from tests.small_dataset import write_small_dataset
+from tests.support.handwriting import Splits, make_splits
+from tests.support.small_dataset import write_small_dataset
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 

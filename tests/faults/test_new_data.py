@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from digits.dataset import load_spec
-from digits.incoming import incoming_folder, quarantine_folder
-from digits.kept_batches import read_batch
-from digits.versions import Versions
+from digits.datasets.kept_batches import read_batch
+from digits.datasets.versions import Versions
+from digits.intake.incoming import incoming_folder, quarantine_folder
+from digits.spec import load_spec
 from tests.faults import invariants
 from tests.faults.conftest import Tally
 from tests.faults.preludes import Changes
 from tests.faults.project import Copy
-from tests.handwriting import Pair, make_more
-from tests.small_dataset import NAME
+from tests.support.handwriting import Pair, make_more
+from tests.support.small_dataset import NAME
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 

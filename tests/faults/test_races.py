@@ -119,8 +119,8 @@ def test_garbage_collection_waits_for_the_run_that_is_under_way(copy: Copy, tall
 def test_no_two_trainings_are_on_the_gpu_at_once(copy: Copy, tmp_path: Path, tally: Tally) -> None:
     with tally.attempt("races"):
         notes = tmp_path / "notes"
-        copy.append("digits/devices.py", PRETENDED_GPU)
-        copy.append("digits/training.py", NOTED.format(path=str(notes)))
+        copy.append("digits/training/devices.py", PRETENDED_GPU)
+        copy.append("digits/training/trainer.py", NOTED.format(path=str(notes)))
         runs = [copy.start("run", "--seed", str(seed), "--json") for seed in (1, 2)]
         for run in runs:
             assert {"train mlp", "train cnn"} < Run.of(run.wait()).executed

@@ -10,9 +10,9 @@ from unittest.mock import patch
 import pytest
 
 from digits.settings import Settings
-from digits.workspace import Workspace
-from tests.commands import run_digits
-from tests.small_dataset import NAME, write_small_dataset
+from digits.storage.workspace import Workspace
+from tests.support.commands import run_digits
+from tests.support.small_dataset import NAME, write_small_dataset
 
 DATASET = ("--dataset", NAME)
 # In one epoch the mlp learns the small dataset, and the cnn does not.

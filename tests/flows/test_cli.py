@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from digits.registry.ledger import Ledger
 from digits.settings import Settings
-from digits.workspace import Workspace
-from tests.commands import call_digits, read_json, run_digits, start_digits
+from digits.storage.workspace import Workspace
 from tests.flows.conftest import DATASET, REQUEST
-from tests.small_dataset import NAME
+from tests.support.commands import call_digits, read_json, run_digits, start_digits
+from tests.support.small_dataset import NAME
 
 COMMANDS = ("gc", "history", "plan", "reproduce", "rollback", "run", "status")
 HEAVY = {"prefect", "tensorflow", "keras", "great_expectations", "matplotlib", "pyarrow", "scipy"}
@@ -117,7 +118,7 @@ def test_plan_names_the_setting_that_changed() -> None:
 
 
 def test_status_tells_the_champion(finished: Workspace) -> None:
-    champion = finished.ledger(NAME).champion()
+    champion = Ledger(NAME, finished.settings).champion()
     assert champion is not None
     facts = read_json(call_digits("status", *DATASET, "--json"))
     assert facts["champion"]["digest"] == champion.model.digest
@@ -163,7 +164,7 @@ def test_gc_says_first_what_it_frees(finished: Workspace) -> None:
     assert str(leftover) in call_digits("gc").stdout
     assert not leftover.exists()
     assert read_json(call_digits("gc", "--json")) == {"paths": [], "num_bytes": 0}
-    champion = finished.ledger(NAME).champion()
+    champion = Ledger(NAME, finished.settings).champion()
     assert champion is not None
     assert finished.store.is_whole(champion.model)
 

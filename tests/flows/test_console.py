@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from digits.reproduction import Reproduction
+from digits.registry.reproduction import Reproduction
 from flows.console import Once, describe_steps, print_reproduction
 
 
@@ -26,15 +26,15 @@ def test_steps_are_told_in_one_line(steps: dict[str, str | None], expected: str)
 
 
 def test_one_logger_is_shown_once_a_message_and_others_always() -> None:
-    once = Once("digits.devices")
+    once = Once("digits.training.devices")
     shown = [
         once.filter(record(name, message))
         for name, message in [
-            ("digits.devices", "one GPU"),
-            ("digits.devices", "one GPU"),
-            ("digits.devices", "no GPU"),
-            ("digits.downloads", "trying again"),
-            ("digits.downloads", "trying again"),
+            ("digits.training.devices", "one GPU"),
+            ("digits.training.devices", "one GPU"),
+            ("digits.training.devices", "no GPU"),
+            ("digits.datasets.sources.downloads", "trying again"),
+            ("digits.datasets.sources.downloads", "trying again"),
         ]
     ]
     assert shown == [True, False, True, True, True]

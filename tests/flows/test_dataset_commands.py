@@ -8,12 +8,12 @@ from unittest.mock import patch
 
 import pytest
 
-from digits.dataset import load_spec
 from digits.settings import Settings
-from tests.commands import call_digits
+from digits.spec import load_spec
 from tests.flows.test_refusals import said
-from tests.handwriting import make_splits
-from tests.layouts import write_csv, write_npz
+from tests.support.commands import call_digits
+from tests.support.handwriting import make_splits
+from tests.support.layouts import write_csv, write_npz
 
 
 @pytest.fixture

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from digits.dataset import FILE_LAYOUTS, FileLayout
-from digits.workspace import Workspace
-from tests.commands import call_digits, read_json
-from tests.damage import DAMAGES, write
+from digits.spec import FILE_LAYOUTS, FileLayout
+from digits.storage.workspace import Workspace
 from tests.flows.test_refusals import refused
-from tests.glyphs import LETTERS, write_letters
-from tests.handwriting import make_splits
-from tests.layouts import WRITERS
-from tests.small_dataset import NAME, SPEC, write_spec
+from tests.support.commands import call_digits, read_json
+from tests.support.damage import DAMAGES, write
+from tests.support.glyphs import LETTERS, write_letters
+from tests.support.handwriting import make_splits
+from tests.support.layouts import WRITERS
+from tests.support.small_dataset import NAME, SPEC, write_spec
 
 MLP = ("--models", "mlp", "--device", "cpu")
 

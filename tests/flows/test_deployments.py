@@ -13,9 +13,9 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.flows import Flow
 from prefect.utilities.callables import parameter_schema
 
-from digits.dataset import available_datasets
 from digits.recipes import RECIPES
 from digits.settings import ROOT, Settings
+from digits.spec import available_datasets
 from flows.parameters import MODELS
 from flows.registration import described_automations
 from flows.service import prepare_service

@@ -16,8 +16,8 @@ from digits.errors import DigitsError
 from digits.settings import ROOT, Settings
 from flows import embedded_server
 from flows.embedded_server import prefect_server
-from tests.commands import run_digits
 from tests.flows.conftest import REQUEST
+from tests.support.commands import run_digits
 
 # Has a server and says which process that is.
 OWNER = """

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from digits.registry.ledger import Ledger
 from digits.settings import ROOT
-from digits.workspace import Workspace
+from digits.storage.workspace import Workspace
 from flows.interrupts import Interrupted, interruptible
-from tests.commands import DIGITS, run_digits, start_digits
 from tests.flows.conftest import DATASET
-from tests.small_dataset import NAME
+from tests.support.commands import DIGITS, run_digits, start_digits
+from tests.support.small_dataset import NAME
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Says `ready` in an interruptible block, and `ending` when the first signal has ended that.
@@ -136,7 +137,7 @@ def test_a_run_that_is_ended_goes_on_from_its_last_epoch(
     finished: Workspace, number: signal.Signals
 ) -> None:
     request = ("run", *DATASET, "--models", "mlp", "--epochs", "40", "--device", "cpu")
-    before = finished.ledger(NAME).path.read_bytes()
+    before = Ledger(NAME, finished.settings).path.read_bytes()
     process = start_digits(finished.settings, *request, code=FOREGROUND + DIGITS)
     lines = []
     assert process.stderr is not None
@@ -151,12 +152,12 @@ def test_a_run_that_is_ended_goes_on_from_its_last_epoch(
         assert process.returncode == 128 + number
         assert f" {number.name}: ending; " in lines[-1]
         assert sum("Traceback" in line for line in lines) == 0
-    assert finished.ledger(NAME).path.read_bytes() == before
+    assert Ledger(NAME, finished.settings).path.read_bytes() == before
     again = run_digits(finished.settings, *request)
     assert again.returncode == 0, again.stderr
     assert "mlp goes on after epoch" in again.stderr
     assert "train mlp: epoch 1/40" not in again.stderr
-    assert len(finished.ledger(NAME).entries()) == 2
+    assert len(Ledger(NAME, finished.settings).entries()) == 2
 
 
 def test_no_thread_is_left_after_the_block() -> None:

@@ -5,16 +5,16 @@ import subprocess
 import pytest
 
 from digits.settings import Settings
-from digits.workspace import Workspace
-from tests.commands import run_digits
+from digits.storage.workspace import Workspace
 from tests.flows.conftest import FinishedRun
-from tests.small_dataset import NAME
+from tests.support.commands import run_digits
+from tests.support.small_dataset import NAME
 
 LIBRARIES = ("great_expectations", "tensorflow")
 # Loads ahead for a request, and says which libraries that brought.
 LOAD = f"""
 import sys
-from digits.dataset import load_spec
+from digits.spec import load_spec
 from digits.settings import Settings
 from flows.environment import prepare_environment
 from flows.loading import load_ahead

@@ -10,14 +10,15 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
-from digits.incoming import incoming_folder, quarantine_folder
-from digits.workspace import Workspace
+from digits.intake.incoming import incoming_folder, quarantine_folder
+from digits.registry.ledger import Ledger
+from digits.storage.workspace import Workspace
 from tasks.artifacts import newest
-from tests.commands import call_digits, read_json
 from tests.flows.conftest import DATASET
-from tests.handwriting import Pair, make_more
-from tests.layouts import write_csv
-from tests.small_dataset import NAME, write_small_dataset
+from tests.support.commands import call_digits, read_json
+from tests.support.handwriting import Pair, make_more
+from tests.support.layouts import write_csv
+from tests.support.small_dataset import NAME, write_small_dataset
 
 MLP = ("--epochs", "1", "--device", "cpu", "--models", "mlp")
 AGAIN = {"ingest", "validate", "normalize", "train mlp", "evaluate mlp", "report"}
@@ -58,7 +59,7 @@ def artifacts(key: str) -> list[str]:
 def test_new_data_is_trained_on_and_the_champion_is_scored_again_first(
     finished: Workspace, tmp_path: Path
 ) -> None:
-    before = finished.ledger(NAME).champion()
+    before = Ledger(NAME, finished.settings).champion()
     assert before is not None
 
     added = read_json(
@@ -73,7 +74,7 @@ def test_new_data_is_trained_on_and_the_champion_is_scored_again_first(
     assert facts["dataset"] == {"version": 2, "batches": [added["batch"]]}
     assert executed(facts) == AGAIN
     num_test = 200 + sum(added["growth"]["test"]["class_sizes"])
-    last = finished.ledger(NAME).entries()[-1].judgement
+    last = Ledger(NAME, finished.settings).entries()[-1].judgement
     assert last.champion_score is not None
     assert last.champion_score.model_digest == before.model.digest
     assert last.champion_score.num_images == num_test > 200
@@ -147,7 +148,9 @@ def test_a_batch_that_was_removed_leaves_no_trace_in_what_is_trained(
     assert facts["dataset"] == {"version": 3, "batches": []}
     assert executed(facts) <= {"report", "evaluate mlp"}
     assert facts["models"][0]["digest"] != grown["models"][0]["digest"]
-    assert facts["models"][0]["digest"] == finished.ledger(NAME).versions()[1].model.digest
+    assert (
+        facts["models"][0]["digest"] == Ledger(NAME, finished.settings).versions()[1].model.digest
+    )
 
 
 @pytest.mark.slow

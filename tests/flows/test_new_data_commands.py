@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from digits.incoming import incoming_folder
+from digits.intake.incoming import incoming_folder
 from digits.settings import Settings
-from tests.commands import call_digits, read_json
-from tests.handwriting import make_more
-from tests.small_dataset import NAME
+from tests.support.commands import call_digits, read_json
+from tests.support.handwriting import make_more
+from tests.support.small_dataset import NAME
 
 
 def save(path: Path, seed: int, is_good: bool = True) -> Path:

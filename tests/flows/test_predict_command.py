@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from digits.champion import Champion, load_champion
+from digits.registry.champion import Champion, load_champion
 from digits.settings import ROOT, Settings
-from digits.workspace import Workspace
+from digits.storage.workspace import Workspace
 from flows.labels import label_all
-from tests.champions import crown
-from tests.handwriting import make_splits
-from tests.small_dataset import NAME, write_small_dataset
+from tests.support.champions import crown
+from tests.support.handwriting import make_splits
+from tests.support.small_dataset import NAME, write_small_dataset
 
 IMAGES, LABELS = make_splits()["test"]
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from digits.settings import ROOT, Settings
-from tests.champions import crown
-from tests.handwriting import make_splits
-from tests.small_dataset import NAME
+from tests.support.champions import crown
+from tests.support.handwriting import make_splits
+from tests.support.small_dataset import NAME
 
 IMAGES, LABELS = make_splits()["test"]
 RUN = f"""

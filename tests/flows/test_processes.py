@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from digits.errors import DigitsError
-from digits.locks import acquire
 from digits.settings import Settings
+from digits.storage.locks import acquire
 from flows import processes
 from flows.processes import Process, kill_holders
 
@@ -157,7 +157,7 @@ def test_one_that_fails_at_once_is_not_started_again(process: Process) -> None:
 def test_only_those_who_hold_a_lock_and_have_the_name_are_killed(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     hold = (
-        "import sys, time; from pathlib import Path; from digits.locks import acquire\n"
+        "import sys, time; from pathlib import Path; from digits.storage.locks import acquire\n"
         "acquire(Path(sys.argv[1]), shared=True); print('holds', flush=True); time.sleep(600)"
     )
     holders = [

@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from digits import devices, downloads
-from digits.idx import format_idx
+from digits.datasets.sources import downloads
+from digits.datasets.sources.idx import format_idx
 from digits.settings import Settings
-from digits.workspace import Workspace
-from tests.commands import call_digits, run_digits
+from digits.storage.workspace import Workspace
+from digits.training import devices
 from tests.flows.conftest import DATASET, REQUEST
-from tests.handwriting import make_splits
-from tests.small_dataset import NAME, SPEC, write_raw, write_spec
+from tests.support.commands import call_digits, run_digits
+from tests.support.handwriting import make_splits
+from tests.support.small_dataset import NAME, SPEC, write_raw, write_spec
 
 PROGRESS = re.compile(r"\d\d:\d\d:\d\d ")
 
@@ -180,7 +181,7 @@ def test_what_nobody_expected_says_where_to_look(monkeypatch: pytest.MonkeyPatch
     def fail(*_: object) -> None:
         raise ZeroDivisionError("by chance")
 
-    monkeypatch.setattr("digits.history.status", fail)
+    monkeypatch.setattr("digits.registry.history.status", fail)
     assert said(call_digits("status", *DATASET), 1) == (
         "unexpected ZeroDivisionError: by chance (`digits --traceback ...` shows where)"
     )

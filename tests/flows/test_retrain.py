@@ -10,11 +10,12 @@ import pytest
 
 from digits.errors import DigitsError
 from digits.progress import Progress
-from digits.workspace import Workspace
+from digits.registry.ledger import Ledger
+from digits.storage.workspace import Workspace
 from tasks import train
-from tests.commands import call_digits, read_json, run_digits
 from tests.flows.conftest import DATASET, REQUEST, FinishedRun
-from tests.small_dataset import NAME, write_raw, write_small_dataset
+from tests.support.commands import call_digits, read_json, run_digits
+from tests.support.small_dataset import NAME, write_raw, write_small_dataset
 
 LIBRARIES = (
     "tensorflow",
@@ -96,7 +97,7 @@ def test_an_unchanged_run_only_decides_and_loads_no_library(
     assert facts["decision"]["outcome"] == "unchanged"
     # The same page: it tells the decision that made the champion.
     assert facts["report"].split("/")[-2:] == first_run.printed.stdout.strip().split("/")[-2:]
-    first, second = finished.ledger(NAME).entries()
+    first, second = Ledger(NAME, finished.settings).entries()
     assert (first.number, second.number) == (1, 2)
 
 
@@ -171,18 +172,18 @@ def test_a_training_that_fails_ends_the_other_and_leaves_the_ledger_alone(
 
     monkeypatch.setattr(Progress, "begin", begin)
     monkeypatch.setattr(Progress, "finish_epoch", finish)
-    before = finished.ledger(NAME).path.read_bytes()
+    before = Ledger(NAME, finished.settings).path.read_bytes()
     # So many epochs that the cnn would not end by itself.
     printed = call_digits("run", *DATASET, "--epochs", "100000")
     assert printed.exit_code == 1
     assert printed.stdout == ""
     assert printed.stderr.splitlines()[-1] == "Error: the mlp failed"
-    assert finished.ledger(NAME).path.read_bytes() == before
+    assert Ledger(NAME, finished.settings).path.read_bytes() == before
     assert not list(finished.store.root("models").glob(".tmp-*"))
 
 
 def test_a_champion_is_scored_again_on_another_test_set(finished: Workspace) -> None:
-    champion = finished.ledger(NAME).champion()
+    champion = Ledger(NAME, finished.settings).champion()
     assert champion is not None
     reverse_the_test_set(finished)
     model = finished.store.folder(champion.model) / "model.keras"
@@ -199,7 +200,7 @@ def test_a_champion_is_scored_again_on_another_test_set(finished: Workspace) -> 
     model.write_bytes(content)
     facts = run_json(*request)
     assert executed(facts) == {"evaluate mlp", "report"}
-    score = finished.ledger(NAME).entries()[-1].judgement.champion_score
+    score = Ledger(NAME, finished.settings).entries()[-1].judgement.champion_score
     assert score is not None
     assert score.model_digest == champion.model.digest
     assert score.test_digest != champion.evaluation.test_digest
@@ -208,8 +209,8 @@ def test_a_champion_is_scored_again_on_another_test_set(finished: Workspace) -> 
 
 def reverse_the_test_set(workspace: Workspace) -> None:
     """The same test images in the opposite order: another test set, on which the same are right."""
-    from digits.idx import format_idx
-    from tests.handwriting import make_splits
+    from digits.datasets.sources.idx import format_idx
+    from tests.support.handwriting import make_splits
 
     write_small_dataset(workspace.settings)
     for kind, array in zip(("images", "labels"), make_splits()["test"], strict=True):

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from digits.evaluation import load_model, predict
-from tests.trainings import Arrays, Training
+from digits.training.evaluation import load_model, predict
+from tests.support.trainings import Arrays, Training
 
 
 @dataclass(frozen=True)

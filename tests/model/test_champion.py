@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from digits.dataset import load_spec
-from digits.evaluation import load_model, shifted
-from digits.ledger import Ledger, Version
-from digits.references import ArraysRef, EvaluationRef
+from digits.registry.ledger import Ledger, Version
 from digits.settings import Settings
-from digits.workspace import Workspace
+from digits.spec import load_spec
+from digits.storage.references import ArraysRef, EvaluationRef
+from digits.storage.workspace import Workspace
+from digits.training.evaluation import load_model, shifted
 from tests.model.changes import Images, faded, noisy
 from tests.model.conftest import Examinee
 

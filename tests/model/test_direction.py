@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from digits.evaluation import shifted
+from digits.training.evaluation import shifted
 from tests.model.changes import faded, noisy
 from tests.model.conftest import Examinee
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.model.conftest import Examinee
-from tests.trainings import Arrays
+from tests.support.trainings import Arrays
 
 
 def test_every_class_is_known(examinee: Examinee) -> None:

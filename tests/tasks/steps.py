@@ -6,11 +6,11 @@ from pathlib import Path
 
 from prefect import flow
 
-from digits.references import ArraysRef, DatasetRef
-from digits.workspace import current_workspace
+from digits.storage.references import ArraysRef, DatasetRef
+from digits.storage.workspace import current_workspace
 from tasks.caching import step
 from tasks.journal import Journal, journal
-from tests.small_dataset import small_layout
+from tests.support.small_dataset import small_layout
 
 # What the next executions of the step do in their middle.
 interludes: list[Callable[[], None]] = []

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from digits import steps as digits_steps
-from digits.fingerprint import Project
-from digits.seals import seal, unseal
+from digits.cache import keys as digits_steps
+from digits.cache.fingerprint import Project
 from digits.settings import ROOT
-from digits.workspace import Workspace
+from digits.storage.seals import seal, unseal
+from digits.storage.workspace import Workspace
 from tasks import caching
 from tests.tasks import steps
 from tests.tasks.steps import dataset, record_file, run, stored_file, value_file

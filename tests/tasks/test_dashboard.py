@@ -13,18 +13,22 @@ from prefect.client.schemas.objects import Artifact
 from prefect.client.schemas.sorting import ArtifactSort
 from prefect.runtime import flow_run
 
-from digits.findings import Finding, ValidationFailed, ValidationOutcome
-from digits.ledger import Ledger
+from digits.datasets.versions import version_of
 from digits.progress import Progress
-from digits.promotion import Decision
-from digits.references import ReportRef, ValidationRef
+from digits.registry.ledger import Ledger
+from digits.registry.promotion import Decision
 from digits.settings import Settings
-from digits.versions import version_of
-from digits.workspace import Workspace
+from digits.storage.references import ReportRef, ValidationRef
+from digits.storage.workspace import Workspace
+from digits.validation.findings import (
+    Finding,
+    ValidationFailed,
+    ValidationOutcome,
+)
 from tasks import artifacts, dashboard, live
 from tasks.dashboard import announce, on_dashboard, show, show_run
-from tests.shown import digest, make_judgement, make_version, store_arrays, store_model
-from tests.small_dataset import NAME
+from tests.support.shown import digest, make_judgement, make_version, store_arrays, store_model
+from tests.support.small_dataset import NAME
 
 
 @pytest.fixture

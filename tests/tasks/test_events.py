@@ -2,12 +2,12 @@ from typing import Any
 
 import pytest
 
-from digits.findings import Finding, ValidationOutcome
-from digits.incoming import Intake
+from digits.intake.incoming import Intake
+from digits.validation.findings import Finding, ValidationOutcome
 from tasks import events
 from tasks.events import emit_decision, emit_intake, emit_validation_failed
-from tests.shown import make_entry, make_judgement
-from tests.small_dataset import NAME
+from tests.support.shown import make_entry, make_judgement
+from tests.support.small_dataset import NAME
 
 RESOURCE = {"prefect.resource.id": f"digits.dataset.{NAME}", "prefect.resource.name": NAME}
 

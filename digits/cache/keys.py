@@ -1,0 +1,194 @@
+"""The steps and what each one's output depends on: the cache key, computed without running it.
+
+A key covers the step's name, the content of its inputs, the settings that it is given, the code
+that it reaches, and the versions of the libraries that shape its output. The kind of device is an
+argument of the steps that depend on it.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pydantic import BaseModel
+
+from digits.cache.fingerprint import Project
+from digits.cache.known_code import KnownCode
+from digits.settings import ROOT, Settings
+from digits.spec import FileLayout, Reading
+from digits.storage.records import StepKey
+from digits.storage.references import Reference
+from digits.training.devices import CUDA_PACKAGES, backend
+
+Arguments = Mapping[str, Any]
+
+# What says where and how results are kept and shown, never what they are: to edit it runs nothing
+# again. Only the form of a bundle's manifest counts, since a bundle's digest is made of it.
+PLUMBING = (
+    "digits.training.checkpoints:Checkpoint",
+    "digits.training.devices:device_for_one",
+    "digits.storage.locks:hold",
+    "digits.progress:Progress",
+    "digits.progress:transfer",
+    "digits.settings:Settings",
+    "digits.storage.store:Store",
+    "digits.training.streams:native_errors_in",
+    "digits.datasets.versions:Versions",
+    "digits.storage.workspace:Workspace",
+    "digits.storage.workspace:current_workspace",
+    "tasks.caching:current_key",
+)
+# digits.datasets.formats.readers:READERS by name: to read it there would load what readers need.
+READERS_BY_LAYOUT: Mapping[FileLayout, tuple[str, ...]] = {
+    "idx": ("digits.datasets.formats.idx_files:read_idx",),
+    "npz": ("digits.datasets.formats.npz_arrays:read_npz_arrays",),
+    "parquet": ("digits.datasets.formats.parquet_files:read_parquet",),
+    "folder": ("digits.datasets.formats.image_folders:read_folders",),
+    "csv": ("digits.datasets.formats.csv_files:read_csv",),
+}
+MANIFEST_FORM = "digits.storage.bundles:seal_folder"
+
+
+def _no_roots(_: Arguments) -> tuple[str, ...]:
+    return ()
+
+
+def _reader_of(reading: Reading | None) -> tuple[str, ...]:
+    return READERS_BY_LAYOUT[reading.file_layout if reading else "idx"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What, beside its arguments, a step's output depends on.
+
+    `ignored` arguments say where or how, never what. `roots` gives code that is reached through
+    the arguments, `without` the definitions that would reach too much (a registry).
+    """
+
+    name: str
+    libraries: tuple[str, ...]
+    ignored: frozenset[str] = frozenset()
+    roots: Callable[[Arguments], tuple[str, ...]] = _no_roots
+    without: tuple[str, ...] = ()
+
+
+STEPS: Mapping[str, Step] = {
+    step.name: step
+    for step in (
+        Step(
+            "ingest",
+            libraries=("numpy", "pillow", "pyarrow"),
+            ignored=frozenset({"sources"}),
+            roots=lambda arguments: _reader_of(arguments.get("reading")),
+            without=("digits.datasets.formats.readers:READERS",),
+        ),
+        Step("validate", libraries=("great-expectations", "pandas", "numpy", "scipy", "jinja2")),
+        Step("normalize", libraries=("numpy",)),
+        Step(
+            "train",
+            libraries=("keras", "numpy"),
+            roots=lambda arguments: (f"digits.training.models:build_{arguments['model']}",),
+            without=("digits.training.models:BUILDERS",),
+        ),
+        Step("evaluate", libraries=("keras", "numpy", "scipy", "pyarrow")),
+        Step("report", libraries=("jinja2", "matplotlib", "numpy", "pillow", "pyarrow")),
+    )
+}
+
+
+@cache
+def project() -> Project:
+    """The project's sources as this process found them when it first asked."""
+    return Project(ROOT)
+
+
+def step_key(name: str, arguments: Arguments) -> StepKey:
+    """The key of one step called with these arguments."""
+    step = STEPS[name]
+    relevant = {key: value for key, value in arguments.items() if key not in step.ignored}
+    return StepKey(
+        step=name,
+        inputs={key: _described(value) for key, value in sorted(relevant.items())},
+        code=_code_of_step(name, arguments),
+        libraries=_versions(step.libraries, str(arguments.get("device", ""))),
+    )
+
+
+def find_code(models: Iterable[str]) -> None:
+    """Find the code of the steps that are asked for while models train, before one of them does.
+
+    Two threads that make syntax trees at once end with a SystemError in Python 3.11 (gh-106905),
+    and TensorFlow makes them whenever it compiles a function.
+    """
+    for model in models:
+        _code_of_step("train", {"model": model})
+    for name in ("evaluate", "report"):
+        _code_of_step(name, {})
+
+
+def _code_of_step(name: str, arguments: Arguments) -> Mapping[str, str]:
+    step = STEPS[name]
+    roots = (f"tasks.{name}:{name}", MANIFEST_FORM, *step.roots(arguments))
+    return _code_of(project(), roots, (*PLUMBING, *step.without))
+
+
+@cache
+def _code_of(
+    sources: Project, roots: tuple[str, ...], without: tuple[str, ...]
+) -> Mapping[str, str]:
+    known = _known_code(sources)
+    code = known.get(roots, without)
+    if code is None:
+        code = sources.code_of(roots, without=without)
+        known.add(roots, without, code)
+    return code
+
+
+def keep_known_code() -> None:
+    """Let the next process know what this one found of the code."""
+    _known_code(project()).keep()
+
+
+@cache
+def _known_code(sources: Project) -> KnownCode:
+    return KnownCode(sources.digest(), Settings())
+
+
+def step_label(name: str, arguments: Arguments) -> str:
+    """The step, and the model where it is about one, as its record is labelled."""
+    model = arguments.get("model")
+    return f"{name} {getattr(model, 'model', model)}" if model else name
+
+
+def _described(value: Any) -> Any:
+    """An argument as JSON: a reference by its content, a settings model by its fields."""
+    if isinstance(value, Reference):
+        return value.content
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {str(key): _described(item) for key, item in sorted(value.items())}
+    if isinstance(value, list | tuple):
+        return [_described(item) for item in value]
+    return value
+
+
+def _versions(libraries: tuple[str, ...], device: str) -> dict[str, str]:
+    names = set(libraries)
+    if "keras" in names:
+        names.add(backend())
+        # A GPU's results come from its libraries, which have versions of their own.
+        names |= set(CUDA_PACKAGES.get(backend(), ())) if device.startswith("gpu") else set()
+    found = {name: _version(name) for name in sorted(names)}
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return {"python": python, **{name: number for name, number in found.items() if number}}
+
+
+@cache
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,196 @@
+"""One Python file as a module: its top-level statements and what its names stand for."""
+
+import ast
+import builtins
+import copy
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import chain
+
+from digits.cache.import_effects import Demand, Effects, HasEffect
+from digits.cache.scopes import FunctionNode, evaluated, names_changed, names_given
+from digits.cache.syntax import (
+    Chain,
+    Reading,
+    Target,
+    bindings_of,
+    executed_by,
+    is_idle,
+    read,
+)
+
+_COMPOUND = (
+    ast.If,
+    ast.For,
+    ast.While,
+    ast.Try,
+    ast.TryStar,
+    ast.With,
+    ast.Match,
+    ast.AsyncFor,
+    ast.AsyncWith,
+)
+
+
+class Statement:
+    """One top-level statement of `module`.
+
+    `given` are the names that it binds, or as a function with `global` can bind; `names` also those
+    whose objects it alters; `imported` are bound by import statements.
+    `is_run`: whether importing the module runs it.
+    """
+
+    def __init__(self, module: "Module", node: ast.stmt, *, is_run: bool) -> None:
+        self.module = module
+        self.node = node
+        self.is_run = is_run
+        self.given = names_given(node) | module.rebound(node)
+        self.names = self.given | names_changed(node)
+        self.imports = _imports(node)
+        self.bindings = [pair for one in self.imports for pair in bindings_of(one)]
+        self.imported = frozenset(name for name, _ in self.bindings)
+        # What an `if` or a `for` does cannot be told apart by the names that it gives.
+        self.is_named = bool(self.names) and not isinstance(node, _COMPOUND)
+
+    @cached_property
+    def reading(self) -> Reading:
+        """Its text and all that it refers to."""
+        return read(self.node, self.module.canonical)
+
+    @cached_property
+    def demands(self) -> tuple[Demand, ...] | None:
+        """What must hold for it to be harmless on import; None if it is not."""
+        try:
+            return tuple(self.module.effects.demands(self.node))
+        except HasEffect:
+            return None
+
+    def call_demands(self, *, is_strict: bool) -> tuple[Demand, ...] | None:
+        """What must hold for a call of this class or function to leave no trace; None if it does.
+
+        If not `is_strict`, a type alias of such classes will do as well.
+        """
+        if any(len(self.module.writers[name]) > 1 for name in self.names):
+            return None
+        if is_strict or isinstance(self.node, FunctionNode | ast.ClassDef):
+            return self._call_demands
+        if self.demands is None:
+            return None
+        return (*self.demands, *(Demand(chain, is_strict=False) for chain in self.reading.chains))
+
+    @cached_property
+    def _call_demands(self) -> tuple[Demand, ...] | None:
+        try:
+            return tuple(self.module.effects.call_demands(self.node))
+        except HasEffect:
+            return None
+
+    @property
+    def is_written_again(self) -> bool:
+        """Whether another statement gives or alters one of its names as well."""
+        return any(map(self.module.is_written_twice, self.names | self.imported))
+
+    @cached_property
+    def undecorated(self) -> "Statement":
+        """The same function without its decorators; any other statement as it is."""
+        if not isinstance(self.node, FunctionNode):
+            return self
+        node = copy.copy(self.node)
+        node.decorator_list = []
+        return Statement(self.module, node, is_run=self.is_run)
+
+
+class Module:
+    """A parsed file. `packages` are the top-level packages whose names lead into the project.
+
+    `writers` has the statements that give or alter a name, `imports` what the import statements
+    bind; `executed` are the modules that importing this one runs, `stars` the lines with a
+    `from x import *`. Raises SyntaxError or ValueError.
+    """
+
+    def __init__(self, name: str, content: bytes, packages: frozenset[str]) -> None:
+        tree = ast.parse(content)
+        self.name = name
+        self._packages = packages
+        self._has_globals = b"global" in content
+        self.writers: dict[str, list[Statement]] = defaultdict(list)
+        self.imports: dict[str, list[Target]] = defaultdict(list)
+        self.executed: list[Target] = []
+        self.stars: list[int] = []
+        self.statements = [
+            Statement(self, node, is_run=is_run) for node, is_run in _flat(tree.body, is_run=True)
+        ]
+        self.effects = Effects(self.canonical)
+        for statement in self.statements:
+            self._enter(statement)
+
+    @property
+    def names(self) -> set[str]:
+        """All names that are known to be bound."""
+        return self.writers.keys() | self.imports.keys()
+
+    def canonical(self, chain: Chain) -> str | None:
+        """The full name of what lies outside the project: "functools.cache", "builtins.len".
+
+        None for what lies inside, and where it is not certain.
+        """
+        name = chain[0]
+        if any(name in statement.given for statement in self.writers.get(name, ())):
+            return None
+        targets = self.imports.get(name)
+        if targets is None:
+            return ".".join(("builtins", *chain)) if hasattr(builtins, name) else None
+        target = targets[0]
+        if len(targets) > 1 or target.level or target.module.split(".")[0] in self._packages:
+            return None
+        attribute = () if target.attribute is None else (target.attribute,)
+        return ".".join((target.module, *attribute, *chain[1:]))
+
+    def is_written_twice(self, name: str) -> bool:
+        """Whether the order of statements decides what the name stands for."""
+        num_writers = len(self.writers.get(name, ())) + len(self.imports.get(name, ()))
+        return num_writers > 1 or hasattr(builtins, name)
+
+    def _enter(self, statement: Statement) -> None:
+        for name in statement.names:
+            self.writers[name].append(statement)
+        for name, target in statement.bindings:
+            if name == "*":
+                self.stars.append(statement.node.lineno)
+            elif self.imports[name][-1:] != [target]:  # `import a.b` and `import a.c` both bind `a`
+                self.imports[name].append(target)
+        if statement.is_run:
+            for node in statement.imports:
+                self.executed += executed_by(node)
+
+    def rebound(self, node: ast.stmt) -> frozenset[str]:
+        """The names that functions in `node` declare global."""
+        parts = ast.walk(node) if self._has_globals else ()
+        declared = (part.names for part in parts if isinstance(part, ast.Global))
+        return frozenset(chain.from_iterable(declared))
+
+
+def _imports(statement: ast.stmt) -> list[ast.Import | ast.ImportFrom]:
+    """The import statements that run when the statement does."""
+    return [node for node in evaluated(statement) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def _flat(body: list[ast.stmt], *, is_run: bool) -> Iterator[tuple[ast.stmt, bool]]:
+    """The statements with the bodies of blocks that an import never runs taken out."""
+    for node in body:
+        if isinstance(node, ast.If) and not node.orelse and _is_never_run(node.test):
+            yield from _flat(node.body, is_run=False)
+        elif not is_idle(node):
+            yield node, is_run
+
+
+def _is_never_run(test: ast.expr) -> bool:
+    match test:
+        case ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING"):
+            return True
+        case ast.Compare(
+            left=ast.Name(id="__name__"), ops=[ast.Eq()], comparators=[ast.Constant("__main__")]
+        ):
+            return True
+    return False

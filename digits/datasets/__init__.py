@@ -1,0 +1,1 @@
+"""Datasets: from source files to Parquet to arrays, and their versions."""

@@ -1,0 +1,62 @@
+"""A folder tree of PNG pictures, one folder a class, in batches."""
+
+import stat
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from digits.datasets.formats.chunks import MAX_ROWS, RawBatch
+from digits.datasets.formats.pngs import MAX_BYTES, decode_png
+from digits.datasets.sources.folder_trees import ClassFolder, class_folders, pictures
+from digits.defects import Defects, refuse
+from digits.spec import ImageShape, Reading
+from digits.thresholds import SPLITS
+
+
+def read_folders(
+    files: Sequence[Path], image_shape: ImageShape | None, _: Reading, defects: Defects
+) -> Iterator[RawBatch]:
+    """The pictures below each folder; their labels are the names of the folders they lie in.
+
+    Raises DefectError for a tree without pictures, OSError for a folder that cannot be read.
+    """
+    for root in files:
+        folders = class_folders(root)
+        if not folders:
+            refuse("empty_file", str(root), "holds no folders", "one for each class")
+        for split in (*SPLITS, None):
+            these = [folder for folder in folders if folder.split == split]
+            yield from _read(these, image_shape, defects)
+
+
+def _read(
+    folders: Sequence[ClassFolder], image_shape: ImageShape | None, defects: Defects
+) -> Iterator[RawBatch]:
+    waiting = pictures(folders)
+    while some := list(islice(waiting, MAX_ROWS)):
+        images, labels, names = [], [], []
+        for name, folder in some:
+            path = folder.path / name
+            image = _picture(path, image_shape, defects)
+            if image is not None:
+                image_shape = image_shape or (image.shape[0], image.shape[1])
+                images.append(image)
+                labels.append(folder.label)
+                names.append(str(path))
+        if images:
+            yield RawBatch(np.stack(images), np.array(labels), folders[0].split, names)
+
+
+def _picture(
+    path: Path, image_shape: ImageShape | None, defects: Defects
+) -> npt.NDArray[np.uint8] | None:
+    # A pipe would be waited for, perhaps for ever.
+    if not stat.S_ISREG(path.stat().st_mode):
+        defects.add("file_type", [str(path)], "is not a plain file", "a PNG picture")
+        return None
+    with path.open("rb") as file:
+        # One byte more shows that a file is larger, without reading all of it.
+        return decode_png(file.read(MAX_BYTES + 1), str(path), image_shape, defects)

@@ -1,0 +1,105 @@
+"""Accepted batches as they are kept: in a folder named by content, images.parquet and manifest."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from digits.datasets.images import Images, Labels, iter_split, write_split
+from digits.datasets.versions import Change, Versions
+from digits.errors import DamagedError, DataError
+from digits.spec import Layout
+from digits.storage.bundles import Inspector, seal_folder
+from digits.storage.files import TEMPORARY, discard, flush, make_folder
+
+logger = logging.getLogger(__name__)
+
+FILE = "images.parquet"
+
+
+def canonical_order(images: Images, labels: Labels) -> npt.NDArray[np.intp]:
+    """The rows by a digest of their pixels, then by label: equal batches are equal in any order.
+
+    Sorted by the pixels themselves, like images would follow each other, and so like labels.
+    """
+    pixels = np.ascontiguousarray(images).reshape(len(images), -1)
+    digests = b"".join(hashlib.sha256(row.data).digest()[:16] for row in pixels)
+    first, second = np.frombuffer(digests, ">u8").reshape(-1, 2).T
+    return np.lexsort((labels, second, first))
+
+
+def batch_digest(images: Images, labels: Labels) -> str:
+    """SHA-256 over shape, pixels and labels of rows in canonical order: the name of a batch."""
+    digest = hashlib.sha256(json.dumps(images.shape).encode())
+    digest.update(np.ascontiguousarray(images).data)
+    digest.update(np.ascontiguousarray(labels, dtype="<u2").data)
+    return digest.hexdigest()
+
+
+def keep_batch(images: Images, labels: Labels, versions: Versions) -> tuple[str, str]:
+    """Keep rows in canonical order, whole or not at all; the digests of batch and manifest.
+
+    Only for whoever holds the versions. Raises OSError.
+    """
+    batch = batch_digest(images, labels)
+    draft = versions.folder / f"{TEMPORARY}{batch}"
+    make_folder(versions.folder)
+    discard(draft)
+    draft.mkdir()
+    write_split(draft / FILE, images, labels)
+    manifest = seal_folder(draft)
+    final = versions.folder_of(batch)
+    if not _is_whole(final, manifest):
+        if final.exists():
+            logger.warning("%s was damaged and is written anew", final)
+            final.rename(draft.with_suffix(".old"))
+        draft.rename(final)
+        flush(versions.folder)
+    sweep(versions)
+    return batch, manifest
+
+
+def verify_batch(batch: Change, versions: Versions) -> None:
+    """Check every byte of a batch. Raises DataError that says what to do."""
+    folder = versions.folder_of(batch.batch)
+    try:
+        Inspector().inspect(folder, batch.manifest)
+    except DamagedError as error:
+        name = versions.dataset
+        raise DataError(
+            f"batch {batch.batch[:12]} of {name}, which came from {batch.source}, is not whole: "
+            f"{error}; put {folder} back from a copy, add the same files again with `digits "
+            f"dataset add {name}`, or do without it: `digits dataset remove {name} "
+            f"{batch.batch[:12]}`"
+        ) from error
+
+
+def read_batch(
+    batch: Change, versions: Versions, layout: Layout
+) -> Iterator[tuple[Images, Labels]]:
+    """The rows of a batch, in parts. Raises DataError where it is not as it was accepted."""
+    verify_batch(batch, versions)
+    yield from iter_split(versions.folder_of(batch.batch) / FILE, layout)
+
+
+def sweep(versions: Versions) -> None:
+    """Remove what a killed process left; only for whoever holds the versions."""
+    for left in versions.folder.glob(f"{TEMPORARY}*"):
+        discard(left)
+
+
+def is_kept(batch: Change, versions: Versions) -> bool:
+    """Whether a batch is there with every byte as it was accepted."""
+    return _is_whole(versions.folder_of(batch.batch), batch.manifest)
+
+
+def _is_whole(folder: Path, manifest: str) -> bool:
+    try:
+        Inspector().inspect(folder, manifest)
+    except DamagedError:
+        return False
+    return True

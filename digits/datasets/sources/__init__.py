@@ -1,0 +1,1 @@
+"""Where a dataset's files are, found or downloaded, and verified by digest."""

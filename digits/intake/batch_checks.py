@@ -1,0 +1,147 @@
+"""What a batch of new data has to pass by itself, measured against the dataset that it is for.
+
+A batch is a sample: what it shows differs by chance from what the dataset shows. Where a share is
+judged, the bound is what one honest batch of 10,000 would exceed, so that it depends on the size.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import pandas as pd
+from great_expectations import expectations as gxe
+from scipy.stats import betabinom, binom
+
+from digits.intake.baseline import KNOWN_COLUMN, NOT_OF_A_BATCH, Baseline
+from digits.thresholds import SPLITS, CheckName, Split, SplitThresholds, Thresholds
+from digits.validation import descriptions
+from digits.validation.checks import (
+    CHANCE,
+    Check,
+    inverted_colours,
+    label_divergence,
+    number_marked,
+    of_columns,
+    of_each_label,
+    of_each_value,
+    of_scale,
+)
+from digits.validation.summary import CENTROID_COLUMN, COLUMNS
+
+MAX_LABEL_DIVERGENCE = 0.1
+"""In nats, where the spec has no bound: about what halving or doubling one class of two makes."""
+LEAST_OF_CENTROID_ACCURACY = 0.9
+"""Part of the dataset's own centroid accuracy that a batch must reach, where the spec says none."""
+
+
+def batch_checks(
+    frame: pd.DataFrame, baseline: Baseline, thresholds: Thresholds, num_classes: int
+) -> list[Check]:
+    """The checks of a batch, whose frame Baseline.frame has made."""
+    frames = baseline.frames()
+    train = frames["train"]
+    columns = [name for name in COLUMNS if name not in NOT_OF_A_BATCH]
+    threshold = thresholds.max_label_divergence or MAX_LABEL_DIVERGENCE
+    return [
+        *of_columns([*columns, CENTROID_COLUMN, KNOWN_COLUMN]),
+        of_each_label(num_classes),
+        _classes_present(frame, train),
+        label_divergence(frame, train, threshold, num_classes),
+        _centroid_accuracy(len(frame), baseline, thresholds),
+        of_scale(max(2, int(train["pixel_max"].max()) // 2)),
+        *of_each_value(_widest(thresholds)),
+        inverted_colours(len(frame), train),
+        *_of_copies(len(frame), frames, thresholds),
+    ]
+
+
+def _classes_present(frame: pd.DataFrame, train: pd.DataFrame) -> Check:
+    """A class may be missing where a batch of this size would lack it by chance."""
+    shares = train["label"].value_counts(normalize=True)
+    expected = sorted(shares.index[(1 - shares) ** len(frame) < CHANCE].tolist())
+    return Check(
+        name="classes_present",
+        column="label",
+        about="classes that so many images should show",
+        expected=f"images of class {', '.join(map(str, expected))}" if expected else "any",
+        expectation=gxe.ExpectColumnDistinctValuesToContainSet(column="label", value_set=expected),
+        describe=descriptions.missing_classes(expected),
+    )
+
+
+def _centroid_accuracy(num_images: int, baseline: Baseline, thresholds: Thresholds) -> Check:
+    given = [thresholds.of(split).min_centroid_accuracy for split in SPLITS]
+    least = min(
+        (share for share in given if share is not None),
+        default=LEAST_OF_CENTROID_ACCURACY * baseline.centroid_accuracy(),
+    )
+    bound = float(binom.ppf(CHANCE, num_images, least)) / num_images
+    return Check(
+        name="centroid_accuracy",
+        column=CENTROID_COLUMN,
+        about="share of images nearest to the mean image of their class",
+        expected=descriptions.interval(bound, None),
+        expectation=gxe.ExpectColumnMeanToBeBetween(column=CENTROID_COLUMN, min_value=bound),
+        describe=descriptions.observed,
+        fault_column=None,
+    )
+
+
+def _of_copies(
+    num_images: int, frames: Mapping[Split, pd.DataFrame], thresholds: Thresholds
+) -> Iterator[Check]:
+    about = "images equal to an earlier one of the batch"
+    yield from _as_many(
+        "duplicates", "is_duplicate", about, num_images, frames=frames, bounds_of=thresholds.of
+    )
+    about = "images that the dataset has already"
+    yield number_marked("known_images", KNOWN_COLUMN, about, high=0)
+    about = "images of train that would be tested on, or the other way"
+    yield number_marked("shared_images", "is_shared", about, high=0)
+    about = "images equal to one of the other split once thresholded"
+    yield from _as_many(
+        "near_duplicates",
+        "is_near_duplicate",
+        about,
+        num_images,
+        frames=frames,
+        bounds_of=thresholds.of,
+    )
+    about = "images equal to one that has another label"
+    yield number_marked("label_conflicts", "is_conflict", about, high=0)
+
+
+def _as_many(
+    name: CheckName,
+    column: str,
+    about: str,
+    num_images: int,
+    *,
+    frames: Mapping[Split, pd.DataFrame],
+    bounds_of: Callable[[Split], SplitThresholds],
+) -> Iterator[Check]:
+    """A check that no more rows are marked than the dataset lets expect, where it has a bound."""
+    bounds = [getattr(bounds_of(split), f"max_{name}") for split in SPLITS]
+    given = [bound for bound in bounds if bound is not None]
+    if not given:
+        return
+    marked = sum(int(frame[column].sum()) for frame in frames.values())
+    others = sum(map(len, frames.values())) - marked
+    likely = int(betabinom(num_images, marked + 1, others + 1).ppf(1 - CHANCE))
+    yield number_marked(name, column, about, high=likely if any(given) else 0)
+
+
+def _widest(thresholds: Thresholds) -> SplitThresholds:
+    """Bounds of single images that hold of one split or the other: images of both are drawn alike.
+
+    A bound that one of them does not have holds of neither.
+    """
+
+    def of_both(name: str, pick: object) -> float | None:
+        values = [getattr(thresholds.of(split), name) for split in SPLITS]
+        return None if None in values else pick(values)  # type: ignore[operator]
+
+    return SplitThresholds(
+        max_pixel_min=of_both("max_pixel_min", max),
+        min_pixel_max=of_both("min_pixel_max", min),
+        min_ink=of_both("min_ink", min),
+        max_ink=of_both("max_ink", max),
+    )

@@ -1,0 +1,127 @@
+"""Reads the files of a batch, in whichever layout: its rows, and what is wrong with its files."""
+
+import functools
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from digits.datasets.formats.readers import read_files
+from digits.datasets.images import Images, Labels
+from digits.datasets.kept_batches import canonical_order
+from digits.datasets.sources.file_layouts import detect_layout, files_in
+from digits.defects import Defect, DefectError, Defects, Severity, refuse
+from digits.errors import DataError
+from digits.spec import DatasetSpec
+from digits.thresholds import CheckName
+from digits.validation.findings import Finding
+
+
+@dataclass(frozen=True)
+class BatchRows:
+    """The rows of a batch in the order of its files: images (n, H, W), labels (n,), and parts.
+
+    A part gives the names of so many rows, in which `roots` say nothing new.
+    """
+
+    images: Images
+    labels: Labels
+    parts: Sequence[Sequence[str]]
+    roots: Sequence[Path]
+
+    @functools.cached_property
+    def order(self) -> npt.NDArray[np.intp]:
+        """The order in which they are kept, which does not depend on the files."""
+        return canonical_order(self.images, self.labels)
+
+    @property
+    def in_order(self) -> tuple[Images, Labels]:
+        """Images and labels as they are kept."""
+        return self.images[self.order], self.labels[self.order]
+
+    def name(self, row: int) -> str:
+        """What a row is called in the files."""
+        ends = list(accumulate(map(len, self.parts)))
+        part = bisect_right(ends, row)
+        return shortened(self.parts[part][row - ends[part]], self.roots)
+
+
+def read_rows(paths: Sequence[Path], spec: DatasetSpec) -> tuple[BatchRows | None, list[Finding]]:
+    """The rows of a batch, in whichever layout, and what was found while its files were read.
+
+    Raises DataError where the operating system does not let them be read.
+    """
+    defects = Defects(spec.reading.severity)
+    found: list[Finding] = []
+    batches = []
+    try:
+        layout = detect_layout(paths)
+        files = [file for path in paths for file in files_in(path, layout)]
+        for file in files:
+            # A pipe would be waited for, perhaps for ever.
+            if not (file.is_file() or file.is_dir()):
+                refuse("file_type", str(file), "is not a plain file", "one")
+        reading = spec.reading.model_copy(update={"file_layout": layout})
+        batches = list(read_files(files, spec.layout, reading, defects))
+    except DataError as error:
+        # What is damaged has no number of the system's; what must not be read has.
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
+            raise
+        found.append(_of_files(error, paths))
+    found += [
+        _of_rows(defect, severity, paths)
+        for severity in ("error", "warning")
+        for defect in defects.of(severity)
+    ]
+    if not batches:
+        nothing = DefectError("empty_file", "nothing, expected images and their labels")
+        return None, found or [_of_files(nothing, paths)]
+    images = np.concatenate([batch.images for batch in batches])
+    labels = np.concatenate([batch.labels for batch in batches])
+    return BatchRows(images, labels, [batch.names for batch in batches], paths), found
+
+
+def shortened(name: str, roots: Sequence[Path]) -> str:
+    """The name of a row or a file without the folder that its batch lies in."""
+    for root in roots:
+        name = name.replace(f"{root.parent}/", "")
+    return name
+
+
+def _of_rows(defect: Defect, severity: Severity, paths: Sequence[Path]) -> Finding:
+    places = tuple(shortened(place, paths) for place in defect.places)
+    return Finding(
+        split="batch",
+        check=defect.check,
+        column=None,
+        expectation=None,
+        severity=severity,
+        success=False,
+        about="rows that cannot be used",
+        found=f"{places[0]} {defect.found}",
+        expected=defect.expected,
+        names=places,
+        num_rows=defect.count,
+    )
+
+
+def _of_files(error: DataError, paths: Sequence[Path]) -> Finding:
+    check: CheckName = error.check if isinstance(error, DefectError) else "file_type"
+    found, _, expected = (
+        shortened(str(error), paths).removesuffix(f" ({check})").partition(", expected ")
+    )
+    return Finding(
+        split="batch",
+        check=check,
+        column=None,
+        expectation=None,
+        severity="error",
+        success=False,
+        about="files that cannot be read",
+        found=found,
+        expected=expected or "files of images and their labels",
+    )

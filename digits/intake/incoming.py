@@ -1,0 +1,134 @@
+"""New data as it comes in, batch by batch, and what becomes of it.
+
+Each file, folder or pair of IDX files in the watched folder, data/incoming/NAME, is one batch.
+Whoever puts something there writes it elsewhere and moves it in, or gives it a name that begins
+with a dot or ends in .part while it grows: such names are left alone.
+"""
+
+import logging
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from digits.datasets.growth import Growth
+from digits.datasets.versions import Versions, version_of
+from digits.settings import Settings
+from digits.storage.references import Frozen
+from digits.thresholds import SPLITS
+from digits.validation.findings import PAGE_FILE
+
+logger = logging.getLogger(__name__)
+
+PARTIAL = ".part"
+IDX_FILE = re.compile(r"(?P<pair>.*?)(?P<role>images|labels)[-_.]?(idx[13]-ubyte|idx)(\.gz)?")
+ROLES = {"images", "labels"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What makes one batch: a file, a folder, or the two files of an IDX pair."""
+
+    paths: tuple[Path, ...]
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return " and ".join(path.name for path in self.paths)
+
+
+class Intake(Frozen):
+    """What became of a batch.
+
+    `batch` is the digest of its images and labels, empty where it was refused; `version` that of
+    the dataset since. `reasons` and `page` say why it was refused, `warnings` what else was found.
+    """
+
+    dataset: str
+    source: str
+    status: Literal["accepted", "known", "quarantined"]
+    version: int
+    batch: str = ""
+    growth: Growth = Growth()
+    reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    page: Path | None = None
+
+    def describe(self) -> str:
+        """The outcome in one line."""
+        if self.status == "accepted":
+            train, test = self.growth.train.num_images, self.growth.test.num_images
+            return (
+                f"{self.source}: added as batch {self.batch[:12]}: {train + test:,} images, "
+                f"{train:,} to train and {test:,} to test; {self.dataset} is version {self.version}"
+            )
+        if self.status == "known":
+            return (
+                f"{self.source}: {self.dataset} has this batch already ({self.batch[:12]}), and "
+                f"stays version {self.version}"
+            )
+        return (
+            f"{self.source}: refused, nothing of it was added to {self.dataset}: "
+            f"{'; '.join(self.reasons)}; {self.page} shows all"
+        )
+
+
+def incoming_folder(dataset: str, settings: Settings) -> Path:
+    """Where new data of a dataset is put."""
+    return settings.data_dir / "incoming" / dataset
+
+
+def quarantine_folder(dataset: str, settings: Settings) -> Path:
+    """Where its refused batches lie, each in a folder with its files and a page that says why."""
+    return settings.data_dir / "quarantine" / dataset
+
+
+def refusals(dataset: str, settings: Settings) -> list[Path]:
+    """The pages about all refused batches that are still there."""
+    return sorted(quarantine_folder(dataset, settings).glob(f"[!.]*/{PAGE_FILE}"))
+
+
+def waiting(dataset: str, settings: Settings) -> list[Entry]:
+    """The batches that lie there, by name. Half a pair is not one yet."""
+    folder = incoming_folder(dataset, settings)
+    names = sorted(folder.iterdir()) if folder.is_dir() else []
+    grouped: defaultdict[tuple[str, ...], dict[str, Path]] = defaultdict(dict)
+    for path in names:
+        if path.name.startswith(".") or path.name.endswith(PARTIAL):
+            continue
+        match = None if path.is_dir() else IDX_FILE.fullmatch(path.name)
+        key = ("pair", match["pair"]) if match else ("", path.name)
+        grouped[key][match["role"] if match else ""] = path
+    entries = []
+    for (kind, _), paths in grouped.items():
+        if kind == "pair" and set(paths) != ROLES:
+            (missing,) = ROLES - set(paths)
+            logger.info("%s waits for the file of its %s", *paths.values(), missing)
+        else:
+            entries.append(Entry(tuple(paths[role] for role in sorted(paths))))
+    return entries
+
+
+def describe_versions(dataset: str, settings: Settings) -> dict[str, Any]:
+    """The changes of a dataset, what waits to be taken in, and the pages of what was refused."""
+    changes = Versions(dataset, settings).changes()
+    return {
+        "dataset": dataset,
+        "version": version_of(changes).number,
+        "changes": [
+            {
+                "version": change.version,
+                "time": change.time.isoformat(timespec="seconds"),
+                "action": change.action,
+                "batch": change.batch,
+                "num_train": change.growth.train.num_images,
+                "num_test": change.growth.test.num_images,
+                "class_sizes": {split: change.growth.of(split).class_sizes for split in SPLITS},
+                "source": change.source,
+            }
+            for change in changes
+        ],
+        "waiting": [entry.name for entry in waiting(dataset, settings)],
+        "quarantined": [str(page) for page in refusals(dataset, settings)],
+    }

@@ -1,0 +1,1 @@
+"""Labeling a user's own pictures with the champion."""

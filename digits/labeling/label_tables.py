@@ -1,0 +1,97 @@
+"""The labels of many pictures as one Parquet file, written as they come, whole or not at all."""
+
+import uuid
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from digits.datasets.images import iter_split
+from digits.labeling.drift import Reference, Watch, reference_of
+from digits.labeling.label_reports import LabelReport
+from digits.labeling.labeler import Answer, Labelled, Refused, label_files
+from digits.registry.champion import Champion, dataset_folder
+from digits.storage.files import TEMPORARY, flush, make_folder
+from digits.storage.workspace import Workspace
+
+ROW_GROUP = 8192
+# `label` and `probability` are null where `error` says why there is none.
+SCHEMA = pa.schema(
+    [
+        pa.field("file", pa.string(), nullable=False),
+        pa.field("label", pa.int32()),
+        pa.field("probability", pa.float32()),
+        pa.field("error", pa.string()),
+    ]
+)
+
+
+def label_pictures(
+    files: Iterable[str], champion: Champion, path: Path, workspace: Workspace, *, as_is: bool
+) -> LabelReport:
+    """Label files with the champion and write a row for each into a Parquet file.
+
+    `path` is there with all rows, or is left as it was. Raises DigitsError where the champion's
+    training data, which drift is measured against, is not in the store.
+    """
+    watch = Watch(_reference(champion, workspace))
+    answers = label_files(files, champion, as_is=as_is)
+    num_refused = _write(path, answers, watch)
+    return LabelReport(
+        path=path,
+        dataset=champion.layout.name,
+        version=champion.version.number,
+        class_counts=dict(zip(champion.layout.class_names, watch.label_counts, strict=True)),
+        num_refused=num_refused,
+        drift=watch.measures(),
+    )
+
+
+def _reference(champion: Champion, workspace: Workspace) -> Reference:
+    version, layout = champion.version, champion.layout
+    workspace.store.verify(version.evaluation)
+    return reference_of(
+        iter_split(dataset_folder(version, workspace) / "train.parquet", layout),
+        workspace.store.folder(version.evaluation) / "predictions.parquet",
+        layout.num_classes,
+    )
+
+
+def _write(path: Path, answers: Iterator[Answer], watch: Watch) -> int:
+    """Write all answers, let `watch` see the labelled ones; how many have no label."""
+    make_folder(path.parent)
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{uuid.uuid4().hex}")
+    num_refused = 0
+    try:
+        with pq.ParquetWriter(temporary, SCHEMA, write_page_checksum=True) as writer:
+            while rows := list(islice(answers, ROW_GROUP)):
+                writer.write_table(_table(rows))
+                labelled = [row for row in rows if isinstance(row, Labelled)]
+                num_refused += len(rows) - len(labelled)
+                if labelled:
+                    watch.add(
+                        np.stack([row.picture.seen for row in labelled]),
+                        np.array([row.label for row in labelled]),
+                        np.array([row.probability for row in labelled]),
+                    )
+        flush(temporary)
+        temporary.replace(path)
+        flush(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return num_refused
+
+
+def _table(rows: list[Answer]) -> pa.Table:
+    # A name that is not UTF-8 has stand-ins for its bytes, which Arrow would refuse.
+    files = [row.file.encode("utf-8", "backslashreplace").decode() for row in rows]
+    columns = {
+        "file": files,
+        "label": [row.label if isinstance(row, Labelled) else None for row in rows],
+        "probability": [row.probability if isinstance(row, Labelled) else None for row in rows],
+        "error": [row.error if isinstance(row, Refused) else None for row in rows],
+    }
+    return pa.table(columns, schema=SCHEMA)

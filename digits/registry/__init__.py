@@ -1,0 +1,1 @@
+"""The champion: the ledger of decisions, promotion, rollback, reproduction, export."""

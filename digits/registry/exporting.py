@@ -1,0 +1,209 @@
+"""The champion in other formats, each proved to give the champion's labels before it is seen."""
+
+import importlib.util
+import json
+import shutil
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from digits.datasets.images import Images, iter_split
+from digits.errors import DigitsError, UsageError
+from digits.registry.champion import Champion, dataset_folder
+from digits.storage.files import TEMPORARY, file_digest, flush
+from digits.storage.workspace import Workspace
+from digits.training.devices import backend
+from digits.training.evaluation import load_model
+
+Array = npt.NDArray[Any]
+Predict = Callable[[Array], Array]
+
+BATCH_SIZE = 1000
+FACTS = "export.json"
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a model is written in a format, and read again by the library that its users have.
+
+    `suffix` follows the model's name; `packages` are what it needs beside TensorFlow.
+    """
+
+    suffix: str
+    write: Callable[[Champion, Path], None]
+    read: Callable[[Path], Predict]
+    packages: Mapping[str, str]
+    needs_tensorflow: bool = True
+
+
+def export_champion(
+    champion: Champion, folder: Path, formats: Sequence[str], workspace: Workspace
+) -> dict[str, Any]:
+    """Write the champion into a new folder in each format; the facts that export.json holds.
+
+    Each format is read again and must give the champion's label for every test image. The folder
+    appears with all of it, or not at all. Raises UsageError where a format or its packages are
+    unknown here or the folder is taken, DigitsError where a format does not give the same labels.
+    """
+    _check_request(folder, formats)
+    data = dataset_folder(champion.version, workspace) / "test.parquet"
+    name = f"{champion.layout.name}-v{champion.version.number}"
+    draft = folder.with_name(f"{TEMPORARY}{folder.name}-{uuid.uuid4().hex}")
+    draft.mkdir(parents=True)
+    try:
+        paths = {form: draft / f"{name}{FORMATS[form].suffix}" for form in formats}
+        with warnings.catch_warnings():
+            # The converters use names that their libraries are about to drop.
+            warnings.simplefilter("ignore", FutureWarning)
+            for form, path in paths.items():
+                FORMATS[form].write(champion, path)
+        batches = (images for images, _ in iter_split(data, champion.layout))
+        num_images = check_labels(champion.model, paths, batches)
+        facts = _facts(champion, paths, num_images)
+        (draft / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        for path in (*draft.rglob("*"), draft):
+            flush(path)
+        draft.rename(folder)
+        flush(folder.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return facts
+
+
+def check_labels(model: keras.Model, paths: Mapping[str, Path], batches: Iterator[Images]) -> int:
+    """Compare the labels of exported models with the model's own; the number of images.
+
+    `batches` are images uint8 (n, H, W). Raises DigitsError naming the formats that differ.
+    """
+    others = {form: FORMATS[form].read(path) for form, path in paths.items()}
+    wrong, num_images = dict.fromkeys(paths, 0), 0
+    for images in (part for batch in batches for part in _parts(batch)):
+        pixels = np.divide(images[..., np.newaxis], np.float32(255))
+        labels = np.asarray(model.predict_on_batch(pixels)).argmax(axis=1)
+        num_images += len(labels)
+        for form, other in others.items():
+            wrong[form] += int((other(pixels).argmax(axis=1) != labels).sum())
+    differing = [f"{form} of {number:,}" for form, number in wrong.items() if number]
+    if differing:
+        raise DigitsError(
+            f"of {num_images:,} test images, other labels than the champion's came out of "
+            f"{', '.join(differing)}; nothing was written"
+        )
+    return num_images
+
+
+def _check_request(folder: Path, formats: Sequence[str]) -> None:
+    unknown = [form for form in formats if form not in FORMATS]
+    if unknown or not formats:
+        raise UsageError(
+            f"unknown format {', '.join(unknown) or 'none'}: choose among {', '.join(FORMATS)}"
+        )
+    missing = {form: lacking for form in formats if (lacking := ", ".join(_missing_packages(form)))}
+    if missing:
+        needs = "; ".join(f"{form} needs {packages}" for form, packages in missing.items())
+        rest = ",".join(form for form in FORMATS if not _missing_packages(form))
+        raise UsageError(
+            f"{needs}, not installed here: pip install -e '.[export]' adds what is missing, "
+            f"--format {rest} goes without"
+        )
+    if backend() != "tensorflow" and any(FORMATS[form].needs_tensorflow for form in formats):
+        raise UsageError(
+            f"KERAS_BACKEND={backend()} exports keras only; unset it for the other formats"
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is there already; name a new folder, or remove it first")
+
+
+def _missing_packages(form: str) -> list[str]:
+    packages = FORMATS[form].packages
+    return [packages[module] for module in packages if importlib.util.find_spec(module) is None]
+
+
+def _parts(images: Images) -> Iterator[Images]:
+    return (images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE))
+
+
+def _facts(champion: Champion, paths: Mapping[str, Path], num_images: int) -> dict[str, Any]:
+    packages = {name for form in paths for name in FORMATS[form].packages.values()}
+    return {
+        "dataset": champion.layout.name,
+        "version": champion.version.number,
+        "model": champion.version.model.model,
+        "digest": champion.version.model.digest,
+        "accuracy": champion.version.evaluation.accuracy,
+        "num_images_with_the_same_label": num_images,
+        "input": f"float32 (N, {', '.join(map(str, champion.layout.image_shape))}, 1) in 0..1",
+        "output": f"float32 (N, {champion.layout.num_classes}), class probabilities",
+        "class_names": champion.layout.class_names,
+        "formats": {form: path.name for form, path in paths.items()},
+        "sha256": {
+            str(path.relative_to(exported.parent)): file_digest(path)
+            for exported in paths.values()
+            for path in (sorted(exported.rglob("*")) if exported.is_dir() else [exported])
+            if path.is_file()
+        },
+        "libraries": {name: version(name) for name in sorted(packages | {"keras", backend()})},
+    }
+
+
+def _write_keras(champion: Champion, path: Path) -> None:
+    shutil.copyfile(champion.path, path)
+
+
+def _read_keras(path: Path) -> Predict:
+    model = load_model(path)
+    return lambda images: np.asarray(model.predict_on_batch(images))
+
+
+def _exporter(form: str) -> Callable[[Champion, Path], None]:
+    def write(champion: Champion, path: Path) -> None:
+        model = champion.model
+        signature = [keras.InputSpec(shape=model.input_shape, dtype="float32", name="image")]
+        model.export(str(path), format=form, input_signature=signature, verbose=False)
+
+    return write
+
+
+def _read_saved_model(path: Path) -> Predict:
+    import tensorflow as tf
+
+    # The function alone would not keep the variables alive.
+    loaded = tf.saved_model.load(str(path))
+    return lambda images: np.asarray(loaded.serve(images))
+
+
+def _read_onnx(path: Path) -> Predict:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: np.asarray(session.run(None, {"image": images})[0])
+
+
+def _read_litert(path: Path) -> Predict:
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(model_path=str(path)).get_signature_runner()
+    return lambda images: np.asarray(next(iter(runner(image=images).values())))
+
+
+FORMATS: Mapping[str, Format] = {
+    "keras": Format(".keras", _write_keras, _read_keras, {}, needs_tensorflow=False),
+    "savedmodel": Format("-savedmodel", _exporter("tf_saved_model"), _read_saved_model, {}),
+    "onnx": Format(
+        ".onnx",
+        _exporter("onnx"),
+        _read_onnx,
+        {"onnx": "onnx", "tf2onnx": "tf2onnx", "onnxruntime": "onnxruntime"},
+    ),
+    "litert": Format(
+        ".tflite", _exporter("litert"), _read_litert, {"ai_edge_litert": "ai-edge-litert"}
+    ),
+}

@@ -1,0 +1,100 @@
+"""Undoing a promotion, and saying what the champion is and how it became so."""
+
+from typing import Any
+
+from digits.errors import UsageError
+from digits.registry.ledger import Entry, Judgement, Ledger, Version, champion_of, find_version
+from digits.storage.workspace import Workspace
+
+
+def status(dataset: str, workspace: Workspace) -> dict[str, Any]:
+    """The champion and the last decision of a dataset, as plain values."""
+    entries = Ledger(dataset, workspace.settings).entries()
+    champion = champion_of(entries)
+    return {
+        "dataset": dataset,
+        "champion": describe_version(champion, entries) if champion else None,
+        "last_decision": describe_entry(entries[-1]) if entries else None,
+        "num_decisions": len(entries),
+    }
+
+
+def describe_version(version: Version, entries: list[Entry]) -> dict[str, Any]:
+    """A version's facts, and since when it is what it is."""
+    since = max(
+        entry.time
+        for entry in entries
+        if entry.judgement.champion_after == version.number
+        and entry.judgement.champion_before != version.number
+    )
+    return {
+        "version": version.number,
+        "model": version.model.model,
+        "digest": version.model.digest,
+        "num_parameters": version.model.num_parameters,
+        "accuracy": version.evaluation.accuracy,
+        "interval": version.evaluation.interval,
+        "loss": version.evaluation.loss,
+        "since": since.isoformat(timespec="seconds"),
+    }
+
+
+def describe_entry(entry: Entry) -> dict[str, Any]:
+    """A decision's facts as plain values."""
+    judgement = entry.judgement
+    return {
+        "number": entry.number,
+        "time": entry.time.isoformat(timespec="seconds"),
+        "run": entry.run,
+        "data_digest": entry.data_digest,
+        **judgement.model_dump(mode="json"),
+    }
+
+
+def roll_back(dataset: str, number: int | None, run: str, workspace: Workspace) -> Entry:
+    """Make an earlier version champion again, after every byte of it was checked.
+
+    Without `number`, the champion before the present one. The version that it replaces is not
+    promoted again by a run; only another rollback brings it back. Raises UsageError where there is
+    no such version, DamagedError where its bytes are not whole: the champion then stays.
+    """
+    with Ledger(dataset, workspace.settings).deciding() as ledger:
+        champion = ledger.champion
+        if champion is None:
+            raise UsageError(
+                f"{dataset} has no champion yet: nothing to roll back; see `digits run`"
+            )
+        if number is None:
+            number = _champion_before(ledger.entries, champion, dataset)
+        target = find_version(ledger.entries, number, dataset)
+        if target.number == champion.number:
+            raise UsageError(f"version {number} of {dataset} is the champion already")
+        workspace.store.verify(target.model)
+        workspace.store.verify(target.evaluation)
+        is_same_test = champion.evaluation.test_digest == target.evaluation.test_digest
+        replaced = champion.evaluation if is_same_test else None
+        judgement = Judgement(
+            outcome="rolled back",
+            reason=f"version {champion.number} was rolled back to version {number} by hand",
+            rule="by hand",
+            candidate=target.model.model,
+            candidate_digest=target.model.digest,
+            candidate_accuracy=target.evaluation.accuracy,
+            champion_accuracy=replaced.accuracy if replaced else None,
+            champion_score=replaced,
+            champion_before=champion.number,
+            champion_after=number,
+        )
+        return ledger.append(judgement, run=run, data_digest=ledger.entries[-1].data_digest)
+
+
+def _champion_before(entries: list[Entry], champion: Version, dataset: str) -> int:
+    # The champion that this version replaced when it was promoted, so that one rollback after
+    # another goes further back rather than forth and back.
+    for entry in entries:
+        before = entry.judgement.champion_before
+        if entry.version and entry.version.number == champion.number and before is not None:
+            return before
+    raise UsageError(
+        f"version {champion.number} of {dataset} is the first champion: there is none before it"
+    )

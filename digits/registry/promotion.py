@@ -1,0 +1,220 @@
+"""The promotion rule: when a candidate becomes champion, and when the champion stays."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from digits.errors import DigitsError
+from digits.registry.ledger import (
+    Entry,
+    Judgement,
+    Ledger,
+    Version,
+    champion_of,
+    standing_judgement,
+    versions_of,
+    withdrawn,
+)
+from digits.storage.lineage import Lineage, write_lineage
+from digits.storage.references import DatasetRef, EvaluationRef, Frozen, ModelRef
+from digits.storage.store import Store
+from digits.storage.workspace import Workspace
+
+
+class Rule(Frozen):
+    """What a candidate must fulfil beside being more accurate than the champion."""
+
+    floor: float
+    require_significance: bool = False
+    significance_level: float = 0.05
+
+    def describe(self) -> str:
+        """The rule in one sentence, as the ledger keeps it."""
+        text = f"higher test accuracy than the champion, at least {self.floor:.2%}"
+        if self.require_significance:
+            text += f", exact McNemar p < {self.significance_level:g}"
+        return text
+
+
+class Decision(Frozen):
+    """A line of the ledger, and the judgement by which the champion of that moment stands.
+
+    They differ when a run's candidate is the champion already: then `standing` is what was judged
+    when it became champion, so that the same question keeps the same answer. `rival` is the version
+    that `standing` was judged against.
+    """
+
+    entry: Entry
+    standing: Judgement
+    rival: Version | None
+
+
+class Comparison(Frozen):
+    """Champion and candidate on the same test images.
+
+    `discordant`: images that only the champion, and only the candidate, got right. `p_value`: the
+    exact McNemar test, two-sided.
+    """
+
+    champion: EvaluationRef
+    discordant: tuple[int, int]
+    p_value: float
+
+
+def decide(
+    dataset: DatasetRef,
+    scored: Sequence[tuple[ModelRef, EvaluationRef]],
+    incumbent: EvaluationRef | None,
+    *,
+    rule: Rule,
+    lineage: Lineage,
+    run: str,
+    workspace: Workspace,
+) -> Decision | None:
+    """Judge a run's best model and write the decision into the ledger, with nothing in between.
+
+    `incumbent` is the champion's score on the test set of `scored`, `lineage` that of the run,
+    which is kept if its model becomes champion. Returns None, and decides nothing, when another run
+    has changed the champion since: score the new one and ask again.
+    """
+    candidate = choose_candidate([score for _, score in scored])
+    model = next(model for model, score in scored if score == candidate)
+    with Ledger(dataset.layout.name, workspace.settings).deciding() as ledger:
+        champion, comparison = ledger.champion, None
+        if champion is not None and champion.model.digest != model.digest:
+            if incumbent is None or incumbent.model_digest != champion.model.digest:
+                return None
+            comparison = compare(incumbent, candidate, workspace.store)
+        judgement = judge(candidate, ledger.entries, comparison, rule)
+        version = None
+        if judgement.outcome == "promoted" and judgement.champion_after is not None:
+            version = Version(
+                number=judgement.champion_after,
+                model=model,
+                evaluation=candidate,
+                lineage=write_lineage(lineage, workspace.store),
+            )
+        entry = ledger.append(
+            judgement, run=run, data_digest=dataset.content_digest, version=version
+        )
+        grounds = judgement
+        if champion is not None and judgement.outcome == "unchanged":
+            grounds = standing_judgement(ledger.entries, champion)
+        rival = versions_of(ledger.entries).get(grounds.champion_before or 0)
+        return Decision(entry=entry, standing=grounds, rival=rival)
+
+
+def choose_candidate(evaluations: Sequence[EvaluationRef]) -> EvaluationRef:
+    """The most accurate; on a tie the lower loss, then the fewer parameters."""
+    return min(evaluations, key=lambda e: (-e.num_correct / e.num_images, e.loss, e.num_parameters))
+
+
+def compare(champion: EvaluationRef, candidate: EvaluationRef, store: Store) -> Comparison:
+    """The exact McNemar test on the answers to the same test images (McNemar, 1947)."""
+    from digits.training.predictions import read_predictions
+
+    if champion.test_digest != candidate.test_digest:
+        raise DigitsError(
+            f"the champion was scored on the test set {champion.test_digest[:12]}, the candidate "
+            f"on {candidate.test_digest[:12]}; a comparison would mean nothing, so the champion "
+            "is kept"
+        )
+    champion_path, candidate_path = (
+        store.folder(evaluation) / "predictions.parquet" for evaluation in (champion, candidate)
+    )
+    y_true, y_champion = read_predictions(champion_path)
+    _, y_candidate = read_predictions(candidate_path)
+    only_champion = int(((y_champion == y_true) & (y_candidate != y_true)).sum())
+    only_candidate = int(((y_candidate == y_true) & (y_champion != y_true)).sum())
+    discordant = only_champion, only_candidate
+    return Comparison(champion=champion, discordant=discordant, p_value=mcnemar(*discordant))
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """The exact two-sided p of as uneven a split of discordant pairs, were both sides as likely.
+
+    Counted in whole numbers: the statistics library takes a second to load, in every run.
+    """
+    num_pairs, fewer = only_first + only_second, min(only_first, only_second)
+    num_ways, ways = 0, 1
+    for number in range(fewer + 1):
+        num_ways += ways
+        ways = ways * (num_pairs - number) // (number + 1)
+    p_value: float = 2 * num_ways / 2**num_pairs
+    return min(p_value, 1.0)
+
+
+def judge(
+    candidate: EvaluationRef, entries: list[Entry], comparison: Comparison | None, rule: Rule
+) -> Judgement:
+    """Decide about `candidate`. `comparison` is None when it is the champion, or there is none."""
+    current = champion_of(entries)
+    outcome, reason = _verdict(candidate, current, entries, comparison, rule)
+    before = current.number if current else None
+    return Judgement(
+        outcome=outcome,
+        reason=reason,
+        rule=rule.describe(),
+        candidate=candidate.model,
+        candidate_digest=candidate.model_digest,
+        candidate_accuracy=candidate.accuracy,
+        champion_accuracy=_champion_accuracy(candidate, current, comparison),
+        champion_score=comparison.champion if comparison else None,
+        champion_before=before,
+        champion_after=max(versions_of(entries), default=0) + 1
+        if outcome == "promoted"
+        else before,
+        discordant=comparison.discordant if comparison else None,
+        p_value=comparison.p_value if comparison else None,
+    )
+
+
+def _verdict(
+    candidate: EvaluationRef,
+    current: Version | None,
+    entries: list[Entry],
+    comparison: Comparison | None,
+    rule: Rule,
+) -> tuple[Literal["promoted", "kept", "unchanged"], str]:
+    name, accuracy = candidate.model, f"{candidate.accuracy:.2%}"
+    if current is not None and candidate.model_digest == current.model.digest:
+        return "unchanged", f"the {name} of this run is the champion already ({accuracy})"
+    if candidate.accuracy < rule.floor:
+        return "kept", f"the {name} reached {accuracy}, below the floor of {rule.floor:.2%}"
+    down = withdrawn(entries).get(candidate.model_digest)
+    if down is not None:
+        return "kept", (
+            f"this {name} is version {down.number}, which was rolled back on "
+            f"{down.time:%Y-%m-%d}; `digits rollback {down.number}` would make it champion again"
+        )
+    if current is None or comparison is None:
+        return "promoted", f"the {name} reached {accuracy}; there was no champion before"
+    return _against_champion(candidate, current, comparison, rule)
+
+
+def _against_champion(
+    candidate: EvaluationRef, current: Version, comparison: Comparison, rule: Rule
+) -> tuple[Literal["promoted", "kept"], str]:
+    champion = comparison.champion
+    facts = (
+        f"the {candidate.model} reached {candidate.accuracy:.2%}, the champion "
+        f"({champion.model}, version {current.number}) {champion.accuracy:.2%}"
+    )
+    if candidate.num_correct == champion.num_correct:
+        return "kept", f"{facts}: a tie keeps the champion"
+    if candidate.num_correct < champion.num_correct:
+        return "kept", f"{facts}: less accurate"
+    if rule.require_significance and comparison.p_value >= rule.significance_level:
+        return "kept", (
+            f"{facts}: more accurate, but not significantly (exact McNemar p = "
+            f"{comparison.p_value:.3g}, needed < {rule.significance_level:g})"
+        )
+    return "promoted", f"{facts}: more accurate (exact McNemar p = {comparison.p_value:.3g})"
+
+
+def _champion_accuracy(
+    candidate: EvaluationRef, current: Version | None, comparison: Comparison | None
+) -> float | None:
+    if comparison is not None:
+        return comparison.champion.accuracy
+    is_champion = current is not None and candidate.model_digest == current.model.digest
+    return candidate.accuracy if is_champion else None

@@ -1,0 +1,171 @@
+"""Training a version again, and saying whether its weights came out the same to the bit."""
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from digits.cache.differences import differences
+from digits.cache.keys import step_key
+from digits.datasets.sources.content import content_of
+from digits.errors import DigitsError
+from digits.progress import Progress
+from digits.registry.garbage import runs_lock
+from digits.registry.ledger import Ledger, Version, find_version
+from digits.spec import load_spec
+from digits.storage.lineage import LineageStep, read_lineage
+from digits.storage.locks import hold
+from digits.storage.references import ArraysRef, Frozen, ModelRef
+from digits.storage.workspace import Workspace
+from digits.training.checkpoints import Checkpoint
+from digits.training.devices import (
+    configure_backend,
+    device_for_one,
+    processor,
+    resolve_device,
+)
+
+if TYPE_CHECKING:
+    from digits.training.models import Builder
+
+logger = logging.getLogger(__name__)
+
+
+class Reproduction(Frozen):
+    """What came out: `differences` lists what was not as it was when the version was made."""
+
+    version: int
+    is_same: bool
+    recorded: str
+    reproduced: str
+    differences: tuple[str, ...]
+
+
+def reproduce(dataset: str, number: int, workspace: Workspace) -> Reproduction:
+    """Train version `number` again from its recorded data and settings.
+
+    Nothing is cached and nothing of the ledger changes; a model that was lost and comes out the
+    same is in the store again. Raises UsageError where there is no such version, DigitsError where
+    its data or its model's code can neither be found nor made again.
+    """
+    version = find_version(Ledger(dataset, workspace.settings).entries(), number, dataset)
+    with hold(runs_lock(workspace), "waiting for garbage collection to end", shared=True):
+        return _reproduce(version, dataset, workspace)
+
+
+def _reproduce(version: Version, dataset: str, workspace: Workspace) -> Reproduction:
+    arrays = _arrays_of(version, dataset, workspace)
+    device = resolve_device("cpu" if version.model.device == "cpu" else "auto")
+    build = _builder(version.model, device)
+    found = tuple(_differences(version, arrays, device, workspace))
+    for difference in found:
+        logger.info("differs from when version %d was made: %s", version.number, difference)
+    digest = _train_again(version.model, build, arrays, device, workspace)
+    return Reproduction(
+        version=version.number,
+        is_same=digest == version.model.digest,
+        recorded=version.model.digest,
+        reproduced=digest,
+        differences=found,
+    )
+
+
+def _differences(
+    version: Version, arrays: ArraysRef, device: str, workspace: Workspace
+) -> Iterator[str]:
+    arguments = {
+        "arrays": arrays,
+        "model": version.model.model,
+        "settings": version.model.settings,
+        "device": device,
+    }
+    training = _training(version, workspace)
+    yield from differences(training.key, step_key("train", arguments))
+    if training.processor not in ("", processor()):
+        yield f"processor {training.processor} -> {processor()}"
+
+
+def _training(version: Version, workspace: Workspace) -> LineageStep:
+    lineage = read_lineage(version.lineage, workspace.store)
+    label = f"train {version.model.model}"
+    if label not in lineage:
+        raise DigitsError(
+            f"version {version.number} was trained while the sources were being edited: which code "
+            "made it was not kept, so that it cannot be reproduced; reproduce another version"
+        )
+    return lineage[label]
+
+
+def _arrays_of(version: Version, dataset: str, workspace: Workspace) -> ArraysRef:
+    """The arrays that the version was trained on, made again from the sources if they are gone."""
+    then = _training(version, workspace).key.inputs["arrays"]
+    for record in workspace.records.of_step("normalize"):
+        reference = record.reference
+        if not isinstance(reference, ArraysRef) or reference.digest != then:
+            continue
+        if workspace.store.is_whole(reference):
+            return reference
+    logger.info("the arrays of version %d are not in the store: making them again", version.number)
+    arrays = _prepared_again(_batches_of(version, workspace), dataset, workspace)
+    if arrays.digest != then:
+        raise DigitsError(
+            f"version {version.number} was trained on arrays {then[:12]}; the dataset {dataset} "
+            f"now gives {arrays.digest[:12]}: its data has changed, so the same weights cannot "
+            "come out; bring the old source files back, or reproduce a newer version"
+        )
+    return arrays
+
+
+def _batches_of(version: Version, workspace: Workspace) -> Mapping[str, str]:
+    """The batches that the dataset had when the version was trained."""
+    ingested = read_lineage(version.lineage, workspace.store).get("ingest")
+    batches: Mapping[str, str] = ingested.key.inputs.get("batches", {}) if ingested else {}
+    return batches
+
+
+def _prepared_again(batches: Mapping[str, str], dataset: str, workspace: Workspace) -> ArraysRef:
+    from digits.datasets.ingestion import ingest_dataset
+    from digits.datasets.normalization import store_arrays
+
+    spec = load_spec(dataset, workspace.settings)
+    content = content_of(spec, workspace.settings)
+    ingested = ingest_dataset(
+        spec.layout, content, spec.reading, spec, workspace, added=batches.values()
+    )
+    return store_arrays(ingested, workspace.store)
+
+
+def _builder(model: ModelRef, device: str) -> "Builder":
+    configure_backend(device)
+    from digits.training.models import BUILDERS
+
+    if model.model not in BUILDERS:
+        raise DigitsError(
+            f"there is no model {model.model!r} any more, only {', '.join(BUILDERS)}: go back to "
+            "the code that had it, or reproduce another version"
+        )
+    return BUILDERS[model.model]
+
+
+def _train_again(
+    model: ModelRef, build: "Builder", arrays: ArraysRef, device: str, workspace: Workspace
+) -> str:
+    from digits.training.trainer import train_model
+
+    with (
+        device_for_one(device, workspace.settings, f"train {model.model}: waiting for the GPU"),
+        tempfile.TemporaryDirectory(prefix="digits-") as scratch,
+        workspace.store.create("models") as draft,
+    ):
+        train_model(
+            workspace.store.folder(arrays),
+            arrays,
+            build,
+            model.settings,
+            # A checkpoint of its own: one of a run would spare the training that is to be proved.
+            checkpoint=Checkpoint(Path(scratch)),
+            progress=Progress(f"train {model.model}"),
+            output=draft.path,
+        )
+    return draft.digest

@@ -1,0 +1,1 @@
+"""The pages of a run, for a browser and for the dashboard."""

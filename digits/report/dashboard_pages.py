@@ -1,0 +1,279 @@
+"""What the dashboard shows of a run and of the champion, as Markdown."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from digits.datasets.growth import Growth
+from digits.datasets.versions import DatasetVersion
+from digits.intake.incoming import Intake
+from digits.registry.garbage import Garbage
+from digits.registry.ledger import Entry, Judgement, Version
+from digits.registry.promotion import Decision
+from digits.report.sentences import headline
+from digits.storage.lineage import Lineage
+from digits.storage.records import Record
+from digits.storage.references import EvaluationRef, ModelRef, ValidationRef
+from digits.thresholds import SPLITS
+from digits.validation.findings import ValidationOutcome
+
+NUM_SHOWN = 12
+"""How many characters of a digest are shown; the report has them whole."""
+
+NO_PICTURES = (
+    "Nothing was trained or scored: the report has the pictures, as do the runs named below."
+)
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a run found.
+
+    `steps` maps each step to the run that made its result, or to None where it was this run, and
+    `origins` to that run's record, where there still is one. `pictures` maps what they show to data
+    URIs; it is empty where nothing was trained. `report` is where the page is, `link` its address.
+    """
+
+    title: str
+    scored: Sequence[tuple[ModelRef, EvaluationRef]]
+    decision: Decision
+    version: DatasetVersion
+    validation: ValidationRef
+    lineage: Lineage
+    steps: Mapping[str, str | None]
+    origins: Mapping[str, Record]
+    report: Path
+    link: str | None = None
+    pictures: Mapping[str, str] = field(default_factory=dict)
+
+
+def run_page(facts: RunFacts) -> str:
+    """A run at a glance: the decision and why, the models against the champion, and the rest."""
+    judgement = facts.decision.entry.judgement
+    parts = [
+        f"# {headline(judgement)}",
+        f"{facts.title}: {judgement.reason}.",
+        _models(facts),
+        _comparison(judgement),
+        _page("The whole report", facts.report, facts.link),
+        *(f"## {name}\n\n![{name}]({uri})" for name, uri in facts.pictures.items()),
+        "" if facts.pictures else NO_PICTURES,
+        "## Data",
+        _version(facts.version),
+        "## Validation",
+        _validation(facts.validation),
+        "## Steps",
+        _table(
+            ("step", "came from"),
+            ((step, _origin(run, facts.origins.get(step))) for step, run in facts.steps.items()),
+        ),
+        "## Lineage",
+        _table(
+            ("step", "what it made", "cache key"),
+            (
+                (label, _code(step.output), _code(step.key.digest))
+                for label, step in facts.lineage.items()
+            ),
+        ),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def champion_page(title: str, entries: Sequence[Entry]) -> str:
+    """The champion, and every change of it, the newest first. There must be one."""
+    changes = [entry for entry in entries if _is_change(entry.judgement)]
+    versions = {entry.version.number: entry.version for entry in entries if entry.version}
+    last = changes[-1]
+    champion = versions[last.judgement.champion_after or 0]
+    return "\n\n".join(
+        (
+            f"# {title}: version {champion.number} is the champion",
+            f"Since {last.time:%Y-%m-%d %H:%M} UTC, by {last.run}: {last.judgement.reason}.",
+            _champion(champion),
+            "## How it came to be",
+            _table(
+                ("when", "what", "version", "why"),
+                (_change(entry) for entry in reversed(changes)),
+            ),
+        )
+    )
+
+
+def failure_page(title: str, outcome: ValidationOutcome, page: Path, link: str | None) -> str:
+    """What a validation that ended a run found."""
+    return "\n\n".join(
+        (
+            f"# The data of {title} is not as expected",
+            f"{len(outcome.failures)} of {outcome.num_expectations} expectations failed.",
+            "Nothing was trained, and the champion stays.",
+            _page("All that was found", page, link),
+            _table(
+                ("split", "what", "found", "expected", "rows"),
+                (
+                    (f.split, f.about, f.found, f.expected, ", ".join(map(str, f.rows)))
+                    for f in outcome.failures
+                ),
+            ),
+        )
+    )
+
+
+def batch_page(title: str, intake: Intake) -> str:
+    """What became of a batch of new data."""
+    if intake.status == "quarantined":
+        heading = f"A batch for {title} was refused"
+        text = "Nothing of it was added: the dataset and the champion stay as they are."
+    elif intake.status == "known":
+        heading, text = f"{title} has this batch already", "Nothing was changed."
+    else:
+        heading = f"{title}: version {intake.version}"
+        text = f"Batch `{intake.batch}` was added; the next training is on it."
+    return "\n\n".join(
+        filter(
+            None,
+            (
+                f"# {heading}",
+                f"It came from `{intake.source}`. {text}",
+                "\n".join(f"- {reason}" for reason in intake.reasons),
+                _page("All that was found", intake.page, None) if intake.page else "",
+                _growth(intake.growth) if intake.status == "accepted" else "",
+                "\n".join(f"- only a warning: {warning}" for warning in intake.warnings),
+            ),
+        )
+    )
+
+
+def garbage_page(garbage: Garbage, *, is_dry_run: bool) -> str:
+    """What garbage collection deletes, or would delete."""
+    verb = "would free" if is_dry_run else "frees"
+    return "\n".join(
+        (
+            f"# Garbage collection {verb} {garbage.num_bytes / 1e6:.1f} MB",
+            "",
+            *(f"- `{path}`" for path in garbage.paths),
+        )
+    )
+
+
+def _version(version: DatasetVersion) -> str:
+    lines = [f"The dataset is {version.describe()}."]
+    rows = [
+        (
+            _code(batch.batch),
+            f"version {batch.version}, {batch.time:%Y-%m-%d %H:%M} UTC",
+            f"{batch.growth.train.num_images:,}",
+            f"{batch.growth.test.num_images:,}",
+            batch.source,
+        )
+        for batch in version.batches
+    ]
+    if rows:
+        lines.append(_table(("batch", "since", "train", "test", "from"), rows))
+    return "\n\n".join(lines)
+
+
+def _growth(growth: Growth) -> str:
+    splits = {split: growth.of(split).class_sizes for split in SPLITS}
+    return _table(
+        ("split", "images", *(f"class {label}" for label in range(len(splits["train"])))),
+        (
+            (split, f"{sum(sizes):,}", *(f"{size:,}" for size in sizes))
+            for split, sizes in splits.items()
+        ),
+    )
+
+
+def _models(facts: RunFacts) -> str:
+    judgement, rival = facts.decision.entry.judgement, facts.decision.rival
+    rows = [
+        (f"**{model.model}**" if model.model == judgement.candidate else model.model, model, score)
+        for model, score in facts.scored
+    ]
+    if rival is not None and judgement.champion_score is not None:
+        name = f"champion, v{rival.number} ({rival.model.model})"
+        rows.append((name, rival.model, judgement.champion_score))
+    return _table(
+        ("model", "test accuracy", "95% interval", "test loss", "parameters", "training"),
+        (
+            (
+                name,
+                f"{score.accuracy:.2%}",
+                f"{score.interval[0]:.2%} to {score.interval[1]:.2%}",
+                f"{score.loss:.4f}",
+                f"{score.num_parameters:,}",
+                f"{model.seconds:.1f} s, {model.device}",
+            )
+            for name, model, score in rows
+        ),
+    )
+
+
+def _comparison(judgement: Judgement) -> str:
+    if judgement.discordant is None or judgement.p_value is None:
+        return f"Rule: {judgement.rule}."
+    champion, candidate = judgement.discordant
+    return (
+        f"Of the test images the candidate alone read {candidate:,} right, the champion alone "
+        f"{champion:,}: exact McNemar p = {judgement.p_value:.3g}. Rule: {judgement.rule}."
+    )
+
+
+def _validation(validation: ValidationRef) -> str:
+    lines = [f"{validation.num_expectations} expectations of the data were evaluated; none failed"]
+    if validation.warnings:
+        lines[0] += f" but {len(validation.warnings)} that only warn:"
+    return "\n".join((*lines, "", *(f"- {warning}" for warning in validation.warnings))).strip()
+
+
+def _origin(run: str | None, record: Record | None) -> str:
+    if run is None:
+        return "this run"
+    if record is None:
+        return f"the cache: {run}"
+    made = f"{record.created:%Y-%m-%d %H:%M} UTC"
+    return f"the cache: [{record.run_name}](/runs/flow-run/{record.run_id}), {made}"
+
+
+def _page(name: str, path: Path, link: str | None) -> str:
+    return f"[{name}]({link})" if link else f"{name}: `{path}`"
+
+
+def _champion(version: Version) -> str:
+    score = version.evaluation
+    low, high = score.interval
+    return "\n".join(
+        (
+            f"- {version.model.model} with {score.num_parameters:,} parameters",
+            f"- test accuracy {score.accuracy:.2%} ({low:.2%} to {high:.2%})",
+            f"- test loss {score.loss:.4f}",
+            f"- model `{version.model.digest}`",
+            f"- lineage `{version.lineage}`",
+        )
+    )
+
+
+def _is_change(judgement: Judgement) -> bool:
+    return judgement.champion_before != judgement.champion_after
+
+
+def _change(entry: Entry) -> tuple[str, ...]:
+    judgement = entry.judgement
+    return (
+        f"{entry.time:%Y-%m-%d %H:%M}",
+        judgement.outcome,
+        f"{judgement.champion_before or '-'} → {judgement.champion_after}",
+        judgement.reason,
+    )
+
+
+def _code(digest: str) -> str:
+    return f"`{digest[:NUM_SHOWN]}`"
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,0 +1,170 @@
+"""From a run's results to its page: reads the bundles and gathers what the page shows."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from digits.cache.fingerprint import digest_of
+from digits.errors import DamagedError
+from digits.registry.ledger import Judgement, Version
+from digits.report.page import write_report
+from digits.report.view_models import (
+    ChampionFacts,
+    DatasetFacts,
+    Facts,
+    History,
+    Metrics,
+    ModelFacts,
+    ReportFacts,
+    StepFacts,
+    ValidationFacts,
+)
+from digits.storage.lineage import Lineage
+from digits.storage.records import canonical_digest
+from digits.storage.references import ArraysRef, EvaluationRef, ModelRef, ValidationRef
+from digits.storage.store import Store
+
+PAGE_FILE = "report.html"
+
+F = TypeVar("F", bound=Facts)
+
+
+def write_run_report(
+    output: Path,
+    store: Store,
+    *,
+    title: str,
+    validation: ValidationRef,
+    arrays: ArraysRef,
+    scored: Sequence[tuple[ModelRef, EvaluationRef]],
+    judgement: Judgement,
+    rival: Version | None,
+    lineage: Lineage,
+) -> None:
+    """Write report.html of a run into the folder `output`.
+
+    `rival` is the version that `judgement` compared with. Raises DamagedError when a bundle's file
+    is not what its step writes.
+    """
+    folder = store.folder(arrays)
+    x_test, y_test = _load(folder / "x_test.npy"), _load(folder / "y_test.npy")
+    class_counts = {
+        "train": _class_counts(_load(folder / "y_train.npy"), arrays),
+        "test": _class_counts(y_test, arrays),
+    }
+    facts = ReportFacts(
+        dataset=DatasetFacts(
+            title=title,
+            layout=arrays.layout,
+            test_digest=arrays.test_digest,
+            class_counts=class_counts,
+            batches=_batches(lineage),
+        ),
+        decision=judgement,
+        models=[_model_facts(model, score, store) for model, score in scored],
+        validation=ValidationFacts(
+            num_expectations=validation.num_expectations, warnings=validation.warnings
+        ),
+        lineage=_step_facts(lineage),
+        libraries=_libraries(lineage),
+        x_test=x_test,
+        y_test=y_test,
+        champion=_champion_facts(rival, judgement.champion_score),
+    )
+    write_report(facts, output / PAGE_FILE)
+
+
+def _load(path: Path) -> npt.NDArray[Any]:
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{path} cannot be read as an array: {error}") from error
+    return array
+
+
+def _batches(lineage: Lineage) -> tuple[str, ...]:
+    ingested = lineage.get("ingest")
+    return tuple(ingested.key.inputs.get("batches", {}).values()) if ingested else ()
+
+
+def _class_counts(labels: npt.NDArray[Any], arrays: ArraysRef) -> tuple[int, ...]:
+    return tuple(np.bincount(labels, minlength=arrays.layout.num_classes).tolist())
+
+
+def _model_facts(model: ModelRef, score: EvaluationRef, store: Store) -> ModelFacts:
+    scores = store.folder(score)
+    return ModelFacts(
+        name=model.model,
+        metrics=_read(scores / "metrics.json", Metrics),
+        history=_read(store.folder(model) / "history.json", History),
+        settings=model.settings.model_dump(mode="json"),
+        seconds=model.seconds,
+        device=model.device,
+        predictions=scores / "predictions.parquet",
+    )
+
+
+def _read(path: Path, kind: type[F]) -> F:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{path} cannot be read as {kind.__name__.lower()}: {error}") from error
+
+
+def _champion_facts(rival: Version | None, score: EvaluationRef | None) -> ChampionFacts | None:
+    if rival is None or score is None:
+        return None
+    return ChampionFacts(
+        version=rival.number,
+        model=score.model,
+        num_parameters=score.num_parameters,
+        accuracy=score.accuracy,
+        interval=score.interval,
+        loss=score.loss,
+        seconds=rival.model.seconds,
+        device=rival.model.device,
+        model_digest=rival.model.digest,
+        score_digest=score.digest,
+        lineage_digest=rival.lineage,
+    )
+
+
+def _step_facts(lineage: Lineage) -> list[StepFacts]:
+    return [
+        StepFacts(
+            label=label,
+            inputs=_described(step.key.inputs),
+            code=digest_of(step.key.code),
+            key=step.key.digest,
+            output=step.output,
+            processor=step.processor,
+        )
+        for label, step in lineage.items()
+    ]
+
+
+def _described(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """What a step was made from, by name: texts as they are, settings by their digest.
+
+    A mapping of texts, such as the digests of the source files, is given entry by entry.
+    """
+    described: dict[str, str] = {}
+    for name, value in inputs.items():
+        if isinstance(value, str):
+            described[name] = value
+        elif isinstance(value, Mapping) and all(isinstance(item, str) for item in value.values()):
+            described |= value
+        else:
+            described[name] = canonical_digest(value)
+    return described
+
+
+def _libraries(lineage: Lineage) -> dict[str, str]:
+    """Versions by name. Each is a part of the key of every step that needs it: there is one."""
+    versions = {
+        name: version for step in lineage.values() for name, version in step.key.libraries.items()
+    }
+    return dict(sorted(versions.items()))

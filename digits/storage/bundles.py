@@ -1,0 +1,133 @@
+"""A bundle: a folder of files with a manifest that lists each file's SHA-256 and size."""
+
+import hashlib
+import json
+import os
+import stat
+import time
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from digits.errors import DamagedError
+from digits.storage.files import file_digest, flush
+from digits.storage.references import Digest, Frozen
+
+MANIFEST = "manifest.json"
+
+# Two writes within one tick of the kernel's clock leave one change time: a file that has just
+# changed could change again without a trace. Two seconds is the coarsest clock of a file system.
+SETTLED_NS = 2 * 10**9
+
+
+class FileFacts(Frozen):
+    """What a manifest says of one file."""
+
+    sha256: Digest
+    bytes: Annotated[int, Field(ge=0)]
+
+
+class Manifest(Frozen):
+    """The files of a bundle, by names that cannot lead out of its folder."""
+
+    files: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")], FileFacts]
+
+    def dump(self) -> bytes:
+        """The one form that equal manifests share."""
+        return json.dumps(self.model_dump(), indent=1, sort_keys=True).encode()
+
+
+def seal_folder(folder: Path) -> str:
+    """Write the manifest of a folder's files, flush all of it; the manifest's SHA-256."""
+    files = {}
+    for path in sorted(folder.iterdir()):
+        flush(path)
+        files[path.name] = FileFacts(sha256=file_digest(path), bytes=path.stat().st_size)
+    manifest = Manifest(files=files).dump()
+    with (folder / MANIFEST).open("xb") as file:
+        file.write(manifest)
+        file.flush()
+        os.fsync(file.fileno())
+    flush(folder)
+    return hashlib.sha256(manifest).hexdigest()
+
+
+class Inspector:
+    """Checks bundles; what was checked and not touched since is not read again."""
+
+    def __init__(self) -> None:
+        self._verified: dict[Path, tuple[object, ...]] = {}
+
+    def inspect(self, folder: Path, digest: str, limit: int | None = None) -> list[str]:
+        """Check a folder against its manifest's digest, file by file.
+
+        Files of more than `limit` bytes are only measured; returns their names. Raises DamagedError
+        naming the file and what differs.
+        """
+        try:
+            return self._inspect(folder, digest, limit)
+        except OSError as error:
+            path = error.filename or folder
+            raise DamagedError(f"{path} cannot be read: {error.strerror or error}") from error
+
+    def _inspect(self, folder: Path, digest: str, limit: int | None) -> list[str]:
+        manifest = _read_manifest(folder / MANIFEST, digest)
+        measured = []
+        for name, facts in manifest.files.items():
+            if limit is not None and facts.bytes > limit:
+                _measure(folder / name, facts)
+                measured.append(name)
+            else:
+                self._check(folder / name, facts)
+        for path in folder.iterdir():
+            if path.name != MANIFEST and path.name not in manifest.files:
+                raise DamagedError(f"{path} is not in the bundle's manifest")
+        return measured
+
+    def _check(self, path: Path, facts: FileFacts) -> None:
+        status = _measure(path, facts)
+        # Unlike the modification time, the change time cannot be set back after an edit.
+        signature = (facts.sha256, status.st_dev, status.st_ino, status.st_ctime_ns)
+        if self._verified.get(path) == signature:
+            return
+        found = file_digest(path)
+        if found != facts.sha256:
+            raise _altered(path, found, facts.sha256)
+        if time.time_ns() - status.st_ctime_ns > SETTLED_NS:
+            self._verified[path] = signature
+
+
+def _read_manifest(path: Path, digest: str) -> Manifest:
+    _status(path)
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != digest:
+        raise _altered(path, found, digest)
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"]
+        raise DamagedError(f"{path} is not the manifest of a bundle: {problem}") from error
+
+
+def _measure(path: Path, facts: FileFacts) -> os.stat_result:
+    """A file's status. Raises DamagedError unless it is a plain file of the right size."""
+    status = _status(path)
+    if status.st_size != facts.bytes:
+        raise DamagedError(f"{path} has {status.st_size} bytes, not {facts.bytes} as written")
+    return status
+
+
+def _status(path: Path) -> os.stat_result:
+    # Not followed: a link could lead anywhere, and a pipe would never end.
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        raise DamagedError(f"{path} is not a plain file, as it was when written")
+    return status
+
+
+def _altered(path: Path, found: str, expected: str) -> DamagedError:
+    return DamagedError(
+        f"{path} was altered: its SHA-256 is {found[:12]}, not {expected[:12]} as written"
+    )

@@ -1,0 +1,70 @@
+"""Lineage: what each step that led to a result depended on, and what it made."""
+
+import contextlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from digits.errors import DamagedError
+from digits.storage.records import Records, StepKey
+from digits.storage.references import Frozen, Kind, Reference
+from digits.storage.store import Store
+
+
+class LineageRef(Reference):
+    """A version's lineage: lineage.json."""
+
+    kind: ClassVar[Kind] = "lineages"
+
+
+class LineageStep(Frozen):
+    """One step: its key's parts, the digest of what it made, and on which processor it did."""
+
+    key: StepKey
+    output: str
+    processor: str = ""
+
+
+Lineage = Mapping[str, LineageStep]
+LINEAGE = TypeAdapter(dict[str, LineageStep])
+
+
+def trace(references: Iterable[Reference], records: Records) -> Lineage:
+    """What the records say of the steps that made `references`, by label ("train cnn").
+
+    A step without a whole record is left out: its result was used but could not be kept.
+    """
+    steps = {}
+    for reference in references:
+        with contextlib.suppress(DamagedError):
+            record = records.read(reference.made_by)
+            if record is not None:
+                steps[record.label] = LineageStep(
+                    key=record.key, output=reference.digest, processor=record.processor
+                )
+    return steps
+
+
+def write_lineage(lineage: Lineage, store: Store) -> str:
+    """Keep a version's lineage in the store; the bundle's digest."""
+    steps: dict[str, Any] = {label: step.model_dump(mode="json") for label, step in lineage.items()}
+    with store.create("lineages") as draft:
+        text = json.dumps(steps, indent=1, sort_keys=True)
+        (draft.path / "lineage.json").write_text(text, encoding="utf-8")
+    return draft.digest
+
+
+def read_lineage(digest: str, store: Store) -> Lineage:
+    """A version's lineage by its digest. Raises DamagedError."""
+    reference = LineageRef(digest=digest)
+    store.verify(reference)
+    path = store.folder(reference) / "lineage.json"
+    try:
+        return LINEAGE.validate_json(path.read_bytes())
+    except OSError as error:
+        raise DamagedError(f"{path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"]
+        raise DamagedError(f"{path} is not a lineage: {problem}") from error

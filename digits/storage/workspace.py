@@ -1,0 +1,26 @@
+"""One place to ask for the store and the cache's records of the present settings."""
+
+from functools import cache
+
+from digits.settings import Settings
+from digits.storage.records import Records
+from digits.storage.store import Store
+
+
+class Workspace:
+    """What lies under the two run-time folders, `data` and `artifacts`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store = Store(settings)
+        self.records = Records(settings, self.store)
+
+
+def current_workspace() -> Workspace:
+    """The workspace of the present settings; one object a process, so that checks are shared."""
+    return _workspace(Settings())
+
+
+@cache
+def _workspace(settings: Settings) -> Workspace:
+    return Workspace(settings)

@@ -1,0 +1,1 @@
+"""Building, training, evaluating and scoring the models."""

@@ -1,0 +1,194 @@
+"""Training one model on prepared arrays, resumable after each epoch and reproducible to the bit."""
+
+import contextlib
+import json
+import logging
+import math
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from digits.errors import DigitsError
+from digits.progress import Progress
+from digits.recipes import TrainingSettings
+from digits.storage.references import ArraysRef
+from digits.training.arrays import StoredArray
+from digits.training.checkpoints import Checkpoint, Variables
+from digits.training.learner import STEPS_PER_EXECUTION, make_learner, make_metrics, outcome
+from digits.training.models import Builder
+from digits.training.training_data import Batches, TestBatches, feed
+
+logger = logging.getLogger(__name__)
+
+METRICS = ("accuracy", "loss", "val_accuracy", "val_loss")
+TEST_BATCH = 1000
+
+
+class Judge:
+    """Scores what would come out of a training now: the plain model with the learner's weights."""
+
+    def __init__(self, plain: keras.Model, test: TestBatches) -> None:
+        self._plain, self._test = plain, feed(test)
+        plain.compile(
+            loss="sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+            steps_per_execution=STEPS_PER_EXECUTION,
+        )
+        make_metrics(plain)
+
+    def score(self, learner: keras.Model) -> dict[str, float]:
+        """Loss and accuracy on the test set, as `val_loss` and `val_accuracy`."""
+        self._plain.set_weights(outcome(learner))
+        figures = self._plain.evaluate(self._test, return_dict=True, verbose=0)
+        return {f"val_{name}": value for name, value in figures.items()}
+
+
+class Recorder(keras.callbacks.Callback):  # type: ignore[misc]
+    """Keeps the learning curve and a checkpoint after every epoch, and shows how far it is."""
+
+    def __init__(
+        self,
+        judge: Judge,
+        checkpoint: Checkpoint,
+        progress: Progress,
+        history: list[dict[str, Any]],
+        seconds: float,
+    ) -> None:
+        super().__init__()
+        self._judge, self._checkpoint, self._progress = judge, checkpoint, progress
+        self.history = history
+        self._started = time.monotonic() - seconds
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the training, that before an interruption included."""
+        return time.monotonic() - self._started
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """Show how far the epoch is."""
+        # Keras counts on to the end of an execution that the epoch only filled in part.
+        self._progress.advance(len(self.history), min(batch + 1, self.params["steps"]))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Keep the epoch's figures and the state after it. Raises DigitsError if it diverged."""
+        measured = {**(logs or {}), **self._judge.score(self.model)}
+        figures = {name: float(measured[name]) for name in METRICS}
+        if not all(map(math.isfinite, figures.values())):
+            raise DigitsError(
+                f"{self.model.name} diverged in epoch {epoch + 1}: its loss is {figures['loss']}, "
+                f"on the test set {figures['val_loss']}; try another seed, or lower the learning "
+                "rate in its recipe"
+            )
+        self.history.append({"epoch": epoch + 1, **figures})
+        self._checkpoint.save(_state(self.model), self.history, self.seconds)
+        self._progress.finish_epoch(self.history[-1])
+
+
+def train_model(
+    arrays: Path,
+    facts: ArraysRef,
+    build: Builder,
+    settings: TrainingSettings,
+    *,
+    checkpoint: Checkpoint,
+    progress: Progress,
+    output: Path,
+) -> tuple[int, float]:
+    """Train to the last epoch, from the checkpoint if there is one.
+
+    Reads x_*.npy and y_*.npy in `arrays`, writes model.keras and history.json into `output`.
+    Returns the number of parameters and the wall seconds of the training. Raises DigitsError when
+    it diverges.
+    """
+    x_train, y_train, x_test, y_test = (
+        StoredArray(arrays / f"{name}.npy") for name in ("x_train", "y_train", "x_test", "y_test")
+    )
+
+    def build_plain() -> keras.Model:
+        image_shape = (*facts.layout.image_shape, 1)
+        return build(image_shape, facts.layout.num_classes, settings.dropout, settings.seed)
+
+    judge = Judge(build_plain(), TestBatches(x_test, y_test, TEST_BATCH))
+    num_batches = math.ceil(len(x_train) / settings.batch_size)
+    learner = make_learner(build_plain(), settings, num_batches)
+    recorder = _resume(learner, judge, checkpoint, progress)
+    epoch = len(recorder.history)
+    progress.begin(settings.epochs, num_batches, epoch)
+    if epoch < settings.epochs:
+        with contextlib.closing(Batches(x_train, y_train, settings)) as batches:
+            beginner = keras.callbacks.LambdaCallback(
+                on_epoch_begin=lambda epoch, logs: batches.begin(epoch + 1)  # noqa: ARG005
+            )
+            # The order is ours; Keras would shuffle the batches once more, unseeded.
+            learner.fit(
+                feed(batches),
+                epochs=settings.epochs,
+                initial_epoch=epoch,
+                shuffle=False,
+                callbacks=[beginner, recorder],
+                verbose=0,
+            )
+    # Without the optimizer: what predicts is kept, what training needs lies in the checkpoint.
+    trained = build_plain()
+    trained.set_weights(outcome(learner))
+    _save(trained, output / "model.keras")
+    history = json.dumps({"epochs": recorder.history}, indent=1)
+    (output / "history.json").write_text(history, encoding="utf-8")
+    return trained.count_params(), recorder.seconds
+
+
+def _resume(
+    learner: keras.Model, judge: Judge, checkpoint: Checkpoint, progress: Progress
+) -> Recorder:
+    kept = checkpoint.load()
+    if kept is None:
+        return Recorder(judge, checkpoint, progress, [], 0.0)
+    variables, history, seconds = kept
+    _restore(learner, variables)
+    logger.info("%s goes on after epoch %d, where an earlier run ended", learner.name, len(history))
+    return Recorder(judge, checkpoint, progress, history, seconds)
+
+
+def _variables(model: keras.Model) -> list[Any]:
+    # Weights and the state of the random numbers of each layer, and the optimizer's memory. Not
+    # model.variables: that also holds metrics, which are only made when fit begins.
+    in_layers = [variable for layer in model.layers for variable in layer.variables]
+    return [*in_layers, *model.optimizer.variables]
+
+
+def _state(model: keras.Model) -> Variables:
+    return [keras.ops.convert_to_numpy(variable) for variable in _variables(model)]
+
+
+def _restore(model: keras.Model, values: Variables) -> None:
+    for variable, value in zip(_variables(model), values, strict=True):
+        variable.assign(value)
+
+
+def _timeless(value: Any, numbers: dict[Any, int]) -> Any:
+    """A part of Keras's description without dates, and with object ids counted from 0."""
+    if isinstance(value, list):
+        return [_timeless(item, numbers) for item in value]
+    if not isinstance(value, dict):
+        return value
+    plain = {key: _timeless(item, numbers) for key, item in value.items() if key != "date_saved"}
+    if "shared_object_id" in plain:
+        # Keras writes addresses in memory here.
+        plain["shared_object_id"] = numbers.setdefault(plain["shared_object_id"], len(numbers))
+    return plain
+
+
+def _save(model: keras.Model, path: Path) -> None:
+    """Save as a .keras archive whose bytes depend on the model alone, not on the moment."""
+    dated = path.with_suffix(".dated.keras")
+    model.save(dated)
+    with zipfile.ZipFile(dated) as source, zipfile.ZipFile(path, "w") as target:
+        for name in sorted(source.namelist()):
+            content = source.read(name)
+            if name.endswith(".json"):
+                content = json.dumps(_timeless(json.loads(content), {})).encode()
+            target.writestr(zipfile.ZipInfo(name), content)
+    dated.unlink()

@@ -1,0 +1,1 @@
+"""Validating a dataset with Great Expectations, before anything is trained on it."""

@@ -1,0 +1,112 @@
+"""Validates a dataset before anything is trained on it, and writes down what was found."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from digits.datasets.growth import Growth
+from digits.datasets.images import iter_split
+from digits.pages import page_environment
+from digits.spec import Layout
+from digits.thresholds import SPLITS, Split, Thresholds
+from digits.validation.centroids import load_centroids
+from digits.validation.checks import (
+    build_checks,
+    inverted_colours,
+    label_divergence,
+)
+from digits.validation.findings import PAGE_FILE, Subject, ValidationOutcome
+from digits.validation.suite import evaluate
+from digits.validation.summary import summarize
+
+RESULT_FILE = "result.json"
+
+
+def validate_dataset(
+    folder: Path,
+    layout: Layout,
+    thresholds: Thresholds,
+    output: Path,
+    spec_folders: Sequence[Path] = (),
+    *,
+    growth: Growth = Growth(),  # noqa: B008  (frozen)
+) -> ValidationOutcome:
+    """Validate folder/train.parquet and folder/test.parquet; write result.json and page.html.
+
+    `spec_folders` is where files that the thresholds name are looked for, in this order, `growth`
+    what batches have added to the data that the thresholds are about. What a failed outcome means
+    is the caller's to say: result and page are written just the same. Equal data and thresholds
+    give equal bytes.
+
+    Raises:
+        DamagedError: a file cannot be read, or does not hold images of this layout.
+        DataError: a split holds no images; a file that the thresholds name is not as they say.
+    """
+    centroids = None
+    if thresholds.centroids is not None:
+        centroids = load_centroids(
+            thresholds.centroids, spec_folders, layout.image_shape, layout.num_classes
+        )
+    splits = {split: iter_split(folder / f"{split}.parquet", layout) for split in SPLITS}
+    frames = summarize(splits, centroids)
+    outcome = validate_frames(frames, thresholds, layout.num_classes, growth)
+    write_validation(outcome, output)
+    return outcome
+
+
+def validate_frames(
+    frames: Mapping[Split, pd.DataFrame],
+    thresholds: Thresholds,
+    num_classes: int,
+    growth: Growth = Growth(),  # noqa: B008  (frozen)
+) -> ValidationOutcome:
+    """Evaluate the whole suite on the frames that digits.validation.summary.summarize makes."""
+    bound, findings = thresholds.max_label_divergence, []
+    for split, whole in frames.items():
+        frame = _without(growth.of(split).class_sizes, whole)
+        bounds = growth.of(split).widen(thresholds.of(split))
+        checks = build_checks(bounds, num_classes, thresholds.centroids is not None)
+        if split == "test":
+            checks.append(inverted_colours(len(frame), frames["train"]))
+            if bound is not None:
+                checks.append(label_divergence(frame, frames["train"], bound, num_classes))
+        findings += evaluate(split, frame, checks, thresholds)
+    return ValidationOutcome(findings=tuple(findings))
+
+
+def _without(class_sizes: Sequence[int], frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the class sizes that it had before these many images were added."""
+    added = frame["label"].map(dict(enumerate(class_sizes))).fillna(0).astype(int)
+    return frame.assign(class_size=frame["class_size"] - added)
+
+
+def write_validation(outcome: ValidationOutcome, output: Path) -> Path:
+    """Write an outcome as result.json and page.html into an existing folder; returns the page."""
+    for name, content in validation_files(outcome).items():
+        (output / name).write_bytes(content)
+    return output / PAGE_FILE
+
+
+def validation_files(
+    outcome: ValidationOutcome, subject: Subject = "data", **facts: object
+) -> dict[str, bytes]:
+    """An outcome as result.json, to which `facts` are added, and page.html."""
+    result = {
+        **facts,
+        "success": outcome.success,
+        "num_expectations": outcome.num_expectations,
+        "num_failures": len(outcome.failures),
+        "num_warnings": len(outcome.warnings),
+        "findings": [finding.model_dump(mode="json") for finding in outcome.findings],
+    }
+    page = render_page(outcome, subject)
+    return {RESULT_FILE: (json.dumps(result, indent=2) + "\n").encode(), PAGE_FILE: page.encode()}
+
+
+def render_page(outcome: ValidationOutcome, subject: Subject = "data") -> str:
+    """The outcome as one self-contained HTML page: what failed first, then every expectation."""
+    template = page_environment().get_template("validation.html")
+    splits = list(dict.fromkeys(finding.split for finding in outcome.findings))
+    return template.render(outcome=outcome, splits=splits, subject=subject)

@@ -1,0 +1,149 @@
+import gzip
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from digits.datasets.sources.idx import format_idx
+from digits.defects import DefectError
+from digits.errors import DataError
+from digits.spec import ROLES, Role
+from tests.support.archives import idx_files
+from tests.support.handwriting import NUM_CLASSES, make_splits
+from tests.support.layouts import read_all, refused
+
+Files = Mapping[Role, bytes]
+
+
+def files(**others: npt.NDArray[np.uint8]) -> Files:
+    """The four files; `others` are arrays that take a role's place, with _ for -."""
+    content = idx_files(make_splits())
+    for role in ROLES:
+        if role.replace("-", "_") in others:
+            content[role] = format_idx(others[role.replace("-", "_")])
+    return content
+
+
+def write(folder: Path, content: Files) -> list[Path]:
+    for role, array in content.items():
+        (folder / f"{role}.idx").write_bytes(array)
+    return sorted(folder.iterdir())
+
+
+def swapped(one: Role, other: Role) -> Files:
+    whole = dict(files())
+    return whole | {one: whole[other], other: whole[one]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            swapped("train-images", "train-labels"),
+            (
+                "train-images.idx holds 600 values, expected images, N x 12 x 12; these look "
+                "like labels: are the two files swapped?"
+            ),
+        ),
+        (
+            files(test_labels=np.zeros((200, 12, 12), np.uint8)),
+            (
+                "test-labels.idx holds 200 x 12 x 12 values, expected labels, one for each of "
+                "200 images; these look like images"
+            ),
+        ),
+        (
+            swapped("train-images", "test-images"),
+            (
+                "train-images.idx holds 200 images and train-labels.idx 600 labels, "
+                "expected as many of each"
+            ),
+        ),
+        (
+            files(test_images=np.zeros((200, 28, 28), np.uint8)),
+            "test-images.idx holds 200 x 28 x 28 values, expected images, N x 12 x 12",
+        ),
+        (
+            files(test_labels=np.full(200, NUM_CLASSES, np.uint8)),
+            (
+                "test-images.idx, row 0 has the label '10', expected one of the 10 classes "
+                "0, 1 ... 9; 199 more, as "
+            ),
+        ),
+    ],
+)
+def test_what_is_not_images_and_their_labels_is_refused(
+    content: Files, message: str, tmp_path: Path
+) -> None:
+    line = refused("idx", write(tmp_path, content))
+
+    assert line.replace(f"{tmp_path}/", "").startswith(message)
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_one_pair_is_of_no_split(is_packed: bool, tmp_path: Path) -> None:
+    for role, content in files().items():
+        if role.startswith("train"):
+            # As EMNIST's files are called.
+            path = tmp_path / f"letters-{role}-idx{'13'['images' in role]}-ubyte"
+            packed = gzip.compress(content) if is_packed else content
+            path.with_name(f"{path.name}{'.gz' * is_packed}").write_bytes(packed)
+
+    images, labels, split = read_all("idx", sorted(tmp_path.iterdir()))[0]
+
+    expected = make_splits()["train"]
+    np.testing.assert_array_equal(images, expected[0])
+    np.testing.assert_array_equal(labels, expected[1])
+    assert split is None
+
+
+DAMAGE = {
+    "cut short": (lambda content: content[:-7], "corrupt_file", "was cut short"),
+    "too long": (lambda content: content + b"x", "corrupt_file", "has bytes after its end"),
+    "empty": (lambda _: b"", "empty_file", "is empty"),
+    "no images": (lambda _: format_idx(np.zeros((0, 12, 12))), "empty_file", "holds no values"),
+    "another kind": (lambda content: b"<html>" + content, "corrupt_file", "is not an IDX file"),
+    "other numbers": (
+        lambda content: content[:2] + b"\x0d" + content[3:],
+        "value_type",
+        "holds values of type 0x0d",
+    ),
+    "bytes turned": (
+        lambda content: np.frombuffer(content[:16], "<u4").byteswap().tobytes() + content[16:],
+        "byte_order",
+        "has its bytes in the wrong order: it begins with 03080000, expected 00000803",
+    ),
+}
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_named_with_its_damage(
+    damage: str, is_packed: bool, tmp_path: Path
+) -> None:
+    change, check, message = DAMAGE[damage]
+    paths = write(tmp_path, files())
+    path = tmp_path / "test-images.idx"
+    content = change(path.read_bytes())
+    if is_packed:
+        path.unlink()
+        path = path.with_suffix(".idx.gz")
+        path.write_bytes(gzip.compress(content))
+    else:
+        path.write_bytes(content)
+
+    with pytest.raises(DefectError, match=message) as caught:
+        read_all("idx", sorted(tmp_path.iterdir()))
+
+    assert len(paths) == 4
+    assert caught.value.check == check
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_file_without_its_other_half_is_refused(tmp_path: Path) -> None:
+    paths = write(tmp_path, files())
+
+    with pytest.raises(DataError, match=r"test-images.idx has no labels beside it"):
+        read_all("idx", [path for path in paths if path.name != "test-labels.idx"])

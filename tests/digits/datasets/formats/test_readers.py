@@ -1,0 +1,216 @@
+"""Every layout of files gives the same images, and each defect is named with its rows."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from digits.datasets.formats.readers import read_batches
+from digits.defects import Defects
+from digits.spec import FILE_LAYOUTS, FileLayout
+from tests.support.handwriting import Splits
+from tests.support.handwriting import make_splits as make_all
+from tests.support.layouts import (
+    FORMS,
+    WRITERS,
+    make_spec,
+    png,
+    read_all,
+    refused,
+    write_csv,
+    write_folders,
+    write_npz,
+    write_parquet,
+)
+
+
+def make_splits() -> Splits:
+    """Enough of the made-up handwriting to have each class in each split."""
+    return {split: (images[:90], labels[:90]) for split, (images, labels) in make_all().items()}
+
+
+def is_same(found: list[tuple[Any, Any, Any]], splits: Splits) -> None:
+    """Check that what was read is what was written, row by row."""
+    assert {split for _, _, split in found} == set(splits)
+    for images, labels, split in found:
+        assert (images.dtype, labels.dtype) == (np.uint8, np.uint16)
+        np.testing.assert_array_equal(images, splits[split][0])
+        np.testing.assert_array_equal(labels, splits[split][1])
+
+
+@pytest.mark.parametrize("layout", FILE_LAYOUTS)
+def test_every_layout_gives_the_same_rows_in_the_same_order(
+    layout: FileLayout, tmp_path: Path
+) -> None:
+    is_same(read_all(layout, WRITERS[layout](tmp_path, make_splits())), make_splits())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_parquet_may_keep_images_in_any_form(form: str, tmp_path: Path) -> None:
+    is_same(read_all("parquet", write_parquet(tmp_path, make_splits(), form)), make_splits())
+
+
+@pytest.mark.parametrize("layout", FILE_LAYOUTS)
+def test_files_of_one_split_alone_say_nothing_of_the_split(
+    layout: FileLayout, tmp_path: Path
+) -> None:
+    train: Splits = {"train": make_splits()["train"]}
+
+    ((images, labels, split),) = read_all(layout, WRITERS[layout](tmp_path, train))
+
+    assert split is None
+    np.testing.assert_array_equal(images, train["train"][0])
+    np.testing.assert_array_equal(labels, train["train"][1])
+
+
+@pytest.mark.parametrize("layout", FILE_LAYOUTS)
+def test_each_row_has_a_name_that_leads_to_it(layout: FileLayout, tmp_path: Path) -> None:
+    files = WRITERS[layout](tmp_path, make_splits())
+    batches = read_batches(files, make_spec(layout), Defects())
+    batch = next(batch for batch in batches if batch.split == "train")
+    label = int(make_splits()["train"][1][3])
+
+    assert (
+        batch.names[3].removeprefix(f"{tmp_path}/")
+        == {
+            "idx": "train-images.idx, row 3",
+            "npz": "digits.npz: x_train, row 3",
+            "parquet": "train-00000-of-00001.parquet, row 3",
+            "folder": f"train/{label}/00003.png",
+            "csv": "train.csv, line 5",
+        }[layout]
+    )
+
+
+def test_a_csv_may_be_packed_have_no_header_and_its_label_anywhere(tmp_path: Path) -> None:
+    for path in write_csv(tmp_path, make_splits(), header=False):
+        rows = [line.split(",") for line in path.read_text().splitlines()]
+        text = "\r\n".join(",".join([*row[1:6], row[0], *row[6:]]) for row in rows)
+        path.with_suffix(".csv.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + text.encode()))
+        path.unlink()
+
+    is_same(read_all("csv", sorted(tmp_path.iterdir()), label_column=5), make_splits())
+
+
+def test_pixels_may_be_named_by_their_numbers(tmp_path: Path) -> None:
+    for path in write_csv(tmp_path, make_splits()):
+        path.write_text(path.read_text().replace("pixel", ""))
+
+    is_same(read_all("csv", sorted(tmp_path.iterdir())), make_splits())
+
+
+def test_a_first_row_of_a_class_that_is_called_like_a_label_is_a_row(tmp_path: Path) -> None:
+    names = tuple("yjihgfedcb")
+    for path in write_csv(tmp_path, make_splits(), header=False):
+        rows = sorted(path.read_text().splitlines())
+        path.write_text("\n".join(f"{names[int(row[0])]}{row[1:]}" for row in rows))
+
+    found = read_all("csv", sorted(tmp_path.iterdir()), class_names=names)
+
+    assert {len(labels) for _, labels, _ in found} == {90}
+    assert all(labels[0] == 0 for _, labels, _ in found)
+
+
+def test_a_column_of_labels_is_found_by_its_name(tmp_path: Path) -> None:
+    for path in write_csv(tmp_path, make_splits()):
+        path.write_text(path.read_text().replace("label", "what it is"))
+
+    is_same(read_all("csv", sorted(tmp_path.iterdir()), label_column="what it is"), make_splits())
+    assert "labels in who" in refused("csv", sorted(tmp_path.iterdir()), label_column="who")
+
+
+@pytest.mark.parametrize("layout", ["csv", "folder"])
+def test_a_label_may_be_the_name_of_its_class(layout: FileLayout, tmp_path: Path) -> None:
+    names = tuple("jihgfedcba")
+    splits = make_splits()
+    if layout == "folder":
+        files = write_folders(tmp_path, splits, names="jihgfedcba")
+    else:
+        files = write_csv(tmp_path, splits)
+        for path in files:
+            head, *rows = path.read_text().splitlines()
+            text = [f"{names[int(row[0])]}{row[1:]}" for row in rows]
+            path.write_text("\n".join([head, *text]))
+
+    is_same(read_all(layout, files, class_names=names), splits)
+
+
+def test_numbers_that_do_not_start_at_0_are_names(tmp_path: Path) -> None:
+    splits = make_splits()
+    shifted = {split: (images, labels + 1) for split, (images, labels) in splits.items()}
+    names = tuple(str(number) for number in range(1, 11))
+
+    is_same(read_all("npz", write_npz(tmp_path, shifted), class_names=names), splits)
+    assert "(label_unknown)" in refused("npz", write_npz(tmp_path, splits), class_names=names)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "kind"),
+    [
+        (0, 255, np.float64),
+        (0, 255, ">u2"),
+        (0, 16, np.uint8),
+        (0, 16, np.float32),
+        (0, 65535, "<u2"),
+        (0, 65535, ">u2"),
+        (0, 1, np.float32),
+        (-1, 1, np.float64),
+        (0, 1, np.bool_),
+    ],
+)
+def test_values_of_any_range_become_0_to_255(
+    low: int, high: int, kind: Any, tmp_path: Path
+) -> None:
+    images, labels = make_splits()["train"]
+    if kind == np.bool_:
+        images = np.where(images > 127, 255, 0).astype(np.uint8)
+    elif high == 16:
+        # What sixteen steps can hold.
+        images = np.rint(np.rint(images / 255 * 16) / 16 * 255).astype(np.uint8)
+    values = (images / 255 * (high - low) + low).astype(np.float64)
+    values = values if np.dtype(kind).kind == "f" else np.rint(values)
+    np.savez(tmp_path / "x.npz", x_train=values.astype(kind), y_train=labels)
+
+    ((found, _, _),) = read_all("npz", [tmp_path / "x.npz"], pixel_range=[low, high])
+
+    np.testing.assert_array_equal(found, images)
+
+
+def test_images_may_be_flat_or_have_a_channel(tmp_path: Path) -> None:
+    images, labels = make_splits()["train"]
+    for shape in ((90, 144), (90, 12, 12, 1)):
+        np.savez(tmp_path / "x.npz", x_train=images.reshape(shape), y_train=labels[:, None])
+
+        ((found, _, _),) = read_all("npz", [tmp_path / "x.npz"])
+
+        np.testing.assert_array_equal(found, images)
+
+
+def test_a_grey_picture_may_be_kept_in_colour_or_with_16_bits(tmp_path: Path) -> None:
+    images, labels = make_splits()["train"]
+    forms = {
+        "rgb": np.stack([images[0]] * 3, axis=-1),
+        "16": images[0].astype(np.uint16) * 257,
+        "bits": images[0] > 127,
+    }
+    for name, image in forms.items():
+        path = tmp_path / "tree" / str(labels[0]) / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(image))
+
+    ((found, _, _),) = read_all("folder", [tmp_path / "tree"])
+
+    np.testing.assert_array_equal(found[0], images[0])
+    np.testing.assert_array_equal(found[1], np.where(images[0] > 127, 255, 0))
+    np.testing.assert_array_equal(found[2], images[0])
+
+
+def test_hidden_files_are_left_alone(tmp_path: Path) -> None:
+    files = write_folders(tmp_path, make_splits())
+    (files[0] / ".DS_Store").write_bytes(b"x")
+    (files[0] / "train" / "3" / ".DS_Store").write_bytes(b"x")
+    (files[0] / ".git" / "objects").mkdir(parents=True)
+
+    is_same(read_all("folder", files), make_splits())

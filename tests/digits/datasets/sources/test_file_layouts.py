@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+
+from digits.datasets.sources.file_layouts import detect_layout, files_in
+from digits.errors import DataError
+from digits.spec import FILE_LAYOUTS, FileLayout
+from tests.support.handwriting import make_splits
+from tests.support.layouts import WRITERS
+
+SPLITS = {split: (images[:9], labels[:9]) for split, (images, labels) in make_splits().items()}
+
+
+@pytest.mark.parametrize("layout", FILE_LAYOUTS)
+def test_the_layout_is_told_by_a_folder_and_by_its_files(
+    layout: FileLayout, tmp_path: Path
+) -> None:
+    files = WRITERS[layout](tmp_path, SPLITS)
+
+    assert detect_layout([tmp_path]) == layout
+    assert detect_layout(files) == layout
+    assert sorted(files_in(tmp_path, layout)) == sorted(files)
+    assert all(files_in(tmp_path, other) == [] for other in set(FILE_LAYOUTS) - {layout})
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("train-images-idx3-ubyte.gz", "idx"),
+        ("emnist-letters-test-labels-idx1-ubyte", "idx"),
+        ("X.NPZ", "npz"),
+        ("train-00000-of-00001.parquet", "parquet"),
+        ("digits.csv.gz", "csv"),
+    ],
+)
+def test_names_of_others_are_known(name: str, layout: FileLayout, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+
+    assert detect_layout([tmp_path / name]) == layout
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ((), "holds none of any layout, expected one of idx, npz, parquet, folder, csv"),
+        (("x.txt", ".hidden.csv"), "holds none of any layout"),
+        (("x.csv", "x.npz"), "holds files of the layouts csv, npz"),
+    ],
+)
+def test_what_is_not_clear_is_said(names: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+
+    with pytest.raises(DataError, match=message):
+        detect_layout([tmp_path])

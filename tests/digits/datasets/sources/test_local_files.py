@@ -1,0 +1,189 @@
+"""The files of any layout by content: found at any place, noticed when they change."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from digits.datasets.ingestion import ingest_dataset
+from digits.datasets.sources.content import content_of, opened
+from digits.errors import DataError
+from digits.settings import Settings
+from digits.spec import FILE_LAYOUTS, DatasetSpec, FileLayout, load_spec
+from digits.storage.references import DatasetRef
+from digits.storage.workspace import Workspace
+from tests.support.handwriting import Splits, make_splits
+from tests.support.layouts import WRITERS, png
+from tests.support.permissions import mode
+from tests.support.small_dataset import NAME, SPEC, write_spec
+
+SPLITS: Splits = {
+    split: (images[:90], labels[:90]) for split, (images, labels) in make_splits().items()
+}
+NEW_LAYOUTS = [layout for layout in FILE_LAYOUTS if layout != "idx"]
+
+
+def prepare(layout: FileLayout, settings: Settings) -> tuple[DatasetSpec, Path]:
+    folder = settings.raw_dir / NAME
+    folder.mkdir(parents=True)
+    WRITERS[layout](folder, SPLITS)
+    write_spec(settings, f'layout = "{layout}"\n{SPEC}')
+    return load_spec(NAME, settings), folder
+
+
+def ingest(spec: DatasetSpec, workspace: Workspace) -> DatasetRef:
+    content = content_of(spec, workspace.settings)
+    return ingest_dataset(spec.layout, content, spec.reading, spec, workspace)
+
+
+def some_file(folder: Path) -> Path:
+    """A file of images for training."""
+    return next(path for path in sorted(folder.rglob("*"), reverse=True) if path.is_file())
+
+
+def test_all_layouts_of_the_same_images_are_one_dataset(tmp_path: Path) -> None:
+    found = []
+    for layout in FILE_LAYOUTS:
+        settings = Settings(data_dir=tmp_path / layout, artifacts_dir=tmp_path / "artifacts")
+        spec, _ = prepare(layout, settings)
+        found.append(ingest(spec, Workspace(settings)))
+
+    assert found == [found[0]] * 5
+
+
+@pytest.mark.parametrize("layout", NEW_LAYOUTS)
+def test_the_content_is_the_same_wherever_the_files_lie(
+    layout: FileLayout, settings: Settings
+) -> None:
+    spec, folder = prepare(layout, settings)
+    before = content_of(spec, settings)
+    elsewhere = settings.data_dir / "elsewhere"
+    shutil.move(folder, elsewhere)
+    write_spec(
+        settings,
+        f'layout = "{layout}"\n{SPEC}\n[[sources]]\nkind = "folder"\npath = "{elsewhere}"\n',
+    )
+
+    assert content_of(load_spec(NAME, settings), settings) == before
+    for path in elsewhere.rglob("*"):
+        os.utime(path, (1, 1))
+    assert content_of(load_spec(NAME, settings), settings) == before
+
+
+@pytest.mark.parametrize("layout", NEW_LAYOUTS)
+def test_other_content_under_the_same_path_is_noticed(
+    layout: FileLayout, settings: Settings
+) -> None:
+    spec, folder = prepare(layout, settings)
+    before = content_of(spec, settings)
+    path = some_file(folder)
+    status = path.stat()
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    after = content_of(spec, settings)
+
+    assert after.keys() == before.keys()
+    assert sum(after[name] != before[name] for name in before) == 1
+
+
+def test_a_picture_more_less_or_renamed_is_noticed(settings: Settings) -> None:
+    spec, folder = prepare("folder", settings)
+    before = content_of(spec, settings)
+    picture = folder / "train" / "3" / "new.png"
+    picture.write_bytes(png(SPLITS["train"][0][0]))
+    more = content_of(spec, settings)
+    picture.rename(picture.with_name("newer.png"))
+    renamed = content_of(spec, settings)
+
+    assert before["train/3"] != more["train/3"] != renamed["train/3"]
+    assert {name: more[name] for name in more if name != "train/3"} == {
+        name: before[name] for name in before if name != "train/3"
+    }
+
+
+@pytest.mark.parametrize("layout", NEW_LAYOUTS)
+def test_files_that_are_others_than_were_hashed_are_refused(
+    layout: FileLayout, settings: Settings
+) -> None:
+    spec, folder = prepare(layout, settings)
+    workspace = Workspace(settings)
+    content = content_of(spec, settings)
+    some_file(folder).write_bytes(b"other")
+
+    with pytest.raises(DataError, match=r"of handwriting changed since the run began .*run again"):
+        ingest_dataset(spec.layout, content, spec.reading, spec, workspace)
+
+
+@pytest.mark.parametrize("layout", FILE_LAYOUTS)
+def test_files_that_change_while_they_are_read_are_refused(
+    layout: FileLayout, settings: Settings
+) -> None:
+    spec, folder = prepare(layout, settings)
+    content = content_of(spec, settings)
+    path = some_file(folder)
+
+    with (
+        pytest.raises(DataError, match="of handwriting changed while it was read: run again"),
+        opened(spec, content, settings),
+    ):
+        path.write_bytes(path.read_bytes())
+
+    with (
+        pytest.raises(DataError, match="changed while it was read"),
+        opened(spec, content, settings),
+    ):
+        path.unlink()
+
+
+@pytest.mark.parametrize("layout", NEW_LAYOUTS)
+def test_files_that_are_not_there_say_where_they_belong(
+    layout: FileLayout, settings: Settings
+) -> None:
+    spec, folder = prepare(layout, settings)
+    shutil.rmtree(folder)
+
+    with pytest.raises(DataError) as caught:
+        content_of(spec, settings)
+
+    assert str(caught.value).startswith("the files of handwriting cannot be had: a")
+    assert str(caught.value).endswith(f"was not found. Put it into {folder}, then run again")
+
+
+def test_a_file_without_permission_is_named(settings: Settings) -> None:
+    spec, folder = prepare("npz", settings)
+
+    with mode(folder / "digits.npz", 0o000), pytest.raises(DataError, match=r"digits.npz cannot"):
+        content_of(spec, settings)
+
+
+def test_what_is_no_file_is_not_read(settings: Settings) -> None:
+    spec, folder = prepare("csv", settings)
+    (folder / "train.csv").unlink()
+    os.mkfifo(folder / "train.csv")
+
+    with pytest.raises(DataError, match=r"train.csv is not a plain file"):
+        content_of(spec, settings)
+
+
+def test_rows_at_fault_stop_ingestion_or_are_left_out_as_the_spec_says(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec, folder = prepare("csv", settings)
+    path = folder / "train.csv"
+    head, first, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([head, f"ten{first[1:]}", *rows]))
+    workspace, content = Workspace(settings), content_of(spec, settings)
+
+    with pytest.raises(DataError, match=r"train.csv, line 2 has the label 'ten', expected one of"):
+        ingest(spec, workspace)
+    assert not list(workspace.store.root("datasets").glob("[!.]*"))
+
+    reading = spec.reading.model_copy(update={"severity": {"label_unknown": "warning"}})
+    dataset = ingest_dataset(spec.layout, content, reading, spec, workspace)
+
+    assert (dataset.num_train, dataset.num_test) == (89, 90)
+    assert "left out: " in caplog.text

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+
+from digits.datasets.growth import Growth
+from digits.datasets.images import Images, Labels
+from digits.datasets.kept_batches import (
+    batch_digest,
+    canonical_order,
+    keep_batch,
+    read_batch,
+    sweep,
+    verify_batch,
+)
+from digits.datasets.versions import Change, Versions
+from digits.errors import DataError
+from digits.settings import Settings
+from tests.support.handwriting import make_more
+from tests.support.small_dataset import NAME, small_layout
+
+
+@pytest.fixture
+def versions(settings: Settings) -> Versions:
+    return Versions(NAME, settings)
+
+
+def rows(seed: int = 0) -> tuple[Images, Labels]:
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (30, *small_layout().image_shape), np.uint8)
+    return images, rng.integers(0, 10, 30).astype(np.uint16)
+
+
+def kept(versions: Versions) -> Change:
+    images, labels = rows()
+    order = canonical_order(images, labels)
+    batch, manifest = keep_batch(images[order], labels[order], versions)
+    with versions.changing() as changing:
+        return changing.add(batch, manifest=manifest, source="a.npz", files={}, growth=Growth())
+
+
+def test_a_batch_comes_back_as_it_was_kept(versions: Versions) -> None:
+    images, labels = rows()
+    order = canonical_order(images, labels)
+
+    change = kept(versions)
+
+    parts = list(read_batch(change, versions, small_layout()))
+    assert np.array_equal(np.concatenate([part[0] for part in parts]), images[order])
+    assert np.array_equal(np.concatenate([part[1] for part in parts]), labels[order])
+    assert change.batch == batch_digest(images[order], labels[order])
+
+
+def test_the_order_depends_on_images_and_labels_alone() -> None:
+    images, labels = rows()
+    images[7] = images[3]
+    labels[3], labels[7] = 5, 2
+    ordered = images[canonical_order(images, labels)], labels[canonical_order(images, labels)]
+    for seed in range(5):
+        mixed = np.random.default_rng(seed).permutation(len(labels))
+        again = canonical_order(images[mixed], labels[mixed])
+        assert np.array_equal(images[mixed][again], ordered[0])
+        assert np.array_equal(labels[mixed][again], ordered[1])
+
+
+def test_the_order_tells_nothing_of_the_labels() -> None:
+    images, labels = make_more(600, 1)
+    by_class = np.argsort(labels, kind="stable")
+
+    ordered = labels[by_class][canonical_order(images[by_class], labels[by_class])]
+
+    # A tenth by chance, give or take four standard errors; by their pixels it would be a third.
+    assert abs((ordered[1:] == ordered[:-1]).mean() - 0.1) < 4 * 0.3 / 600**0.5
+
+
+def test_what_is_damaged_is_refused_with_what_to_do(versions: Versions) -> None:
+    change = kept(versions)
+    path = versions.folder_of(change.batch) / "images.parquet"
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(DataError) as refused:
+        verify_batch(change, versions)
+
+    for said in (str(path), "a.npz", "digits dataset add", f"remove {NAME} {change.batch[:12]}"):
+        assert said in str(refused.value)
+    kept(versions)
+    verify_batch(change, versions)
+
+
+def test_remains_of_a_killed_writer_are_swept(versions: Versions) -> None:
+    change = kept(versions)
+    (versions.folder / ".tmp-left").mkdir()
+    (versions.folder / ".tmp-file").touch()
+
+    sweep(versions)
+
+    assert [path.name for path in versions.folder.iterdir()] == [change.batch]

@@ -1,0 +1,106 @@
+import pytest
+
+from digits.datasets.growth import Growth, SplitGrowth
+from digits.datasets.versions import Change, Versions
+from digits.errors import LedgerError, UsageError
+from digits.settings import Settings
+from tests.support.small_dataset import NAME
+
+A, B = "a" * 64, "b" * 64
+GROWTH = Growth(
+    train=SplitGrowth(class_sizes=(3, 1), near_duplicates=1), test=SplitGrowth(class_sizes=(0, 2))
+)
+
+
+@pytest.fixture
+def versions(settings: Settings) -> Versions:
+    return Versions(NAME, settings)
+
+
+def add(versions: Versions, batch: str) -> Change:
+    with versions.changing() as changing:
+        return changing.add(
+            batch, manifest=batch, source=f"{batch[:1]}.npz", files={}, growth=GROWTH
+        )
+
+
+def remove(versions: Versions, batch: str) -> Change:
+    with versions.changing() as changing:
+        return changing.remove(batch)
+
+
+def test_a_dataset_without_batches_is_version_1(versions: Versions) -> None:
+    version = versions.current()
+
+    assert (version.number, version.batches, version.content) == (1, (), {})
+    assert version.growth == Growth()
+    assert version.describe() == "version 1"
+
+
+def test_each_change_makes_another_version(versions: Versions) -> None:
+    assert add(versions, A).version == 2
+    assert add(versions, B).version == 3
+
+    version = versions.current()
+    assert version.number == 3
+    assert version.content == {"batch 0001": A, "batch 0002": B}
+    assert version.growth.train == SplitGrowth(class_sizes=(6, 2), near_duplicates=2)
+    assert version.growth.test.num_images == 4
+    assert version.describe() == "version 3, 2 batches"
+
+
+def test_what_was_removed_is_no_longer_there_and_can_come_back(versions: Versions) -> None:
+    add(versions, A)
+    add(versions, B)
+
+    removed = remove(versions, "aaaa")
+
+    assert (removed.batch, removed.action, removed.version) == (A, "removed", 4)
+    assert versions.current().content == {"batch 0001": B}
+    add(versions, A)
+    assert versions.current().content == {"batch 0001": B, "batch 0002": A}
+    assert versions.current().number == 5
+
+
+@pytest.mark.parametrize("batch", ["c", ""])
+def test_only_a_batch_that_is_there_can_be_removed(versions: Versions, batch: str) -> None:
+    add(versions, A)
+
+    with pytest.raises(UsageError, match=f"no batch '{batch}', it has aaaaaaaaaaaa"):
+        remove(versions, batch)
+    assert versions.current().number == 2
+
+
+def test_a_name_that_begins_two_batches_is_refused(versions: Versions) -> None:
+    add(versions, A)
+    add(versions, A[:-1] + "b")
+
+    with pytest.raises(UsageError, match="2 batches begin with 'aa'"):
+        remove(versions, "aa")
+
+
+def test_an_altered_line_is_refused(versions: Versions) -> None:
+    add(versions, A)
+    content = versions.chain.path.read_bytes()
+    versions.chain.path.write_bytes(content.replace(b"a.npz", b"b.npz"))
+
+    with pytest.raises(LedgerError, match=r"handwriting\.jsonl line 1 was altered"):
+        versions.current()
+
+
+def test_a_line_without_a_seal_is_refused(versions: Versions) -> None:
+    add(versions, A)
+    text = versions.chain.path.read_bytes().replace(b'"format":2', b'"format":1')
+    versions.chain.head_path.unlink()
+    versions.chain.path.write_bytes(text)
+
+    with pytest.raises(LedgerError, match="line 1 is no change of a dataset"):
+        versions.current()
+
+
+def test_a_line_of_another_dataset_is_refused(versions: Versions, settings: Settings) -> None:
+    add(Versions("other", settings), A)
+    Versions("other", settings).chain.path.rename(versions.chain.path)
+
+    with pytest.raises(LedgerError, match="line 1 is about version 2 of other, not 2 of handwrit"):
+        versions.current()

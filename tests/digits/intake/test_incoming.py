@@ -1,0 +1,94 @@
+import logging
+from pathlib import Path
+
+import pytest
+
+from digits.intake.incoming import Intake, incoming_folder, refusals, waiting
+from digits.settings import Settings
+from tests.support.small_dataset import NAME
+
+
+@pytest.fixture
+def folder(settings: Settings) -> Path:
+    folder = incoming_folder(NAME, settings)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def names(settings: Settings) -> list[str]:
+    return [entry.name for entry in waiting(NAME, settings)]
+
+
+def test_nothing_waits_where_there_is_no_folder(settings: Settings) -> None:
+    assert names(settings) == []
+
+
+def test_each_file_and_each_folder_is_a_batch_in_the_order_of_the_names(
+    folder: Path, settings: Settings
+) -> None:
+    for name in ("c.npz", "a.csv", "d.parquet"):
+        (folder / name).touch()
+    (folder / "b").mkdir()
+
+    assert names(settings) == ["a.csv", "b", "c.npz", "d.parquet"]
+
+
+@pytest.mark.parametrize("name", [".a.csv", "a.csv.part", ".a.csv.x7Kd"])
+def test_what_is_still_being_written_is_left_alone(
+    name: str, folder: Path, settings: Settings
+) -> None:
+    (folder / name).touch()
+
+    assert names(settings) == []
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        ("train-images.idx", "train-labels.idx"),
+        ("march-images-idx3-ubyte.gz", "march-labels-idx1-ubyte.gz"),
+        ("images.idx.gz", "labels.idx"),
+        ("new.images.idx3-ubyte", "new.labels.idx1-ubyte"),
+    ],
+)
+def test_a_pair_of_idx_files_is_one_batch_once_both_are_there(
+    images: str, labels: str, folder: Path, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    (folder / images).touch()
+
+    assert names(settings) == []
+    assert f"{folder / images} waits for the file of its labels" in caplog.text
+    (folder / labels).touch()
+    assert names(settings) == [f"{images} and {labels}"]
+
+
+def test_pairs_are_told_apart(folder: Path, settings: Settings) -> None:
+    for name in ("train-images", "train-labels", "test-images", "test-labels"):
+        (folder / f"{name}.idx").touch()
+
+    assert names(settings) == [
+        "test-images.idx and test-labels.idx",
+        "train-images.idx and train-labels.idx",
+    ]
+
+
+def test_pages_of_refusals_are_listed_while_they_are_there(settings: Settings) -> None:
+    folder = settings.data_dir / "quarantine" / NAME
+    for name in ("b", "a", ".tmp-c"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "page.html").touch()
+
+    assert refusals(NAME, settings) == [folder / "a" / "page.html", folder / "b" / "page.html"]
+
+
+def test_an_outcome_is_said_in_one_line() -> None:
+    facts = {"dataset": NAME, "source": "a.npz", "version": 3}
+    refused = Intake(status="quarantined", reasons=("one", "two"), page=Path("/p.html"), **facts)
+
+    assert Intake(status="known", batch="a" * 64, **facts).describe() == (
+        f"a.npz: {NAME} has this batch already (aaaaaaaaaaaa), and stays version 3"
+    )
+    assert refused.describe() == (
+        f"a.npz: refused, nothing of it was added to {NAME}: one; two; /p.html shows all"
+    )

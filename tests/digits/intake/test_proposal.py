@@ -1,0 +1,254 @@
+"""A spec made by looking at files: what it assumes, what it refuses, and that it holds."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from digits.datasets.sources.idx import format_idx
+from digits.errors import DataError, UsageError
+from digits.intake.proposal import Proposal, Wishes, propose
+from digits.settings import Settings
+from digits.spec import FILE_LAYOUTS, FileLayout, load_spec
+from digits.thresholds import SPLITS
+from digits.validation.dataset_validation import validate_dataset
+from tests.support.handwriting import Splits, make_splits, write_dataset
+from tests.support.layouts import WRITERS, png, write_csv, write_folders, write_npz
+
+SPLITS_OF_BOTH = make_splits()
+
+
+def look(settings: Settings, place: Path, **wishes: Any) -> Proposal:
+    return propose("mine", place, Wishes(**wishes), settings)
+
+
+def written(layout: FileLayout, folder: Path, splits: Splits | None = None) -> Path:
+    folder.mkdir(parents=True)
+    WRITERS[layout](folder, splits or SPLITS_OF_BOTH)
+    return folder
+
+
+@pytest.mark.parametrize("layout", FILE_LAYOUTS)
+def test_what_every_layout_holds_is_seen(
+    layout: FileLayout, settings: Settings, tmp_path: Path
+) -> None:
+    place = written(layout, tmp_path / "files")
+
+    proposal = look(settings, place)
+
+    spec = load_spec("mine", settings)
+    assert proposal.spec == spec
+    assert spec.file_layout == layout
+    assert spec.image_shape == (12, 12)
+    assert spec.layout.class_names == tuple("0123456789")
+    assert spec.pixel_range == (0, 255)
+    assert proposal.counts == {"train": 600, "test": 200}
+    assert [str(source.path) for source in spec.sources if source.kind == "folder"] == [str(place)]
+    assert proposal.facts()["test_share"] is None
+
+
+@pytest.mark.parametrize("layout", ["npz", "idx"])
+def test_the_bounds_hold_for_the_very_images_and_not_for_damaged_ones(
+    layout: FileLayout, settings: Settings, tmp_path: Path
+) -> None:
+    look(settings, written(layout, tmp_path / "files"))
+    spec = load_spec("mine", settings)
+    splits = make_splits()
+
+    def failures(name: str) -> set[str]:
+        folder = write_dataset(splits, tmp_path / name)
+        outcome = validate_dataset(
+            folder, spec.layout, spec.thresholds, folder, settings.datasets_dirs
+        )
+        return {finding.check for finding in outcome.failures}
+
+    assert failures("whole") == set()
+    images, labels = splits["train"]
+    splits["train"] = (255 - images, labels)
+    assert {"max_ink", "ink", "mean_pixel"} & failures("inverted")
+    splits["train"] = (images, np.roll(labels, 1))
+    assert "centroid_accuracy" in failures("shuffled")
+
+
+def test_files_in_the_raw_folder_need_no_source(settings: Settings) -> None:
+    written("npz", settings.raw_dir / "mine")
+
+    assert look(settings, settings.raw_dir / "mine").spec.sources == ()
+
+
+def test_without_a_test_split_one_is_cut_and_said(settings: Settings, tmp_path: Path) -> None:
+    place = written("csv", tmp_path / "files", {"train": SPLITS_OF_BOTH["train"]})
+
+    proposal = look(settings, place, test_share=0.3)
+
+    assert proposal.spec.test_share == 0.3
+    assert sum(proposal.counts.values()) == 600
+    # Four standard errors of a fair draw.
+    assert abs(proposal.counts["test"] - 180) < 4 * np.sqrt(600 * 0.3 * 0.7)
+    assert "by each image's own content" in proposal.assumptions()["split"]
+
+
+def test_classes_are_named_as_their_folders(settings: Settings, tmp_path: Path) -> None:
+    names = "jihgfedcba"
+    (tmp_path / "files").mkdir()
+    write_folders(tmp_path / "files", SPLITS_OF_BOTH, names=names)
+
+    assert look(settings, tmp_path / "files").spec.class_names == tuple(sorted(names))
+
+
+def test_numbers_that_do_not_start_at_0_are_names(settings: Settings, tmp_path: Path) -> None:
+    shifted = {split: (images, labels * 3 + 1) for split, (images, labels) in make_splits().items()}
+    place = written("npz", tmp_path / "files", shifted)
+
+    assert look(settings, place).spec.class_names == tuple(str(3 * n + 1) for n in range(10))
+
+
+@pytest.mark.parametrize("place", [0, 144])
+def test_the_label_of_a_csv_without_header_is_found(
+    place: int, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "files").mkdir()
+    for path in write_csv(tmp_path / "files", SPLITS_OF_BOTH, header=False):
+        rows = [line.split(",") for line in path.read_text().splitlines()]
+        moved = [[*row[1 : place + 1], row[0], *row[place + 1 :]] for row in rows]
+        path.write_text("\n".join(map(",".join, moved)))
+
+    proposal = look(settings, tmp_path / "files")
+
+    assert proposal.spec.label_column == (0 if place == 0 else -1)
+    assert proposal.spec.num_classes == 10
+
+
+@pytest.mark.parametrize(
+    ("scale", "expected"),
+    [(1 / 255, (0, 1)), (16 / 255, (0, 16)), (1.0, (0, 255)), (257.0, (0, 65535))],
+)
+def test_the_range_of_the_pixels_is_told_by_the_brightest(
+    scale: float, expected: tuple[int, int], settings: Settings, tmp_path: Path
+) -> None:
+    scaled = {f"x_{split}": SPLITS_OF_BOTH[split][0].astype(np.float64) * scale for split in SPLITS}
+    (tmp_path / "files").mkdir()
+    write_npz(tmp_path / "files", SPLITS_OF_BOTH, **scaled)
+
+    assert look(settings, tmp_path / "files").spec.pixel_range == expected
+
+
+def test_images_that_are_no_squares_need_their_size(settings: Settings, tmp_path: Path) -> None:
+    rows = {
+        split: (images[:, :10].reshape(len(images), -1)[:, :, None], labels)
+        for split, (images, labels) in make_splits().items()
+    }
+    place = written("csv", tmp_path / "files", rows)
+
+    with pytest.raises(DataError, match="120 pixels, which are no square: say the size with"):
+        look(settings, place)
+
+    assert look(settings, place, image_shape=(10, 12)).spec.image_shape == (10, 12)
+
+
+@pytest.mark.parametrize("name", ["mnist", "mine"])
+def test_a_spec_that_is_there_is_never_written_over(
+    name: str, settings: Settings, tmp_path: Path
+) -> None:
+    place = written("npz", tmp_path / "files")
+    look(settings, place)
+    before = (settings.datasets_dirs[0] / "mine.toml").read_bytes()
+
+    with pytest.raises(UsageError, match=f"there is a dataset {name} already, and its spec is not"):
+        propose(name, place, Wishes(), settings)
+
+    assert (settings.datasets_dirs[0] / "mine.toml").read_bytes() == before
+
+
+REFUSALS = {
+    "a wrong name": (lambda _: None, "'../x' cannot be a dataset's name", UsageError),
+    "no files": (lambda _: None, "is not there: --from names", UsageError),
+    "an empty folder": (lambda place: place.mkdir(), "holds none of any layout", DataError),
+    "one class": (
+        lambda place: written("npz", place, only([3])),
+        "holds one class, 3, expected two at least",
+        DataError,
+    ),
+    "a class without a test image": (
+        lambda place: written("npz", place, lacking(3)),
+        "the 180 images for test lack 1 of the 10 classes, as 3: add images of it",
+        DataError,
+    ),
+    "images too small": (
+        lambda place: written("npz", place, sized(5)),
+        "image of 5 x 5 pixels, expected 8 x 8 to 64 x 64",
+        DataError,
+    ),
+    "images too large": (
+        lambda place: written("npz", place, sized(65)),
+        "x_train holds 9 x 65 x 65 values, expected N x 64 x 64 at most",
+        DataError,
+    ),
+}
+
+
+def only(classes: list[int]) -> Splits:
+    return {
+        split: (images[np.isin(labels, classes)], labels[np.isin(labels, classes)])
+        for split, (images, labels) in make_splits().items()
+    }
+
+
+def lacking(label: int) -> Splits:
+    images, labels = make_splits()["test"]
+    return make_splits() | {"test": (images[labels != label], labels[labels != label])}
+
+
+def sized(side: int) -> Splits:
+    labels = np.arange(9, dtype=np.uint16)
+    return dict.fromkeys(SPLITS, (np.ones((9, side, side), np.uint8), labels))
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_what_cannot_be_a_dataset_is_refused_and_leaves_no_spec(
+    case: str, settings: Settings, tmp_path: Path
+) -> None:
+    prepare, message, kind = REFUSALS[case]
+    place = tmp_path / "files"
+    prepare(place)
+
+    with pytest.raises(kind, match=message.replace("(", r"\(")):
+        propose("../x" if case == "a wrong name" else "mine", place, Wishes(), settings)
+
+    assert not list(settings.datasets_dirs[0].glob("*"))
+
+
+def test_text_of_any_kind_is_written_as_toml_reads_it(settings: Settings, tmp_path: Path) -> None:
+    names = ['a"b', "c\\d", "é", "数", "x\x7fy", "#", "a = [", "1e5", "x\ty", "'''"]
+    for number, (image, label) in enumerate(zip(*SPLITS_OF_BOTH["train"], strict=True)):
+        path = tmp_path / 'fi"les' / names[label] / f"{number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(image))
+
+    proposal = look(settings, tmp_path / 'fi"les')
+
+    assert set(proposal.spec.class_names) == {name.strip() for name in names}
+    assert len(proposal.spec.sources) == 1
+
+
+def test_idx_of_one_pair_as_others_name_it_is_seen(settings: Settings, tmp_path: Path) -> None:
+    images, labels = SPLITS_OF_BOTH["train"]
+    (tmp_path / "letters-train-images-idx3-ubyte").write_bytes(format_idx(images))
+    (tmp_path / "letters-train-labels-idx1-ubyte").write_bytes(format_idx(labels))
+
+    proposal = look(settings, tmp_path)
+
+    assert sum(proposal.counts.values()) == 600
+    assert "test_share = " in proposal.path.read_text()
+
+
+def test_more_labels_than_a_dataset_may_have_are_refused(
+    settings: Settings, tmp_path: Path
+) -> None:
+    rows = np.column_stack([np.arange(1001), np.ones((1001, 64))]).astype(int)
+    text = "\n".join(",".join(map(str, row)) for row in rows)
+    (tmp_path / "x.csv").write_text(text)
+
+    with pytest.raises(DataError, match=r"more than 1,000 different labels, as .* --label-column"):
+        look(settings, tmp_path)

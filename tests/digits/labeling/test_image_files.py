@@ -1,0 +1,269 @@
+import io
+import os
+import pickle
+import struct
+import sys
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from PIL import Image
+
+from digits.errors import DataError
+from digits.labeling import image_files
+from digits.labeling.image_files import MAX_SIDE, find_files, read_grey, to_grey
+
+# A dark bar on light ground, off the middle, so that turning and mirroring show.
+BAR = np.full((40, 60), 230, np.uint8)
+BAR[5:30, 10:16] = 20
+
+
+def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def with_alpha(ink: int) -> Image.Image:
+    """The bar in one grey, on nothing."""
+    picture = Image.new("LA", (60, 40))
+    picture.putdata([(ink, 255 if dark else 0) for dark in (BAR < 128).ravel()])
+    return picture
+
+
+def read(content: bytes, tmp_path: Path, name: str = "picture.png") -> np.ndarray:
+    path = tmp_path / name
+    path.write_bytes(content)
+    return read_grey(str(path))
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def announcing(width: int, height: int) -> bytes:
+    """A PNG of a few hundred bytes that says it has this many pixels."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    data = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return b"\x89PNG\r\n\x1a\n" + header + data + chunk(b"IEND", b"")
+
+
+GREY = Image.fromarray(BAR)
+MODES = {
+    "grey": GREY,
+    "colour": GREY.convert("RGB"),
+    "palette": GREY.convert("P"),
+    "alpha": GREY.convert("RGBA"),
+    "grey and alpha": GREY.convert("LA"),
+    "sixteen bits": Image.fromarray(BAR.astype(np.uint16) * 257 + 100),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_of_a_png_reads_as_the_same_grey(tmp_path: Path, mode: str) -> None:
+    assert np.abs(read(encoded(MODES[mode]), tmp_path).astype(int) - BAR).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_every_mode_of_a_jpeg_reads_as_the_same_grey(tmp_path: Path, mode: str) -> None:
+    content = encoded(GREY.convert(mode), "JPEG", quality=95)
+
+    assert np.abs(read(content, tmp_path, "picture.jpeg").astype(int) - BAR).max() <= 12
+
+
+def test_one_bit_a_pixel_is_read_as_black_and_white(tmp_path: Path) -> None:
+    content = encoded(GREY.convert("1", dither=Image.Dither.NONE))
+
+    assert read(content, tmp_path).tolist() == np.where(BAR < 128, 0, 255).tolist()
+
+
+@pytest.mark.parametrize(("ink", "ground"), [(0, 255), (40, 255), (255, 0), (200, 0)])
+def test_what_is_transparent_is_unlike_what_is_drawn_on_it(
+    tmp_path: Path, ink: int, ground: int
+) -> None:
+    assert (
+        read(encoded(with_alpha(ink)), tmp_path).tolist()
+        == np.where(BAR < 128, ink, ground).tolist()
+    )
+
+
+def test_a_transparent_colour_of_a_palette_is_ground(tmp_path: Path) -> None:
+    palette = GREY.convert("P", palette=Image.Palette.ADAPTIVE, colors=2)
+    ground = palette.getpixel((0, 0))
+
+    grey = read(encoded(palette, transparency=ground), tmp_path)
+
+    assert (grey[BAR > 128] == 255).all()
+    assert (grey[BAR < 128] < 30).all()
+
+
+def test_nothing_but_transparency_is_blank() -> None:
+    assert len(np.unique(to_grey(Image.new("RGBA", (5, 5))))) == 1
+
+
+def test_a_picture_that_was_held_sideways_is_turned(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = GREY.transpose(Image.Transpose.ROTATE_90)
+
+    grey = read(encoded(turned, "JPEG", quality=95, exif=exif), tmp_path, "phone.jpg")
+
+    assert grey.shape == BAR.shape
+    assert np.abs(grey.astype(int) - BAR).max() <= 12
+
+
+def test_a_large_picture_is_made_smaller_and_keeps_its_form(tmp_path: Path) -> None:
+    large = GREY.resize((3000, 2000), Image.Resampling.NEAREST)
+
+    grey = read(encoded(large), tmp_path)
+
+    assert max(grey.shape) <= MAX_SIDE
+    assert grey.shape[1] / grey.shape[0] == pytest.approx(1.5, abs=0.02)
+    assert abs(grey.mean() - BAR.mean()) < 3
+
+
+# 100 million pixels is above Pillow's limit, where it only warns; 40 billion is above twice it.
+@pytest.mark.parametrize("side", [10_000, 200_000])
+def test_a_decompression_bomb_is_refused_before_a_pixel_is_decoded(
+    tmp_path: Path, side: int
+) -> None:
+    with warnings.catch_warnings():
+        # Elsewhere than here, warnings are no errors.
+        warnings.simplefilter("ignore")
+        with pytest.raises(DataError, match="pixels: not decoded"):
+            read(announcing(side, side), tmp_path)
+
+
+def test_text_that_decompresses_without_bound_is_refused(tmp_path: Path) -> None:
+    bomb = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(100_000_000), 9))
+    content = encoded(GREY)
+
+    with pytest.raises(DataError):
+        read(content[:33] + bomb + content[33:], tmp_path)
+
+
+@given(share=st.floats(0, 0.9))
+@example(share=0.0)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_picture_that_was_cut_short_is_refused(kind: str, share: float) -> None:
+    content = encoded(Image.effect_noise((64, 64), 90), kind)
+
+    with pytest.raises(DataError):
+        image_files._decode(content[: int(share * len(content))])
+
+
+@given(place=st.floats(0, 1), bits=st.integers(1, 255), kind=st.sampled_from(["PNG", "JPEG"]))
+def test_a_damaged_picture_is_read_or_refused_and_nothing_else(
+    place: float, bits: int, kind: str
+) -> None:
+    content = bytearray(encoded(GREY.convert("P" if kind == "PNG" else "L"), kind))
+    content[int(place * (len(content) - 1))] ^= bits
+
+    try:
+        grey = image_files._decode(bytes(content))
+    except DataError:
+        return
+    assert grey.dtype == np.uint8
+    assert grey.ndim == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is empty"),
+        (b"hello, world", "no PNG or JPEG"),
+        (encoded(GREY, "GIF"), "no PNG or JPEG"),
+        (encoded(GREY, "TIFF"), "no PNG or JPEG"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no PNG or JPEG"),
+    ],
+    ids=["empty", "text", "gif", "tiff", "postscript"],
+)
+def test_what_is_no_png_or_jpeg_is_refused_whatever_it_is_called(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    with pytest.raises(DataError, match=reason):
+        read(content, tmp_path)
+
+
+class Planted:
+    """An object that makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_nothing_is_unpickled(tmp_path: Path) -> None:
+    planted = tmp_path / "unpickled"
+
+    with pytest.raises(DataError):
+        read(pickle.dumps(Planted(planted)), tmp_path)
+
+    assert not planted.exists()
+
+
+def test_a_file_that_is_too_large_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_files, "MAX_BYTES", 100)
+
+    with pytest.raises(DataError, match="more than 100 bytes"):
+        read(encoded(GREY), tmp_path)
+
+
+def test_a_file_that_is_not_there_is_named_as_such(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not there"):
+        read_grey(str(tmp_path / "nothing.png"))
+
+
+def test_what_would_be_read_without_end_is_not_begun(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+
+    for path in (str(tmp_path / "pipe.png"), "/dev/zero"):
+        with pytest.raises(DataError, match="is no file"):
+            read_grey(path)
+
+
+def test_the_standard_input_is_one_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(encoded(GREY))))
+
+    assert read_grey("-").tolist() == BAR.tolist()
+
+
+def test_folders_give_their_pictures_in_order_and_files_themselves(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    for name in ("b.png", "a.JPG", "c.jpeg", "notes.txt", ".hidden.png", "deep/er/d.png", "z"):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    found = list(find_files(["first", str(folder), "-", str(folder / "z")]))
+
+    below = ["a.JPG", "b.png", "c.jpeg", "deep/er/d.png"]
+    assert found == ["first", *(str(folder / name) for name in below), "-", str(folder / "z")]
+
+
+def test_the_order_is_not_that_in_which_files_were_made(tmp_path: Path) -> None:
+    names = [f"{folder}/{file}.png" for folder in "gcaedbhf" for file in "312"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    assert list(find_files([str(tmp_path)])) == [str(tmp_path / name) for name in sorted(names)]
+
+
+def test_folders_are_walked_as_files_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "1.png").touch()
+    (tmp_path / "later").mkdir()
+
+    files = find_files([str(tmp_path)])
+
+    assert next(files) == str(tmp_path / "1.png")
+    (tmp_path / "later" / "2.png").touch()
+    assert list(files) == [str(tmp_path / "later" / "2.png")]

@@ -1,0 +1,145 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from digits.labeling import label_tables
+from digits.labeling.label_reports import LabelReport, Measure, label_page
+from digits.labeling.label_tables import label_pictures
+from digits.registry.champion import Champion, load_champion
+from digits.settings import Settings
+from digits.storage.workspace import Workspace
+from tests.support.champions import crown
+from tests.support.handwriting import make_splits
+from tests.support.small_dataset import NAME
+
+IMAGES, LABELS = make_splits()["test"]
+
+
+@pytest.fixture(scope="module")
+def crowned(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    root = tmp_path_factory.mktemp("crowned")
+    settings = Settings(data_dir=root / "data", artifacts_dir=root / "artifacts")
+    crown(settings)
+    return Workspace(settings)
+
+
+@pytest.fixture(scope="module")
+def champion(crowned: Workspace) -> Champion:
+    return load_champion(NAME, crowned)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """All test images, and one that is none."""
+    paths = [tmp_path / f"{number}.png" for number in range(len(IMAGES))]
+    for path, image in zip(paths, IMAGES, strict=True):
+        Image.fromarray(image).save(path)
+    return [*map(str, paths), str(tmp_path / "nothing.png")]
+
+
+@pytest.mark.parametrize("row_group", [8192, 70])
+def test_every_file_has_its_row(
+    champion: Champion,
+    crowned: Workspace,
+    files: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    row_group: int,
+) -> None:
+    monkeypatch.setattr(label_tables, "ROW_GROUP", row_group)
+    path = Path(files[0]).parent / "new" / "labels.parquet"
+
+    report = label_pictures(files, champion, path, crowned, as_is=True)
+
+    table = pq.read_table(path, page_checksum_verification=True)
+    assert table.schema.names == ["file", "label", "probability", "error"]
+    assert table["file"].to_pylist() == files
+    labels = table["label"].to_pylist()
+    assert (np.array(labels[:-1]) == LABELS).mean() == champion.version.evaluation.accuracy
+    assert all(0.1 <= probability <= 1 for probability in table["probability"].to_pylist()[:-1])
+    assert table.slice(len(IMAGES)).to_pylist() == [
+        {"file": files[-1], "label": None, "probability": None, "error": "is not there"}
+    ]
+    assert table["error"].null_count == len(IMAGES)
+    assert report.num_labelled == len(IMAGES)
+    assert report.num_refused == 1
+    assert report.class_counts == {str(n): labels.count(n) for n in range(10)}
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_datasets_own_test_images_have_not_drifted_and_inverted_ones_have(
+    champion: Champion, crowned: Workspace, files: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "labels.parquet"
+    report = label_pictures(files, champion, path, crowned, as_is=True)
+    for name, image in zip(files, IMAGES, strict=False):
+        Image.fromarray(255 - image).save(name)
+
+    inverted = label_pictures(files, champion, path, crowned, as_is=True)
+
+    assert report.drifted == ()
+    assert {"mean pixel", "ink"} <= set(inverted.drifted)
+
+
+def test_an_error_on_the_way_leaves_what_was_there(
+    champion: Champion, crowned: Workspace, files: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "out" / "labels.parquet"
+    path.parent.mkdir()
+    path.write_bytes(b"of yesterday")
+
+    def broken() -> Iterator[str]:
+        yield from files
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output"):
+        label_pictures(broken(), champion, path, crowned, as_is=True)
+
+    assert path.read_bytes() == b"of yesterday"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_name_that_is_no_text_is_kept_readable(
+    champion: Champion, crowned: Workspace, tmp_path: Path
+) -> None:
+    name = os.fsdecode(b"\xff.png")
+
+    label_pictures([name], champion, tmp_path / "l.parquet", crowned, as_is=True)
+
+    assert pq.read_table(tmp_path / "l.parquet")["file"].to_pylist() == ["\\udcff.png"]
+
+
+def report_with(*measures: Measure, **changes: object) -> LabelReport:
+    facts = {
+        "path": Path("labels.parquet"),
+        "dataset": NAME,
+        "version": 3,
+        "class_counts": {"0": 1500, "1": 500},
+        "num_refused": 7,
+        "drift": measures,
+    }
+    return LabelReport.model_validate(facts | changes)
+
+
+def test_the_page_says_what_drifted() -> None:
+    calm = Measure(name="ink", index=0.01, limit=0.1, expected=0.13, found=0.14)
+    moved = Measure(name="labels", index=0.4, limit=0.1)
+
+    page = label_page(report_with(calm, moved))
+
+    assert "**2,000** pictures labelled by version 3 of handwriting, 7 refused" in page
+    assert "Unlike the data that the champion learnt from: labels." in page
+    assert "| ink | 0.130 | 0.140 | 0.010 | 0.100 | no |" in page
+    assert "| labels |  |  | 0.400 | 0.100 | yes |" in page
+    assert "| 0 | 1,500 | 75.0% |" in page
+
+
+def test_the_page_claims_nothing_without_drift_or_pictures() -> None:
+    calm = Measure(name="ink", index=0.01, limit=0.1, expected=0.13, found=0.14)
+
+    assert "Nothing shows that they are unlike" in label_page(report_with(calm))
+    assert "Nothing was labelled." in label_page(report_with(class_counts={"0": 0, "1": 0}))

@@ -1,0 +1,187 @@
+import itertools
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from digits.errors import DamagedError, DigitsError, UsageError
+from digits.labeling import labeler
+from digits.labeling.explanation import explain, explanation_path
+from digits.labeling.labeler import Labelled, Refused, label_files
+from digits.registry.champion import Champion, load_champion
+from digits.settings import Settings
+from digits.storage.workspace import Workspace
+from tests.support.champions import crown
+from tests.support.handwriting import make_splits
+from tests.support.memory import peak_memory
+from tests.support.small_dataset import NAME, SPEC, write_spec
+
+IMAGES, LABELS = make_splits()["test"]
+
+
+@pytest.fixture(scope="module")
+def crowned(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace whose champion is a trained MLP."""
+    root = tmp_path_factory.mktemp("crowned")
+    settings = Settings(data_dir=root / "data", artifacts_dir=root / "artifacts")
+    crown(settings)
+    return Workspace(settings)
+
+
+@pytest.fixture(scope="module")
+def champion(crowned: Workspace) -> Champion:
+    return load_champion(NAME, crowned)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The test images as files, 0000.png and so on."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number, image in enumerate(IMAGES):
+        Image.fromarray(image).save(folder / f"{number:04}.png")
+    return folder
+
+
+def files(folder: Path, *numbers: int) -> list[str]:
+    return [str(folder / f"{number:04}.png") for number in numbers]
+
+
+def test_pictures_like_the_datasets_get_their_labels(champion: Champion, folder: Path) -> None:
+    answers = list(label_files(files(folder, *range(len(IMAGES))), champion, as_is=True))
+
+    labels = [answer.label for answer in answers if isinstance(answer, Labelled)]
+    assert (np.array(labels) == LABELS).mean() == champion.version.evaluation.accuracy
+    assert all(answer.probability == answer.probabilities.max() for answer in answers)
+
+
+def test_a_label_has_the_name_of_its_class(crowned: Workspace, folder: Path) -> None:
+    names = [f"class {n}" for n in range(10)]
+    write_spec(crowned.settings, SPEC.replace("floor", f"class_names = {names}\nfloor"))
+    try:
+        champion = load_champion(NAME, crowned)
+    finally:
+        write_spec(crowned.settings, SPEC)
+
+    (answer,) = label_files(files(folder, 3), champion, as_is=True)
+
+    assert isinstance(answer, Labelled)
+    assert answer.name == f"class {LABELS[3]}"
+
+
+def test_other_pictures_are_centred_and_scaled_first(champion: Champion, tmp_path: Path) -> None:
+    picture = np.full((90, 70), 255, np.uint8)
+    picture[20:60, 30:36] = 0
+    Image.fromarray(picture).save(tmp_path / "one.png")
+
+    (answer,) = label_files([str(tmp_path / "one.png")], champion)
+
+    assert isinstance(answer, Labelled)
+    rows, columns = np.nonzero(answer.picture.seen)
+    # 20/28 of twelve pixels, in the middle.
+    assert rows.max() - rows.min() + 1 == 9
+    assert 5 <= columns.min() <= columns.max() <= 6
+
+
+def test_what_cannot_be_labelled_stands_where_its_label_would(
+    champion: Champion, folder: Path, tmp_path: Path
+) -> None:
+    text, blank, large = (tmp_path / name for name in ("text.png", "blank.png", "large.png"))
+    text.write_text("no picture")
+    Image.new("L", (30, 30)).save(blank)
+    Image.new("L", (30, 31)).save(large)
+    first, last = files(folder, 0, 1)
+
+    answers = list(label_files([first, str(text), str(large), last], champion, as_is=True))
+
+    assert [answer.file for answer in answers] == [first, str(text), str(large), last]
+    assert [type(answer) for answer in answers] == [Labelled, Refused, Refused, Labelled]
+    assert answers[1] == Refused(str(text), "is no PNG or JPEG picture")
+    assert answers[2] == Refused(
+        str(large), "has 31x30 pixels, expected 12x12 of a picture that is taken as it is"
+    )
+    (answer,) = label_files([str(blank)], champion)
+    assert isinstance(answer, Refused)
+    assert "shows no digit" in answer.error
+
+
+def test_a_batch_without_a_picture_is_no_trouble(champion: Champion) -> None:
+    answers = list(label_files(["nothing.png"] * 600, champion))
+
+    assert answers == [Refused("nothing.png", "is not there")] * 600
+
+
+def test_files_without_end_are_labelled_as_they_come(champion: Champion, folder: Path) -> None:
+    endless = label_files(itertools.cycle(files(folder, 0, 1, 2)), champion, as_is=True)
+
+    labels = [answer.label for answer in itertools.islice(endless, 2000)]
+
+    assert labels == [labels[n % 3] for n in range(2000)]
+
+
+def test_what_was_labelled_is_let_go(
+    champion: Champion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labeler, "BATCH_SIZE", 16)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    picture = np.full((200, 200), 255, np.uint8)
+    picture[50:150, 90:110] = 0
+    Image.fromarray(picture).save(tmp_path / "one.png")
+    files = itertools.repeat(str(tmp_path / "one.png"))
+    next(label_files(files, champion))
+
+    # At most four batches of 16 pictures of 40,000 bytes are held; all of them would be 8 MB.
+    with peak_memory(at_most=6_000_000):
+        for _ in itertools.islice(label_files(files, champion, keep_originals=True), 200):
+            pass
+
+
+def test_an_explanation_shows_the_picture_and_what_was_seen(
+    champion: Champion, folder: Path
+) -> None:
+    (answer,) = label_files(files(folder, 3), champion, as_is=True, keep_originals=True)
+    assert isinstance(answer, Labelled)
+
+    sheet = np.asarray(explain(answer, champion.layout.class_names))
+
+    # Both are enlarged to 280 pixels; at their middles, the pixels of the twelve show.
+    side = 280 / 12
+    middles = [round(12 + side * (n + 0.5)) for n in range(12)]
+    for left in (0, 292):
+        shown = sheet[np.ix_(middles, [left + x for x in middles])][..., 0]
+        assert (shown == IMAGES[3]).all()
+
+
+def test_explanations_never_share_a_name_nor_leave_their_folder(tmp_path: Path) -> None:
+    paths = [explanation_path(tmp_path, n, "../a/..%2fé\n.png") for n in range(2)]
+
+    assert len(set(paths)) == 2
+    assert all(path.parent == tmp_path and path.name.isascii() for path in paths)
+
+
+def test_a_champion_that_was_exchanged_labels_nothing(
+    crowned: Workspace, champion: Champion
+) -> None:
+    path = crowned.store.folder(champion.version.model) / "model.keras"
+    whole = path.read_bytes()
+    keras.models.clone_model(champion.model).save(path)
+    try:
+        with pytest.raises(DamagedError, match=r"model\.keras"):
+            load_champion(NAME, crowned)
+    finally:
+        path.write_bytes(whole)
+
+
+def test_a_champion_for_other_images_is_not_used(crowned: Workspace) -> None:
+    write_spec(crowned.settings, SPEC.replace("[12, 12]", "[16, 12]"))
+    try:
+        with pytest.raises(DigitsError, match="its spec now says 16x12"):
+            load_champion(NAME, crowned)
+    finally:
+        write_spec(crowned.settings, SPEC)
+
+
+def test_without_a_champion_it_is_said_how_to_get_one(small_dataset: Settings) -> None:
+    with pytest.raises(UsageError, match=f"digits run --dataset {NAME}"):
+        load_champion(NAME, Workspace(small_dataset))

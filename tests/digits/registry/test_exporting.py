@@ -1,0 +1,157 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from digits.errors import DigitsError, UsageError
+from digits.registry import exporting
+from digits.registry.champion import Champion, load_champion
+from digits.registry.exporting import FORMATS, export_champion
+from digits.settings import Settings
+from digits.storage.files import file_digest
+from digits.storage.workspace import Workspace
+from tests.support.champions import crown
+from tests.support.handwriting import make_splits
+from tests.support.small_dataset import NAME
+
+PIXELS = (make_splits()["test"][0][..., None] / np.float32(255)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def crowned(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Workspace:
+    """A workspace whose champion is an MLP, or what the test asks for."""
+    root = tmp_path_factory.mktemp("crowned")
+    settings = Settings(data_dir=root / "data", artifacts_dir=root / "artifacts")
+    # Far from done: were it sure of every image, a wrong export could still give its labels.
+    crown(settings, getattr(request, "param", "mlp"), epochs=1)
+    return Workspace(settings)
+
+
+@pytest.fixture(scope="module")
+def champion(crowned: Workspace) -> Champion:
+    return load_champion(NAME, crowned)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("crowned", ["mlp", "cnn"], indirect=True)
+def test_an_export_gives_the_champions_probabilities(
+    champion: Champion, crowned: Workspace, tmp_path: Path, form: str
+) -> None:
+    for module in FORMATS[form].packages:
+        pytest.importorskip(module)
+    folder = tmp_path / "out"
+
+    facts = export_champion(champion, folder, [form], crowned)
+
+    predict = FORMATS[form].read(folder / facts["formats"][form])
+    expected = champion.model.predict(PIXELS, verbose=0)
+    # One image, and more than the exported function was checked with.
+    for number in (1, 200):
+        assert np.abs(predict(PIXELS[:number]) - expected[:number]).max() < 1e-5
+    assert facts["num_images_with_the_same_label"] == len(PIXELS)
+
+
+def test_what_was_exported_is_on_record(
+    champion: Champion, crowned: Workspace, tmp_path: Path
+) -> None:
+    folder = tmp_path / "deep" / "out"
+
+    facts = export_champion(champion, folder, ["keras", "savedmodel"], crowned)
+
+    assert json.loads((folder / "export.json").read_text()) == json.loads(json.dumps(facts))
+    assert facts["digest"] == champion.version.model.digest
+    files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    assert files == {*facts["sha256"], "export.json"}
+    for name, digest in facts["sha256"].items():
+        assert file_digest(folder / name) == digest
+    assert (folder / facts["formats"]["keras"]).read_bytes() == champion.path.read_bytes()
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def write_another_model(champion: Champion, path: Path) -> None:
+    """The champion with the answers for two classes exchanged."""
+    model = keras.models.clone_model(champion.model)
+    *weights, kernel, bias = champion.model.get_weights()
+    order = [1, 0, *range(2, 10)]
+    model.set_weights([*weights, kernel[:, order], bias[order]])
+    model.save(path)
+
+
+def test_an_export_that_labels_otherwise_is_refused_and_leaves_nothing(
+    champion: Champion, crowned: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = replace(FORMATS["keras"], write=write_another_model)
+    monkeypatch.setattr(exporting, "FORMATS", {**FORMATS, "keras": wrong})
+
+    with pytest.raises(DigitsError, match=r"of 200 test images, other labels .* of keras of \d+;"):
+        export_champion(champion, tmp_path / "out", ["savedmodel", "keras"], crowned)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_that_fails_half_way_leaves_nothing(
+    champion: Champion, crowned: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Champion, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    broken = replace(FORMATS["savedmodel"], write=fail)
+    monkeypatch.setattr(exporting, "FORMATS", {**FORMATS, "savedmodel": broken})
+
+    with pytest.raises(OSError, match="No space left"):
+        export_champion(champion, tmp_path / "out", ["keras", "savedmodel"], crowned)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_something_in_it_is_left_alone(
+    champion: Champion, crowned: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+
+    with pytest.raises(UsageError, match="is there already"):
+        export_champion(champion, tmp_path, ["keras"], crowned)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_an_empty_folder_is_filled(champion: Champion, crowned: Workspace, tmp_path: Path) -> None:
+    export_champion(champion, tmp_path, ["keras"], crowned)
+
+    assert (tmp_path / "export.json").is_file()
+
+
+@pytest.mark.parametrize("formats", [["pickle"], ["keras", "h5"], []])
+def test_a_format_that_there_is_none_of_is_refused(
+    champion: Champion, crowned: Workspace, tmp_path: Path, formats: list[str]
+) -> None:
+    with pytest.raises(UsageError, match="choose among keras, savedmodel, onnx, litert"):
+        export_champion(champion, tmp_path / "out", formats, crowned)
+
+
+def test_a_missing_package_is_named_before_anything_is_written(
+    champion: Champion, crowned: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacking = replace(FORMATS["onnx"], packages={"no_such_module": "no-such-package"})
+    monkeypatch.setattr(exporting, "FORMATS", {"keras": FORMATS["keras"], "onnx": lacking})
+
+    with pytest.raises(UsageError, match=r"onnx needs no-such-package.*--format keras goes"):
+        export_champion(champion, tmp_path / "out", ["keras", "onnx"], crowned)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_data_that_it_was_scored_on_nothing_can_be_proved(
+    champion: Champion, crowned: Workspace, tmp_path: Path
+) -> None:
+    (folder,) = (crowned.settings.prepared_dir / "datasets").glob("[0-9a-f]*")
+    hidden = folder.rename(tmp_path / "hidden")
+    try:
+        with pytest.raises(DigitsError, match="is not in the store as it was"):
+            export_champion(champion, tmp_path / "out", ["keras"], crowned)
+    finally:
+        hidden.rename(folder)

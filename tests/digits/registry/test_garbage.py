@@ -1,0 +1,429 @@
+import os
+from collections import Counter
+from itertools import count
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from digits.errors import LedgerError
+from digits.registry.garbage import Garbage, collect, runs_lock
+from digits.registry.history import roll_back
+from digits.registry.ledger import Ledger, Version
+from digits.storage.lineage import read_lineage
+from digits.storage.locks import hold
+from digits.storage.records import Record
+from digits.storage.references import Kind, ReportRef
+from digits.storage.workspace import Workspace
+from tests.support.histories import digest
+from tests.support.processes import kill, start, wait_for
+from tests.support.runs import Run, leave_remains, run_once
+from tests.support.small_dataset import NAME
+
+KINDS = get_args(Kind)
+
+SHARER = """
+import sys
+from pathlib import Path
+from digits.storage.locks import acquire
+
+acquire(Path(sys.argv[1]), shared=True)
+print("running", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _without_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What is on the disk for good is not the question here, and takes most of the time.
+    monkeypatch.setattr("os.fsync", lambda _: None)
+
+
+def gc(workspace: Workspace, keep: int = 1, *, is_dry_run: bool = False) -> Garbage:
+    """Collect, and what was announced."""
+    announced: list[Garbage] = []
+    collect(workspace, keep_records=keep, is_dry_run=is_dry_run, announce=announced.append)
+    (garbage,) = announced
+    return garbage
+
+
+def bundles(workspace: Workspace) -> set[Path]:
+    return {path for kind in KINDS for path in workspace.store.contents(kind)}
+
+
+def all_files(workspace: Workspace) -> dict[Path, bytes]:
+    """Everything in the run-time folders, locks that stay apart."""
+    folders = (workspace.settings.artifacts_dir, workspace.settings.data_dir)
+    return {
+        path: path.read_bytes()
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.endswith(".lock")
+    }
+
+
+def versions(workspace: Workspace) -> dict[int, Version]:
+    return Ledger(NAME, workspace.settings).versions()
+
+
+def age(workspace: Workspace, record: Record, seconds: int) -> None:
+    """Let a record have been used last so long ago."""
+    path = workspace.records.path(record.key.digest)
+    then = path.stat().st_mtime - seconds
+    os.utime(path, (then, then))
+
+
+def test_nothing_is_garbage_in_an_empty_workspace(workspace: Workspace) -> None:
+    assert gc(workspace) == Garbage(paths=(), num_bytes=0)
+
+
+def test_nothing_of_the_last_run_is_garbage_but_its_checkpoints(workspace: Workspace) -> None:
+    run_once(workspace)
+    before = all_files(workspace)
+
+    garbage = gc(workspace)
+
+    assert {path.parent.name for path in garbage.paths} == {"checkpoints"}
+    after = all_files(workspace)
+    assert before.items() - after.items() == {
+        item for item in before.items() if "checkpoints" in item[0].parts
+    }
+    assert after.items() <= before.items()
+
+
+def test_an_unchanged_run_after_garbage_collection_executes_nothing(workspace: Workspace) -> None:
+    run_once(workspace)
+    gc(workspace)
+
+    again = Run(workspace)
+    again.run()
+
+    assert again.executed == []
+
+
+def test_what_would_go_is_announced_and_stays_in_a_dry_run(workspace: Workspace) -> None:
+    for number in range(3):
+        run_once(workspace, code=f"code {number}")
+    leave_remains(workspace, 1)
+    before = all_files(workspace)
+
+    dry = gc(workspace, is_dry_run=True)
+
+    assert all_files(workspace) == before
+    assert gc(workspace) == dry
+    assert dry.num_bytes > 0
+    assert not any(path.exists() for path in dry.paths)
+    assert gc(workspace) == Garbage(paths=(), num_bytes=0)
+
+
+def test_the_announced_bytes_are_those_that_are_freed(workspace: Workspace) -> None:
+    for number in range(3):
+        run_once(workspace, code=f"code {number}")
+    garbage = gc(workspace, is_dry_run=True)
+
+    listed = [file for path in garbage.paths for file in (path, *path.rglob("*"))]
+
+    assert garbage.num_bytes == sum(file.stat().st_size for file in listed)
+
+
+@pytest.mark.faults
+def test_every_version_stays_whole_and_can_be_chosen(workspace: Workspace) -> None:
+    for number in range(6):
+        run_once(workspace, code=f"code {number}", wrong=50 - number)
+    roll_back(NAME, 3, "by hand", workspace)
+    for number in range(3):
+        run_once(workspace, code=f"worse {number}", wrong=90)
+
+    gc(workspace)
+
+    assert list(versions(workspace)) == [1, 2, 3, 4, 5, 6]
+    for version in versions(workspace).values():
+        workspace.store.verify(version.model)
+        workspace.store.verify(version.evaluation)
+        assert read_lineage(version.lineage, workspace.store)
+    for number in (6, 1, 4):
+        roll_back(NAME, number, "by hand", workspace)
+
+
+def test_the_versions_of_all_datasets_stay(workspace: Workspace) -> None:
+    run_once(workspace)
+    here, there = Ledger(NAME, workspace.settings), Ledger("other", workspace.settings)
+    # As if the other dataset had been retrained here too.
+    content = here.path.read_bytes()
+    model = versions(workspace)[1].model
+    run_once(workspace, code="newer", wrong=10)
+    there.path.write_bytes(content)
+    here.path.unlink()
+    here.chain.head_path.unlink()
+
+    with pytest.raises(LedgerError, match=f"line 1 is about {NAME}, not other"):
+        gc(workspace)
+
+    workspace.store.verify(model)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_nothing_goes_while_a_ledger_cannot_be_believed(
+    workspace: Workspace, is_lost: bool
+) -> None:
+    for number in range(3):
+        run_once(workspace, code=f"code {number}", wrong=50 - number)
+    path = Ledger(NAME, workspace.settings).path
+    path.unlink() if is_lost else path.write_bytes(path.read_bytes().replace(b"a run", b"no run"))
+    before = all_files(workspace)
+
+    with pytest.raises(LedgerError):
+        gc(workspace)
+
+    assert all_files(workspace) == before
+
+
+def test_the_pages_that_show_the_promotions_stay(workspace: Workspace) -> None:
+    pages = {}
+    for number in range(3):
+        run = Run(workspace, code=f"code {number}", wrong=50 - number)
+        run.run()
+        pages[number] = run.made["report"]
+    for number in range(3):
+        run_once(workspace, code=f"worse {number}", wrong=90)
+
+    gc(workspace)
+
+    assert all(workspace.store.is_whole(page) for page in pages.values())
+    # Beside those, the last one.
+    assert len(workspace.store.contents("reports")) == len(pages) + 1
+
+
+def test_the_last_used_entries_of_each_step_and_model_stay(workspace: Workspace) -> None:
+    for number in range(5):
+        run_once(workspace, data=f"data {number}", code=f"code {number}", wrong=50 + number)
+
+    gc(workspace, keep=2)
+
+    kept = Counter(record.label for record in workspace.records.all())
+    # The first CNN is the champion: what made it stays, and the page that shows its promotion.
+    assert kept == {
+        "ingest": 2,
+        "validate": 2,
+        "normalize": 2,
+        "train mlp": 2,
+        "train cnn": 3,
+        "evaluate mlp": 2,
+        "evaluate cnn": kept["evaluate cnn"],
+        "report": 3,
+    }
+    newest = Run(workspace, data="data 4", code="code 4", wrong=54)
+    newest.run()
+    assert newest.executed == []
+
+
+def test_what_is_in_use_stays_although_others_are_newer(workspace: Workspace) -> None:
+    run_once(workspace, code="in use")
+    for number in range(3):
+        run_once(workspace, code=f"tried {number}", wrong=90)
+    for record in workspace.records.all():
+        age(workspace, record, 1000)
+    in_use = Run(workspace, code="in use")
+    in_use.run()
+
+    gc(workspace)
+
+    again = Run(workspace, code="in use")
+    again.run()
+    assert again.executed == []
+
+
+def test_records_that_cannot_be_read_and_values_of_no_record_go(workspace: Workspace) -> None:
+    run_once(workspace)
+    damaged = next(workspace.records.all())
+    path = workspace.records.path(damaged.key.digest)
+    path.write_bytes(path.read_bytes().replace(b"a run", b"no run"))
+    (workspace.records.values / digest("none")).write_text("{}")
+
+    paths = gc(workspace).paths
+
+    assert path in paths
+    assert workspace.records.values / digest("none") in paths
+    assert workspace.records.values / damaged.key.digest in paths
+
+
+def test_a_checkpoint_goes_when_its_training_has_ended(workspace: Workspace) -> None:
+    for number in range(3):
+        run_once(workspace, code=f"code {number}")
+    checkpoints = workspace.settings.artifacts_dir / "checkpoints"
+    assert len(list(checkpoints.iterdir())) == 6
+
+    gc(workspace)
+
+    assert list(checkpoints.iterdir()) == []
+
+
+def test_the_last_interrupted_trainings_can_still_go_on(workspace: Workspace) -> None:
+    run_once(workspace)
+    folders = []
+    for number in range(4):
+        folders.append(Run(workspace).checkpoint(digest(f"interrupted {number}")))
+        os.utime(folders[-1], (10**9 + number, 10**9 + number))
+
+    gc(workspace, keep=2)
+
+    checkpoints = workspace.settings.artifacts_dir / "checkpoints"
+    assert sorted(checkpoints.iterdir()) == sorted(folders[2:])
+
+
+def test_the_last_failed_validations_can_still_be_read(workspace: Workspace) -> None:
+    run = Run(workspace)
+    run.run()
+    failed = []
+    for number in range(4):
+        failed.append(workspace.store.root("validations") / run.store("validations", f"{number}"))
+        os.utime(failed[-1], (10**9 + number, 10**9 + number))
+    (workspace.store.root("validations") / ".tmp-0").mkdir()
+
+    gc(workspace, keep=2)
+
+    passed = workspace.store.folder(run.made["validate"])
+    assert workspace.store.contents("validations") == sorted([passed, *failed[2:]])
+
+
+@pytest.mark.faults
+def test_what_killed_runs_left_goes(workspace: Workspace) -> None:
+    run_once(workspace)
+    gc(workspace)
+    before = all_files(workspace)
+    for number in range(4):
+        leave_remains(workspace, number)
+
+    gc(workspace, keep=1)
+
+    after = all_files(workspace)
+    # The last interrupted training may go on.
+    assert {path.name for path in after.keys() - before.keys()} == {"epoch-0001.npz"}
+    locks = {path.name for path in (workspace.settings.artifacts_dir / "locks").iterdir()}
+    assert locks == {"runs.lock", f"ledger-{NAME}.lock"}
+
+
+@pytest.mark.faults
+def test_it_waits_for_the_runs_that_are_under_way(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "digits")
+    for number in range(3):
+        run_once(workspace, code=f"code {number}")
+    run = start(SHARER, runs_lock(workspace))
+    wait_for(run, "running")
+    waiting = start(
+        """
+        import sys
+        from pathlib import Path
+        from digits.settings import Settings
+        from digits.storage.workspace import Workspace
+        from tests.digits.registry.test_garbage import gc
+
+        folder = Path(sys.argv[1])
+        workspace = Workspace(
+            Settings(data_dir=folder / "data", artifacts_dir=folder / "artifacts")
+        )
+        print("waiting", flush=True)
+        print(len(gc(workspace).paths), flush=True)
+        """,
+        workspace.settings.artifacts_dir.parent,
+    )
+    wait_for(waiting, "waiting")
+    would_go = gc(workspace, is_dry_run=True).paths
+    assert all(path.exists() for path in would_go)
+    assert caplog.messages == ["runs are under way: what they have made so far is listed as well"]
+    assert waiting.poll() is None
+
+    kill(run)
+    output, errors = waiting.communicate()
+
+    assert output == f"{len(would_go)}\n", errors
+    assert not any(path.exists() for path in would_go)
+
+
+def test_a_run_cannot_begin_while_something_goes(workspace: Workspace) -> None:
+    run_once(workspace)
+
+    def begin(_: Garbage) -> None:
+        from digits.storage.locks import is_free
+
+        assert not is_free(runs_lock(workspace))
+
+    collect(workspace, keep_records=1, is_dry_run=False, announce=begin)
+    with hold(runs_lock(workspace), shared=True):
+        pass
+
+
+def test_a_link_is_removed_and_not_followed(workspace: Workspace, tmp_path: Path) -> None:
+    run_once(workspace)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("kept")
+    links = [
+        workspace.store.root("models") / "link",
+        workspace.records.values / "link",
+    ]
+    for link in links:
+        link.symlink_to(outside)
+
+    gc(workspace)
+
+    assert (outside / "precious").read_text() == "kept"
+    assert not any(link.is_symlink() for link in links)
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_two_hundred_scheduled_runs_leave_no_more_than_what_is_kept(workspace: Workspace) -> None:
+    """New data each week, new code every few days, a run killed now and then."""
+    keep, better = 2, count(40, -1)
+    for day in range(200):
+        run = Run(workspace, data=f"week {day // 7}", code=f"code {day // 3}", wrong=60)
+        if day % 20 == 0:
+            run.code, run.wrong = f"better {day}", next(better)
+        run.run()
+        if day % 5 == 0:
+            leave_remains(workspace, day)
+        if day % 4 == 0:
+            gc(workspace, keep)
+    gc(workspace, keep)
+
+    num_versions = len(versions(workspace))
+    assert num_versions == 10
+    numbers = {kind: len(workspace.store.contents(kind)) for kind in KINDS}
+    # Two models are trained; of failed validations there are none.
+    most = {"datasets": keep, "arrays": keep, "validations": 2 * keep, "lineages": num_versions}
+    most |= {"models": 2 * keep + num_versions, "evaluations": 2 * keep + num_versions}
+    most |= {"reports": keep + num_versions}
+    assert all(numbers[kind] <= most[kind] for kind in KINDS), numbers
+    labels = Counter(record.label for record in workspace.records.all())
+    assert all(number <= keep + num_versions for number in labels.values()), labels
+    artifacts = workspace.settings.artifacts_dir
+    assert len(list((artifacts / "checkpoints").iterdir())) == keep
+    assert len(list(workspace.records.values.iterdir())) == labels.total()
+    assert len(list(workspace.records.root.iterdir())) == labels.total()
+    assert len(list((artifacts / "locks").iterdir())) == 2
+    assert not [path for path in all_files(workspace) if ".tmp-" in str(path)]
+    for version in versions(workspace).values():
+        workspace.store.verify(version.model)
+
+
+def test_a_page_stays_once_for_each_version(workspace: Workspace) -> None:
+    run = Run(workspace)
+    run.run()
+    for number in range(4):
+        key = Run(workspace, code=f"another look {number}")
+        judgement = (
+            Ledger(NAME, run.workspace.settings).entries()[0].judgement.model_dump(mode="json")
+        )
+        key.step(
+            "report",
+            {"judgement": judgement},
+            lambda text=f"{number}": ReportRef(digest=run.store("reports", text)),
+        )
+
+    gc(workspace, keep=2)
+
+    assert len(workspace.store.contents("reports")) == 2

@@ -1,0 +1,195 @@
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from digits.errors import DamagedError, UsageError
+from digits.registry.history import describe_entry, describe_version, roll_back, status
+from digits.registry.ledger import Ledger, Version, versions_of
+from digits.storage.workspace import Workspace
+from tests.support.histories import digest, promotion, store_model, store_score, write_history
+from tests.support.small_dataset import NAME
+
+
+def promote(workspace: Workspace, text: str, test_set: str = "a") -> Version:
+    """Make a model with a bundle the champion, whatever it replaces."""
+    model = store_model(workspace, text)
+    score = store_score(workspace, model, range(5), test_set=test_set)
+    with Ledger(NAME, workspace.settings).deciding() as ledger:
+        before = ledger.champion.number if ledger.champion else None
+        number = 1 + sum(entry.version is not None for entry in ledger.entries)
+        judgement, version = promotion(number, model, score, before)
+        ledger.append(judgement, run="a run", data_digest=digest("d"), version=version)
+    return version
+
+
+def champion_number(workspace: Workspace) -> int | None:
+    champion = Ledger(NAME, workspace.settings).champion()
+    return champion.number if champion else None
+
+
+@pytest.fixture
+def versions(workspace: Workspace) -> list[Version]:
+    return [promote(workspace, text) for text in ("first", "second", "third")]
+
+
+@pytest.mark.usefixtures("versions")
+def test_a_rollback_goes_to_the_champion_before(workspace: Workspace) -> None:
+    entry = roll_back(NAME, None, "by hand", workspace)
+
+    judgement = entry.judgement
+    assert (judgement.outcome, judgement.rule, entry.run) == ("rolled back", "by hand", "by hand")
+    assert (judgement.champion_before, judgement.champion_after) == (3, 2)
+    assert judgement.reason == "version 3 was rolled back to version 2 by hand"
+    assert champion_number(workspace) == 2
+
+
+@pytest.mark.usefixtures("versions")
+def test_one_rollback_after_another_goes_further_back(workspace: Workspace) -> None:
+    roll_back(NAME, None, "by hand", workspace)
+    roll_back(NAME, None, "by hand", workspace)
+
+    assert champion_number(workspace) == 1
+    with pytest.raises(UsageError, match=f"version 1 of {NAME} is the first champion"):
+        roll_back(NAME, None, "by hand", workspace)
+
+
+@pytest.mark.usefixtures("versions")
+def test_any_version_can_be_put_back(workspace: Workspace) -> None:
+    for number in (1, 3, 2):
+        roll_back(NAME, number, "by hand", workspace)
+        assert champion_number(workspace) == number
+
+
+@pytest.mark.usefixtures("versions")
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (3, f"version 3 of {NAME} is the champion already"),
+        (4, f"{NAME} has no version 4: there is 1, 2, 3"),
+        (0, f"{NAME} has no version 0: there is 1, 2, 3"),
+    ],
+)
+def test_a_wrong_target_is_told(workspace: Workspace, number: int, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        roll_back(NAME, number, "by hand", workspace)
+
+    assert str(caught.value) == message
+    assert len(Ledger(NAME, workspace.settings).entries()) == 3
+
+
+def test_without_a_champion_there_is_nothing_to_roll_back(workspace: Workspace) -> None:
+    with pytest.raises(UsageError, match="has no champion yet: nothing to roll back"):
+        roll_back(NAME, None, "by hand", workspace)
+
+
+def alter_model(workspace: Workspace, version: Version) -> Path:
+    path = workspace.store.folder(version.model) / "model.keras"
+    path.write_text("secund")
+    return path
+
+
+def lose_model(workspace: Workspace, version: Version) -> Path:
+    path = workspace.store.folder(version.model) / "model.keras"
+    path.unlink()
+    return path
+
+
+def alter_answers(workspace: Workspace, version: Version) -> Path:
+    path = workspace.store.folder(version.evaluation) / "predictions.parquet"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    return path
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("damage", [alter_model, lose_model, alter_answers])
+def test_the_targets_bytes_are_checked_first(
+    workspace: Workspace,
+    versions: list[Version],
+    damage: Callable[[Workspace, Version], Path],
+) -> None:
+    path = damage(workspace, versions[1])
+
+    with pytest.raises(DamagedError, match=str(path)):
+        roll_back(NAME, 2, "by hand", workspace)
+
+    assert champion_number(workspace) == 3
+    assert len(Ledger(NAME, workspace.settings).entries()) == 3
+    # Another version can still be chosen.
+    roll_back(NAME, 1, "by hand", workspace)
+    assert champion_number(workspace) == 1
+
+
+def test_accuracies_on_two_test_sets_do_not_stand_side_by_side(workspace: Workspace) -> None:
+    promote(workspace, "first", test_set="a")
+    promote(workspace, "second", test_set="b")
+    third = promote(workspace, "third", test_set="b")
+
+    entry = roll_back(NAME, 2, "by hand", workspace)
+    assert entry.judgement.champion_score == third.evaluation
+    assert entry.judgement.champion_accuracy == third.evaluation.accuracy
+
+    entry = roll_back(NAME, 1, "by hand", workspace)
+    assert entry.judgement.champion_score is None
+    assert entry.judgement.champion_accuracy is None
+
+
+def test_the_status_of_a_dataset_that_nothing_was_decided_about(workspace: Workspace) -> None:
+    assert status(NAME, workspace) == {
+        "dataset": NAME,
+        "champion": None,
+        "last_decision": None,
+        "num_decisions": 0,
+    }
+
+
+def test_the_status_is_the_champion_and_the_last_decision(
+    workspace: Workspace, versions: list[Version]
+) -> None:
+    write_history(Ledger(NAME, workspace.settings), "k")
+    entries = Ledger(NAME, workspace.settings).entries()
+
+    facts = status(NAME, workspace)
+
+    assert facts["num_decisions"] == 4
+    assert facts["last_decision"] == describe_entry(entries[-1])
+    assert facts["champion"] == {
+        "version": 3,
+        "model": "cnn",
+        "digest": versions[2].model.digest,
+        "num_parameters": 10,
+        "accuracy": 0.95,
+        "interval": (0.1, 0.9),
+        "loss": 0.5,
+        "since": entries[2].time.isoformat(timespec="seconds"),
+    }
+
+
+def test_a_champion_is_one_since_it_last_became_one(workspace: Workspace) -> None:
+    written = write_history(Ledger(NAME, workspace.settings), "pkpk1k")
+    days = [datetime(2026, 1, day, tzinfo=UTC) for day in range(1, 7)]
+    entries = [
+        entry.model_copy(update={"time": day}) for entry, day in zip(written, days, strict=True)
+    ]
+    versions = versions_of(entries)
+
+    since = [describe_version(versions[number], entries)["since"] for number in (1, 2)]
+
+    assert since == ["2026-01-05T00:00:00+00:00", "2026-01-03T00:00:00+00:00"]
+
+
+def test_a_described_decision_has_the_moment_the_run_and_the_judgement(
+    workspace: Workspace,
+) -> None:
+    (entry,) = write_history(Ledger(NAME, workspace.settings), "p")
+
+    facts = describe_entry(entry)
+
+    assert (facts["number"], facts["run"], facts["data_digest"]) == (
+        1,
+        "run version 0",
+        digest("d"),
+    )
+    assert facts["time"] == entry.time.isoformat(timespec="seconds")
+    assert entry.judgement.model_dump(mode="json").items() <= facts.items()

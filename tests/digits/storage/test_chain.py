@@ -1,0 +1,309 @@
+import json
+import os
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from digits.errors import LedgerError
+from digits.storage.chain import Chain, Lines
+from digits.storage.seals import seal
+from tests.support.bytes import each_damage
+
+LEGACY = [b'{"format":1,"number":1,"text":"one"}', b'{"format":1,"number":2,"text":"two"}']
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Chain:
+    return Chain(tmp_path / "ledger" / "numbers.jsonl")
+
+
+def grow(chain: Chain, num_lines: int) -> Lines:
+    lines = chain.read()
+    for _ in range(num_lines):
+        lines = chain.append({"format": 2, "number": len(lines.lines) + 1}, lines)
+    return lines
+
+
+def texts(chain: Chain) -> list[bytes]:
+    return chain.path.read_bytes().splitlines()
+
+
+def write(chain: Chain, lines: list[bytes]) -> None:
+    chain.path.parent.mkdir(exist_ok=True)
+    chain.path.write_bytes(b"".join(line + b"\n" for line in lines))
+
+
+def assert_refused(chain: Chain, match: str) -> None:
+    before = chain.path.read_bytes() if chain.path.exists() else None
+    with pytest.raises(LedgerError, match=match) as caught:
+        chain.read()
+    assert "put the file back from a copy" in str(caught.value) or "then remove it" in str(
+        caught.value
+    )
+    assert before == (chain.path.read_bytes() if chain.path.exists() else None)
+
+
+def test_an_empty_chain_has_no_lines(chain: Chain) -> None:
+    assert chain.read() == Lines([], 0)
+
+
+def test_lines_come_back_in_order(chain: Chain) -> None:
+    written = grow(chain, 3)
+
+    assert chain.read() == written
+    assert [json.loads(line.text)["number"] for line in written.lines] == [1, 2, 3]
+
+
+def test_each_line_names_the_one_before(chain: Chain) -> None:
+    grow(chain, 3)
+
+    lines = [json.loads(text) for text in texts(chain)]
+
+    assert [line["previous"] for line in lines] == ["", lines[0]["digest"], lines[1]["digest"]]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("beginning", [[], LEGACY])
+def test_every_altered_bit_and_every_cut_is_noticed(chain: Chain, beginning: list[bytes]) -> None:
+    if beginning:
+        write(chain, beginning)
+    whole = grow(chain, 3)
+
+    for path in (chain.path, chain.head_path):
+        for _ in each_damage(path):
+            try:
+                lines = chain.read()
+            except LedgerError:
+                continue
+            # What stands there beyond the whole has no end of line: it is not in force.
+            assert lines == whole
+            assert chain.path.stat().st_size > whole.size
+    assert chain.read() == whole
+
+
+def test_the_line_at_fault_is_named(chain: Chain) -> None:
+    grow(chain, 5)
+    whole = texts(chain)
+
+    for number in range(1, 6):
+        lines = list(whole)
+        lines[number - 1] = lines[number - 1].replace(b'"format":2', b'"format":3')
+        write(chain, lines)
+
+        assert_refused(chain, rf"numbers\.jsonl line {number} was altered")
+
+
+@pytest.mark.parametrize("gone", [(1,), (2,), (3,), (2, 3), (1, 2, 3)])
+def test_removed_lines_are_noticed(chain: Chain, gone: tuple[int, ...]) -> None:
+    grow(chain, 4)
+    write(chain, [text for number, text in enumerate(texts(chain), 1) if number not in gone])
+
+    assert_refused(chain, f"line {gone[0]} does not follow the one before it")
+
+
+@pytest.mark.parametrize("num_left", [0, 1, 2, 3])
+def test_lines_that_are_missing_at_the_end_are_noticed(chain: Chain, num_left: int) -> None:
+    grow(chain, 4)
+    write(chain, texts(chain)[:num_left])
+
+    assert_refused(chain, f"has {num_left} lines, but 4 were written")
+
+
+def test_a_lost_file_is_noticed(chain: Chain) -> None:
+    grow(chain, 2)
+    chain.path.unlink()
+
+    assert_refused(chain, "has 0 lines, but 2 were written")
+
+
+def test_a_cut_in_the_last_line_is_noticed(chain: Chain) -> None:
+    grow(chain, 2)
+    first = len(texts(chain)[0]) + 1
+
+    for length in reversed(range(chain.path.stat().st_size)):
+        os.truncate(chain.path, length)
+        assert_refused(chain, f"has {0 if length < first else 1} lines, but 2 were written")
+
+
+def test_moved_lines_are_noticed(chain: Chain) -> None:
+    grow(chain, 4)
+    whole = texts(chain)
+
+    for one, other in combinations(range(4), 2):
+        lines = list(whole)
+        lines[one], lines[other] = lines[other], lines[one]
+        write(chain, lines)
+
+        assert_refused(chain, f"line {one + 1} does not follow the one before it")
+
+
+def test_an_added_line_is_noticed(chain: Chain) -> None:
+    grow(chain, 3)
+    whole = texts(chain)
+
+    for number in range(1, 5):
+        for added in (whole[0], seal({"format": 2, "number": number, "previous": ""}), b"", b"{}"):
+            write(chain, [*whole[: number - 1], added, *whole[number - 1 :]])
+
+            assert_refused(chain, rf"line {2 if (number, added) == (1, whole[0]) else number} ")
+
+
+def test_another_history_in_its_place_is_noticed(chain: Chain, tmp_path: Path) -> None:
+    grow(chain, 2)
+    other = Chain(tmp_path / "other.jsonl")
+    lines = other.append({"format": 2, "number": 7}, other.read())
+    other.append({"format": 2, "number": 8}, lines)
+    chain.path.write_bytes(other.path.read_bytes())
+
+    assert_refused(chain, "line 2 is not the one that was written there")
+
+
+def test_a_copy_with_all_lines_can_be_put_back(chain: Chain) -> None:
+    lines = grow(chain, 3)
+    copy = chain.path.read_bytes()
+    chain.path.unlink()
+
+    chain.path.write_bytes(copy)
+
+    assert chain.read() == lines
+
+
+def test_what_is_left_can_be_accepted_by_removing_the_head(chain: Chain) -> None:
+    grow(chain, 3)
+    write(chain, texts(chain)[:2])
+    chain.head_path.unlink()
+
+    assert len(chain.read().lines) == 2
+    assert len(grow(chain, 1).lines) == 3
+
+
+@pytest.mark.faults
+def test_a_line_without_its_end_is_not_in_force_and_goes_with_the_next(
+    chain: Chain, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = grow(chain, 2)
+    head = chain.head_path.read_bytes()
+    grow(chain, 1)
+    whole, next_line = chain.path.read_bytes(), texts(chain)[2]
+
+    # Moments at which the writer of line 3 may have been killed.
+    for length in (*range(0, len(next_line), 7), len(next_line)):
+        chain.path.write_bytes(whole[: before.size + length])
+        chain.head_path.write_bytes(head)
+        caplog.clear()
+
+        assert chain.read() == before
+        chain.append({"format": 2, "number": 3}, chain.read())
+
+        assert chain.path.read_bytes() == whole
+        assert caplog.messages == [
+            f"{chain.path}: removed a line that a killed run left unfinished"
+        ] * (length > 0)
+
+
+def test_a_line_is_in_force_before_its_witness_is_written(chain: Chain) -> None:
+    grow(chain, 1)
+    head = chain.head_path.read_bytes()
+    lines = grow(chain, 1)
+
+    # Killed between the line and the head.
+    chain.head_path.write_bytes(head)
+
+    assert chain.read() == lines
+    grow(chain, 1)
+    write(chain, texts(chain)[:2])
+    assert_refused(chain, "has 2 lines, but 3 were written")
+
+
+def test_a_line_that_is_appended_while_another_reads_is_no_damage(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grow(chain, 2)
+    read_bytes, others = Path.read_bytes, []
+
+    def followed_by_an_append(path: Path) -> bytes:
+        content = read_bytes(path)
+        if not others:
+            others.append(path)
+            grow(Chain(chain.path), 1)
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", followed_by_an_append)
+
+    assert len(chain.read().lines) in {2, 3}
+
+
+def test_separators_of_other_systems_do_not_split_a_line(chain: Chain) -> None:
+    lines = chain.read()
+    lines = chain.append({"format": 2, "text": "a\r\nb\u2028c\x0bd\x85e"}, lines)
+    grow(chain, 1)
+    assert len(chain.read().lines) == 2
+
+    chain.path.write_bytes(chain.path.read_bytes().replace(b"\n", b"\r\n"))
+
+    assert_refused(chain, "line 1 was altered")
+
+
+def test_lines_from_before_there_were_digests_are_read(chain: Chain) -> None:
+    write(chain, LEGACY)
+
+    assert [line.text for line in chain.read().lines] == LEGACY
+
+
+def test_a_chain_goes_on_after_lines_without_digests(chain: Chain) -> None:
+    write(chain, LEGACY)
+    grow(chain, 2)
+
+    assert texts(chain)[:2] == LEGACY
+    assert len(chain.read().lines) == 4
+
+
+@pytest.mark.parametrize("lines", [[1, 2], [0, 2], [1, 0, 2], [0, 0, 1, 2], [2]])
+def test_lines_without_digests_are_covered_once_the_chain_goes_on(
+    chain: Chain, lines: list[int]
+) -> None:
+    write(chain, LEGACY)
+    grow(chain, 1)
+    whole = texts(chain)
+
+    write(chain, [whole[line] for line in lines])
+
+    assert_refused(chain, f"line {len(lines)} does not follow the one before it")
+
+
+def test_a_line_without_a_digest_cannot_follow_one_with(chain: Chain) -> None:
+    write(chain, LEGACY[:1])
+    grow(chain, 1)
+    chain.head_path.unlink()
+    with chain.path.open("ab") as file:
+        file.write(LEGACY[1] + b"\n")
+
+    assert_refused(chain, "line 3 was altered: its digest does not match it")
+
+
+def test_a_sealed_line_cannot_be_made_one_without_a_digest(chain: Chain) -> None:
+    grow(chain, 3)
+    chain.head_path.unlink()
+    lines = texts(chain)
+    write(chain, [LEGACY[0], *lines[1:]])
+
+    assert_refused(chain, "line 2 does not follow the one before it")
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", seal({}), seal({"number": 0, "line": "0" * 64})])
+def test_a_damaged_head_is_told(chain: Chain, content: bytes) -> None:
+    grow(chain, 1)
+    chain.head_path.write_bytes(content)
+
+    assert_refused(chain, r"numbers\.head was altered")
+
+
+def test_a_file_that_cannot_be_read_is_told(chain: Chain) -> None:
+    chain.path.mkdir(parents=True)
+    with pytest.raises(LedgerError, match="cannot be read: Is a directory"):
+        chain.read()
+    chain.path.rmdir()
+    chain.head_path.mkdir()
+    with pytest.raises(LedgerError, match="cannot be read: Is a directory"):
+        chain.read()

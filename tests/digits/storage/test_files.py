@@ -1,0 +1,126 @@
+import hashlib
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from digits.storage.files import TEMPORARY, file_digest, make_folder, write_whole
+from tests.support.processes import result_of, start
+
+WRITER_ON_A_FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from digits.storage.files import write_whole
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+try:
+    write_whole(Path(sys.argv[1]), b"x" * 1001)
+except OSError as error:
+    print(error.strerror)
+"""
+
+WRITER_THAT_IS_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from digits.storage.files import write_whole
+
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+write_whole(Path(sys.argv[1]), b"a longer content")
+"""
+
+
+def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"digits" * 100_000)
+
+    assert file_digest(path) == hashlib.sha256(b"digits" * 100_000).hexdigest()
+
+
+def test_a_file_is_written_with_the_folders_above_it(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "file"
+
+    write_whole(path, b"one")
+    write_whole(path, b"two")
+
+    assert path.read_bytes() == b"two"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_who_reads_already_goes_on_reading_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_whole(path, b"old")
+
+    with path.open("rb") as reader:
+        write_whole(path, b"new")
+
+        assert reader.read() == b"old"
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.faults
+def test_a_full_disk_leaves_the_old_content_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_whole(path, b"old")
+
+    assert result_of(WRITER_ON_A_FULL_DISK, path) == "File too large\n"
+
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_being_written_can_be_told_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr("os.fsync", lambda _: seen.extend(path.name for path in tmp_path.iterdir()))
+
+    write_whole(tmp_path / "file", b"content")
+
+    assert seen == [f"{TEMPORARY}file", "file"]
+
+
+@pytest.mark.faults
+def test_what_a_killed_writer_left_is_gone_after_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    killed = start(WRITER_THAT_IS_KILLED, path)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert [left.read_bytes() for left in tmp_path.iterdir()] == [b"a longer content"]
+
+    write_whole(path, b"content")
+
+    assert path.read_bytes() == b"content"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.faults
+def test_of_writers_at_once_one_is_the_last_and_nothing_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    contents = [bytes([number]) * 10_000 * number for number in range(1, 9)]
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write_whole, [path] * 80, contents * 10))
+
+    assert path.read_bytes() in contents
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_new_folders_are_on_the_disk_with_their_entries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[Path] = []
+    monkeypatch.setattr("digits.storage.files.flush", flushed.append)
+
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+
+    assert (tmp_path / "a" / "b").is_dir()
+    assert flushed == [tmp_path, tmp_path / "a"]
+
+
+def test_a_file_in_a_folders_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "a")

@@ -1,0 +1,281 @@
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from digits.errors import DamagedError, DigitsError
+from digits.settings import Settings
+from digits.storage.bundles import MANIFEST
+from digits.storage.files import TEMPORARY
+from digits.storage.references import Kind, ReportRef
+from digits.storage.store import Store
+from tests.support.processes import kill, result_of, start, wait_for
+
+FILES = {"report.html": b"<!doctype html>" * 20, "more.json": b"{}"}
+
+WRITER = """
+import sys
+from pathlib import Path
+from digits.settings import Settings
+from digits.storage.store import Store
+
+folder = Path(sys.argv[1])
+store = Store(Settings(data_dir=folder / "data", artifacts_dir=folder / "artifacts"))
+with store.create("reports") as draft:
+    (draft.path / "report.html").write_text("half of it")
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+# At each size at which the disk may be full: the limit counts for each file alone.
+ON_A_FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from digits.errors import DigitsError
+from digits.settings import Settings
+from digits.storage.store import Store
+
+folder = Path(sys.argv[1])
+store = Store(Settings(data_dir=folder / "data", artifacts_dir=folder / "artifacts"))
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+for limit in range(400):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with store.create("reports") as draft:
+            (draft.path / "report.html").write_bytes(b"x" * 100)
+    except DigitsError as error:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        assert "cannot write to" in str(error) and "File too large" in str(error), error
+        left = [path.name for path in store.root("reports").iterdir()]
+        assert not left, left
+    else:
+        break
+print(limit)
+"""
+
+
+def write(store: Store, files: Mapping[str, bytes] = FILES) -> ReportRef:
+    with store.create("reports") as draft:
+        for name, content in files.items():
+            (draft.path / name).write_bytes(content)
+    return ReportRef(digest=draft.digest)
+
+
+def visible(store: Store, kind: Kind = "reports") -> list[str]:
+    """The names among the bundles of a kind that are not a writer's own."""
+    return [path.name for path in store.root(kind).iterdir() if not path.name.startswith(".")]
+
+
+@pytest.fixture
+def store(settings: Settings) -> Store:
+    return Store(settings)
+
+
+def test_a_bundle_is_visible_when_it_is_whole_and_not_before(store: Store) -> None:
+    with store.create("reports") as draft:
+        (draft.path / "report.html").write_bytes(b"page")
+        assert visible(store) == []
+
+    assert visible(store) == [draft.digest]
+    store.verify(ReportRef(digest=draft.digest))
+    assert not draft.path.exists()
+
+
+def test_data_and_results_lie_in_their_own_folders(store: Store, settings: Settings) -> None:
+    assert store.root("arrays") == settings.data_dir / "prepared" / "arrays"
+    assert store.root("models") == settings.artifacts_dir / "models"
+
+
+def test_a_step_that_fails_leaves_nothing(store: Store) -> None:
+    with pytest.raises(IsADirectoryError), store.create("reports") as draft:  # noqa: PT012
+        (draft.path / "report.html").write_bytes(b"page")
+        draft.path.read_bytes()
+
+    assert list(store.root("reports").iterdir()) == []
+
+
+def test_equal_content_is_stored_once(store: Store) -> None:
+    first = write(store)
+    before = store.folder(first).stat()
+
+    second = write(store, dict(reversed(FILES.items())))
+
+    assert second == first
+    assert visible(store) == [first.digest]
+    assert store.folder(first).stat() == before
+
+
+def test_damage_is_told_with_the_file_and_the_difference(store: Store) -> None:
+    reference = write(store)
+    path = store.folder(reference) / "report.html"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+    with pytest.raises(DamagedError) as caught:
+        store.verify(reference)
+
+    assert str(caught.value).startswith(f"{path} was altered: its SHA-256 is ")
+    assert not store.is_whole(reference)
+
+
+def damage_by_a_flip(folder: Path) -> None:
+    (folder / "report.html").write_bytes(b"?" * 300)
+
+
+def damage_by_a_cut(folder: Path) -> None:
+    (folder / MANIFEST).write_bytes(b"")
+
+
+def damage_by_a_loss(folder: Path) -> None:
+    (folder / "more.json").unlink()
+
+
+def damage_by_an_addition(folder: Path) -> None:
+    (folder / "extra").mkdir()
+
+
+def damage_by_a_file_in_its_place(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("not a folder")
+
+
+def damage_by_a_link_to_nowhere(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damage_by_a_flip,
+        damage_by_a_cut,
+        damage_by_a_loss,
+        damage_by_an_addition,
+        damage_by_a_file_in_its_place,
+        damage_by_a_link_to_nowhere,
+    ],
+)
+def test_making_it_again_heals_a_damaged_bundle(
+    store: Store, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
+) -> None:
+    reference = write(store)
+    damage(store.folder(reference))
+    assert not store.is_whole(reference)
+
+    assert write(store) == reference
+
+    store.verify(reference)
+    assert visible(store) == [reference.digest]
+    assert caplog.messages == [f"{store.folder(reference)} was damaged and is written anew"]
+
+
+@pytest.mark.faults
+def test_many_who_make_the_same_at_once_leave_one_whole_bundle(store: Store) -> None:
+    reference = write(store)
+    damage_by_a_loss(store.folder(reference))
+    barrier, results = threading.Barrier(8), []
+
+    def make() -> None:
+        barrier.wait()
+        # A store each, as in processes of their own.
+        results.append(write(Store(store._settings)))
+
+    for _ in range(20):
+        threads = [threading.Thread(target=make) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert store.is_whole(reference)
+        damage_by_a_loss(store.folder(reference))
+
+    assert results == [reference] * 160
+
+
+@pytest.mark.faults
+def test_what_a_killed_writer_left_is_invisible_and_swept_by_the_next(
+    store: Store, tmp_path: Path
+) -> None:
+    writer = start(WRITER, tmp_path)
+    wait_for(writer, "writing")
+    kill(writer)
+    assert writer.returncode == -signal.SIGKILL
+    assert [path.name for path in store.root("reports").glob(f"{TEMPORARY}*")]
+    assert visible(store) == []
+
+    reference = write(store)
+
+    assert list(store.root("reports").glob(f"{TEMPORARY}*")) == []
+    assert visible(store) == [reference.digest]
+
+
+@pytest.mark.faults
+def test_what_a_living_writer_writes_is_left_alone(store: Store, tmp_path: Path) -> None:
+    writer = start(WRITER, tmp_path)
+    wait_for(writer, "writing")
+
+    reference = write(store)
+    assert store.contents("reports") == [store.folder(reference)]
+    _, errors = writer.communicate("")
+
+    assert writer.returncode == 0, errors
+    assert len(visible(store)) == 2
+
+
+@pytest.mark.faults
+def test_a_full_disk_is_a_clear_error_and_nothing_is_visible(store: Store, tmp_path: Path) -> None:
+    limit = int(result_of(ON_A_FULL_DISK, tmp_path))
+
+    (name,) = visible(store)
+    sizes = [path.stat().st_size for path in (store.root("reports") / name).iterdir()]
+    # The first limit that everything fitted into.
+    assert limit == max(sizes)
+
+
+def test_a_disk_that_cannot_be_written_is_a_clear_error() -> None:
+    # Nobody, root included, can make a folder there.
+    store = Store(Settings(artifacts_dir=Path("/sys/digits")))
+
+    with pytest.raises(DigitsError, match="cannot write to /sys/digits/reports: "):
+        write(store)
+
+
+def test_an_error_elsewhere_is_not_taken_for_a_full_disk(store: Store) -> None:
+    with pytest.raises(PermissionError), store.create("reports"):
+        raise PermissionError(13, "Permission denied", "/another/file")
+
+
+def test_contents_are_all_bundles_and_what_killed_writers_left(
+    store: Store, tmp_path: Path
+) -> None:
+    assert store.contents("reports") == []
+    reference = write(store)
+    writer = start(WRITER, tmp_path)
+    wait_for(writer, "writing")
+    kill(writer)
+
+    leftover, bundle = store.contents("reports")
+
+    assert bundle == store.folder(reference)
+    assert leftover.name.startswith(TEMPORARY)
+    for path in (leftover, bundle):
+        store.discard(path)
+    assert store.contents("reports") == []
+
+
+def test_a_bundle_is_out_of_sight_before_its_first_file_goes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = write(store)
+
+    def killed(path: Path, **_: object) -> None:
+        (path / "report.html").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("digits.storage.store.shutil.rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.discard(store.folder(reference))
+
+    assert visible(store) == []

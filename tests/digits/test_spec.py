@@ -1,0 +1,180 @@
+from pathlib import Path
+
+import pytest
+
+from digits.errors import UsageError
+from digits.settings import ROOT, Settings
+from digits.spec import (
+    ROLES,
+    DatasetSpec,
+    FolderSource,
+    Reading,
+    available_datasets,
+    load_spec,
+)
+from tests.support.small_dataset import NAME, SPEC, write_spec
+
+DIGEST = "0" * 64
+CONTENT = "[content]\n" + "".join(f'{role} = "{DIGEST}"\n' for role in ROLES)
+NPM = '[[sources]]\nkind = "npm"\npackage = "p"\nversion = "1.0.0"\nfolder = "data"\n'
+FOLDER = '[[sources]]\nkind = "folder"\npath = "{}"\n'
+
+
+def test_mnist_is_pinned_by_its_content() -> None:
+    spec = load_spec("mnist", Settings(data_dir=Path("/nowhere")))
+
+    assert spec.content is not None
+    assert spec.content["test-labels"].startswith("ff7bcfd4")
+    assert [source.kind for source in spec.sources] == ["npz", "idx", "npm"]
+    assert spec.floor == 0.97
+    assert spec.layout.image_shape == (28, 28)
+    assert spec.layout.class_names == tuple("0123456789")
+
+
+def test_mnist_is_bounded_and_its_centroids_are_there() -> None:
+    spec = load_spec("mnist", Settings(data_dir=Path("/nowhere")))
+
+    assert (spec.thresholds.train.num_images, spec.thresholds.test.num_images) == (60_000, 10_000)
+    assert spec.thresholds.centroids is not None
+    assert (ROOT / "data" / "datasets" / spec.thresholds.centroids.name).is_file()
+
+
+def test_a_spec_is_found_by_the_name_of_its_file(settings: Settings) -> None:
+    write_spec(settings, SPEC)
+
+    spec = load_spec(NAME, settings)
+
+    assert spec.name == NAME
+    assert spec.layout.name == NAME
+    assert spec.content is None
+
+
+def test_a_spec_in_the_data_folder_goes_before_the_projects(settings: Settings) -> None:
+    write_spec(settings, SPEC, name="mnist")
+
+    assert load_spec("mnist", settings).title == "Made-up handwriting"
+
+
+def test_available_are_all_files_that_could_be_loaded(settings: Settings) -> None:
+    write_spec(settings, SPEC)
+    write_spec(settings, SPEC, name="Not A Name")
+
+    assert available_datasets(settings) == (NAME, "mnist")
+
+
+@pytest.mark.parametrize(
+    "name", ["fashion", "", ".", "..", "../mnist", "a/b", "/etc/passwd", "MNIST", "a\n", "x" * 300]
+)
+def test_an_unknown_name_is_answered_with_the_known_ones(name: str, settings: Settings) -> None:
+    write_spec(settings, SPEC)
+
+    with pytest.raises(UsageError, match="there is handwriting, mnist; a new one is a file"):
+        load_spec(name, settings)
+
+
+def test_a_relative_folder_counts_from_the_specs_own(settings: Settings) -> None:
+    text = SPEC.replace(
+        "[thresholds]", '[[sources]]\nkind = "folder"\npath = "../mine"\n[thresholds]'
+    )
+    path = write_spec(settings, text)
+
+    (source,) = load_spec(NAME, settings).sources
+
+    assert isinstance(source, FolderSource)
+    assert source.path.resolve() == path.parents[1] / "mine"
+
+
+def test_a_spec_survives_json(settings: Settings) -> None:
+    write_spec(settings, SPEC + CONTENT + NPM)
+
+    spec = load_spec(NAME, settings)
+
+    assert DatasetSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (SPEC.replace("floor = 0.2", "floor = 1.2"), "floor: found 1.2, expected: less than or"),
+        (SPEC.replace("floor = 0.2", ""), "floor: found nothing, expected a value"),
+        (SPEC.replace("floor", "flor"), "flor: found a key that is not known here"),
+        (SPEC.replace("max_dup", "max_dub"), "thresholds.train.max_dublicates: found a key"),
+        (SPEC.replace("[12, 12]", "[12, 100]"), "image_shape[1]: found 100, expected: less than"),
+        (SPEC.replace("[12, 12]", "[12]"), "image_shape[1]: found nothing"),
+        (SPEC.replace("_classes = 10", '_classes = "x"'), "num_classes: found 'x', expected: a"),
+        (SPEC.replace("_classes = 10", "_classes = 1001"), "num_classes: found 1001, expected"),
+        ('class_names = ["a"]\n' + SPEC, "class_names has 1 names for 10 classes"),
+        ('name = "../../x"\n' + SPEC, "name: found a name, expected none"),
+        (SPEC + NPM, "a source to download from needs the digests in [content]"),
+        (SPEC + CONTENT + NPM.replace('"npm"', '"ftp"'), "sources[0]: found {'kind': 'ftp', "),
+        (SPEC + CONTENT + NPM.replace('"p"', '"-p"'), "sources[0].package: found '-p', expected"),
+        (SPEC + CONTENT.replace("0" * 64, "abc", 1), "content.train-images: found 'abc'"),
+        (SPEC + CONTENT.replace("test-labels", "labels"), "content.labels"),
+        (SPEC + CONTENT.replace(f'test-labels = "{DIGEST}"', ""), "content lacks test-labels"),
+        (SPEC + CONTENT + '[[sources]]\nkind = "idx"\nurl = "ftp://x"', "sources[0].url: found"),
+        (SPEC + FOLDER.format(r"\u0000"), "sources[0].path: found a zero byte, expected the path"),
+        (SPEC + FOLDER.format("~nobody-here/x"), "sources[0].path: ~nobody-here/x names a user"),
+        (SPEC.replace("0.1", "inf"), "max_label_divergence: found inf, expected: a finite number"),
+        ('layout = "tar"\n' + SPEC, "layout: found 'tar', expected: 'idx', 'npz', 'parquet', "),
+        ('file_layout = "npz"\n' + SPEC, "file_layout: found a key that is not known here"),
+        ("pixel_range = [16, 0]\n" + SPEC, "pixel_range: 16 is not below the other end"),
+        ("pixel_range = [0, nan]\n" + SPEC, "pixel_range[1]: found nan, expected: a finite"),
+        ("test_share = 1\n" + SPEC, "test_share: found 1, expected: less than 1"),
+        ("label_column = []\n" + SPEC, "label_column"),
+        (
+            SPEC.replace("= 10", "= 2").replace("title", 'class_names = ["a", "a"]\ntitle'),
+            "class_names has a name twice",
+        ),
+        ('layout = "npz"\n' + SPEC + CONTENT, "content is for the four IDX files, expected none"),
+        ("title = ", "is not TOML"),
+        (SPEC + "x = " + "[" * 5000, "is not TOML"),
+        ("x = " + "1" * 5000, "is not TOML"),
+    ],
+)
+def test_a_bad_spec_is_refused_in_one_line(text: str, message: str, settings: Settings) -> None:
+    path = write_spec(settings, text)
+
+    with pytest.raises(UsageError) as caught:
+        load_spec(NAME, settings)
+
+    assert str(caught.value).startswith(str(path))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_how_files_are_read_is_what_the_spec_says(settings: Settings) -> None:
+    keys = {
+        "layout": '"csv"',
+        "pixel_range": "[0, 16]",
+        "test_share": "0.25",
+        "label_column": "-1",
+        "image_column": '"img"',
+    }
+    text = "".join(f"{key} = {value}\n" for key, value in keys.items())
+    write_spec(settings, text + SPEC.replace("= 10", "= 1000"))
+
+    spec = load_spec(NAME, settings)
+
+    assert spec.reading == Reading(
+        file_layout="csv",
+        pixel_range=(0, 16),
+        test_share=0.25,
+        label_column=-1,
+        image_column="img",
+    )
+    assert spec.layout.num_classes == 1000
+    assert DatasetSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_a_spec_that_says_nothing_of_its_files_means_the_four_of_mnist(settings: Settings) -> None:
+    write_spec(settings, SPEC)
+
+    assert load_spec(NAME, settings).reading == Reading()
+    assert Reading().file_layout == "idx"
+
+
+def test_a_spec_that_is_not_text_is_refused(settings: Settings) -> None:
+    write_spec(settings, "").write_bytes(b"title = '\xff'")
+
+    with pytest.raises(UsageError, match="is not TOML"):
+        load_spec(NAME, settings)

@@ -1,0 +1,250 @@
+import ctypes
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from digits.errors import DigitsError, UsageError
+from digits.settings import ROOT
+from digits.training import devices
+from digits.training.devices import (
+    CUDA_PACKAGES,
+    Device,
+    configure_backend,
+    gpu_name,
+    processor,
+    resolve_device,
+)
+
+CUDA_ERROR = 100
+
+
+class Driver:
+    """A stand-in for NVIDIA's libcuda: one GPU, and a function that may fail."""
+
+    def __init__(self, failing: str = "") -> None:
+        self._failing = failing
+
+    def cuInit(self, flags: int) -> int:
+        assert flags == 0
+        return self._status("cuInit")
+
+    def cuDeviceGet(self, device: Any, ordinal: int) -> int:
+        assert ordinal == 0
+        device._obj.value = 7
+        return self._status("cuDeviceGet")
+
+    def cuDeviceGetName(self, name: Any, length: int, device: ctypes.c_int) -> int:
+        assert (length, device.value) == (128, 7)
+        name.value = b"NVIDIA Made-up 100"
+        return self._status("cuDeviceGetName")
+
+    def _status(self, function: str) -> int:
+        return CUDA_ERROR if function == self._failing else 0
+
+
+@pytest.fixture(autouse=True)
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What one test found is not remembered in another."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    for remembered in (gpu_name, processor):
+        remembered.cache_clear()
+    yield
+    for remembered in (gpu_name, processor):
+        remembered.cache_clear()
+
+
+def install_driver(monkeypatch: pytest.MonkeyPatch, driver: Driver | None) -> None:
+    def load(name: str) -> Driver:
+        assert name == "libcuda.so.1"
+        if driver is None:
+            raise OSError(f"{name}: cannot open shared object file")
+        return driver
+
+    monkeypatch.setattr(ctypes, "CDLL", load)
+
+
+def install_packages(monkeypatch: pytest.MonkeyPatch, *installed: str) -> None:
+    def version(name: str) -> str:
+        if name not in {*installed, "tensorflow", "jax"}:
+            raise PackageNotFoundError(name)
+        return "9.0"
+
+    monkeypatch.setattr(devices, "version", version)
+
+
+@pytest.mark.parametrize("package", CUDA_PACKAGES["tensorflow"])
+@pytest.mark.parametrize("requested", ["auto", "gpu"])
+def test_a_gpu_that_can_be_used_is_called_by_its_name(
+    requested: Device, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_driver(monkeypatch, Driver())
+    install_packages(monkeypatch, package)
+
+    assert resolve_device(requested) == "gpu:NVIDIA Made-up 100"
+
+
+def test_the_cpu_can_be_asked_for_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    install_driver(monkeypatch, Driver())
+    install_packages(monkeypatch, *CUDA_PACKAGES["tensorflow"])
+
+    assert resolve_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize("reason", ["no driver", "hidden", "hidden by number"])
+def test_without_a_gpu_auto_is_the_cpu_and_gpu_an_error(
+    reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_driver(monkeypatch, None if reason == "no driver" else Driver())
+    install_packages(monkeypatch, *CUDA_PACKAGES["tensorflow"])
+    if reason.startswith("hidden"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "" if reason == "hidden" else "-1")
+
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(UsageError, match=r"--device gpu: no NVIDIA GPU was found .* --device cpu"):
+        resolve_device("gpu")
+
+
+@pytest.mark.parametrize("function", ["cuInit", "cuDeviceGet", "cuDeviceGetName"])
+def test_a_driver_that_fails_is_no_gpu(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_driver(monkeypatch, Driver(failing=function))
+    install_packages(monkeypatch, *CUDA_PACKAGES["tensorflow"])
+
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(UsageError, match="no NVIDIA GPU was found"):
+        resolve_device("gpu")
+
+
+def test_a_gpu_without_cuda_libraries_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    install_driver(monkeypatch, Driver())
+    install_packages(monkeypatch, *CUDA_PACKAGES["jax"])
+
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(UsageError) as caught:
+        resolve_device("gpu")
+    assert "NVIDIA Made-up 100 is there, but tensorflow has no CUDA libraries" in str(caught.value)
+    assert "make gpu" in str(caught.value)
+
+
+def test_each_backend_needs_its_own_cuda_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    install_driver(monkeypatch, Driver())
+    install_packages(monkeypatch, *CUDA_PACKAGES["jax"])
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+
+    assert resolve_device("auto").startswith("gpu:")
+
+    install_packages(monkeypatch, *CUDA_PACKAGES["tensorflow"])
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(UsageError, match="but jax has no CUDA libraries; install a build of it"):
+        resolve_device("gpu")
+
+
+@pytest.mark.parametrize("backend", ["theano", "torch"])
+@pytest.mark.parametrize("requested", ["auto", "cpu", "gpu"])
+def test_a_backend_that_is_not_there_is_said_at_once(
+    requested: Device, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_packages(monkeypatch)
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+
+    with pytest.raises(UsageError, match=f"KERAS_BACKEND={backend}: found no such .* tensorflow, "):
+        resolve_device(requested)
+
+
+def test_a_processor_is_told_by_name_numbers_and_usable_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = "cpu family\t: 25\nmodel\t\t: 17\nstepping\t: 1\n"
+    one = f"model name\t: AMD EPYC 9R14\n{numbers}flags\t\t: fpu avx512_bf16\n"
+    monkeypatch.setattr(devices, "CPU_FACTS", tmp_path / "cpuinfo")
+    devices.CPU_FACTS.write_text(f"{one}\n{one}")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 3}, raising=False)
+
+    assert processor() == "AMD EPYC 9R14 (25-17-1), 2 cores"
+
+
+def test_a_processor_without_linux_facts_is_told_by_what_python_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "CPU_FACTS", tmp_path / "none")
+    monkeypatch.setattr("platform.processor", lambda: "")
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+
+    assert processor() == "arm64, 1 core"
+
+
+def test_asking_for_the_device_loads_no_backend() -> None:
+    code = """
+import sys
+from digits.training.devices import resolve_device
+resolve_device("auto")
+assert not {"keras", "tensorflow", "jax", "torch"} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# What a run does in its trainings: two threads that each set the backend up.
+CONFIGURE = """
+import logging, os, sys
+from concurrent.futures import ThreadPoolExecutor
+from digits.training.devices import configure_backend
+from digits.training.streams import separate_error_stream
+
+separate_error_stream()
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+with ThreadPoolExecutor() as threads:
+    for done in [threads.submit(configure_backend, "cpu") for _ in range(2)]:
+        done.result()
+os.write(2, b"native\\n")
+
+import tensorflow as tf
+
+assert tf.config.get_visible_devices("GPU") == []
+try:
+    tf.random.uniform([1])
+except RuntimeError as error:
+    assert "determinism is enabled" in str(error)
+else:
+    raise AssertionError("chance without a seed was allowed")
+"""
+
+
+def test_the_backend_is_set_up_once_and_leaves_the_terminal_to_the_user(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "tensorflow.log"
+
+    result = subprocess.run(
+        [sys.executable, "-c", CONFIGURE],
+        env={**os.environ, "DIGITS_ARTIFACTS_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    first, second, *others = result.stderr.splitlines()
+    assert first == f"loading tensorflow; what it says itself goes to {log}"
+    assert re.fullmatch(r"Devices: /physical_device:CPU:0; GPUs available: 0", second)
+    assert others == ["native"]
+    assert log.exists()
+
+
+@pytest.mark.parametrize("missing", ["keras", "tensorflow"])
+def test_a_backend_that_cannot_be_loaded_is_one_clear_error(
+    missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Another test may have set the backend up in this process already, which is remembered.
+    monkeypatch.setattr(devices, "_configure", devices._configure.__wrapped__)
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.setenv("DIGITS_ARTIFACTS_DIR", str(tmp_path))
+    if missing == "tensorflow":
+        monkeypatch.setitem(sys.modules, "keras", ModuleType("keras"))
+
+    with pytest.raises(DigitsError, match=f"tensorflow cannot be loaded: import of {missing} halt"):
+        configure_backend("cpu")
