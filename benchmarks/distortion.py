@@ -27,7 +27,7 @@ def main() -> None:
     configure_backend(resolve_device("auto"))
     from digits.training.learner import make_learner
     from digits.training.models import BUILDERS
-    from digits.training.training_data import Batches, feed
+    from digits.training.training_data import Minibatches, feed
 
     arrays = prepare(current_workspace())
     x, y = (StoredArray(arrays.folder / f"{name}_train.npy") for name in "xy")
@@ -40,7 +40,7 @@ def main() -> None:
         learners = []
         for settings in (best.model_copy(update={"distortion": None}), best):
             plain = BUILDERS[model]((28, 28, 1), 10, settings.dropout, settings.seed)
-            batches = Batches(x, y, settings)
+            batches = Minibatches(x, y, settings)
             learners.append((make_learner(plain, settings, len(batches)), batches))
         times: list[list[tuple[float, float]]] = [[], []]
         for _ in range(options.rounds + 1):

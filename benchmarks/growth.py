@@ -68,7 +68,7 @@ def ingest(spec: DatasetSpec, workspace: Workspace, folder: Path) -> None:
     from digits.datasets.sources.content import content_of
 
     content = content_of(spec, workspace.settings)
-    reference = ingest_dataset(spec.layout, content, spec.reading, spec, workspace)
+    reference = ingest_dataset(spec.layout, content, spec.read_options, spec, workspace)
     (folder / "dataset.json").write_text(reference.model_dump_json())
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from digits.labeling.labeler import Labelled, label_files
+from digits.labeling.labeler import Labeled, label_files
 from digits.registry.champion import load_champion
 from digits.settings import Settings
 from digits.storage.workspace import current_workspace
@@ -239,7 +239,7 @@ def main() -> None:
                 truth = dict(write_pictures(Path(folder), drawers, condition, options.seed))
                 answers = label_files((str(path) for path in truth), champion)
                 right = sum(
-                    isinstance(a, Labelled) and a.label == truth[Path(a.file)] for a in answers
+                    isinstance(a, Labeled) and a.label == truth[Path(a.file)] for a in answers
                 )
             cells.append(f"{right}/{len(truth)} ({right / len(truth):.1%})")
             totals[group] = (totals[group][0] + right, totals[group][1] + len(truth))

@@ -28,7 +28,7 @@ def prepare(workspace: Workspace, name: str = "mnist") -> Prepared:
     """Ingest and normalize a dataset, from its files in the raw folder or from its source."""
     spec = load_spec(name, workspace.settings)
     content = content_of(spec, workspace.settings)
-    dataset = ingest_dataset(spec.layout, content, spec.reading, spec, workspace)
+    dataset = ingest_dataset(spec.layout, content, spec.read_options, spec, workspace)
     facts = store_arrays(dataset, workspace.store)
     return Prepared(workspace.store.folder(facts), facts)
 

@@ -93,7 +93,7 @@ class Defects:
         defect.count += count or len(places)
         defect.places += places[: NUM_SHOWN - len(defect.places)]
 
-    def judge(self) -> None:
+    def enforce(self) -> None:
         """Raise DataError for the errors; say in one line each what was left out with a warning."""
         errors = self.of("error")
         if errors:

@@ -53,7 +53,7 @@ class Layout(Part):
     class_names: tuple[str, ...]
 
 
-class Reading(Part):
+class ReadOptions(Part):
     """How a dataset's files are read: all that shapes what comes out, beside files and layout."""
 
     file_layout: FileLayout = "idx"
@@ -170,14 +170,14 @@ class DatasetSpec(Part):
         return self
 
     @property
-    def reading(self) -> Reading:
+    def read_options(self) -> ReadOptions:
         """The part that shapes how files are read."""
         severity = {
             check: severity
             for check, severity in self.thresholds.severity.items()
             if check in DEFECTS
         }
-        return Reading(
+        return ReadOptions(
             file_layout=self.file_layout,
             pixel_range=self.pixel_range,
             test_share=self.test_share,

@@ -11,7 +11,7 @@ from digits.storage.workspace import current_workspace
 from digits.training.streams import separate_error_stream
 
 if TYPE_CHECKING:
-    from digits.intake.incoming import Intake
+    from digits.intake.incoming import Addition
     from digits.registry.garbage import Garbage
     from digits.registry.reproduction import Reproduction
     from flows.plan import PlannedStep
@@ -86,7 +86,7 @@ def run_facts(result: "RunResult") -> dict[str, Any]:
             }
             for model, score in zip(result.models, result.evaluations, strict=True)
         ],
-        "decision": result.decision.entry.judgement.model_dump(mode="json"),
+        "decision": result.decision.entry.verdict.model_dump(mode="json"),
         "report": str(report_path(result)),
         "steps": {
             label: "executed" if made_in is None else f"cached from {made_in}"
@@ -118,13 +118,13 @@ def print_run(result: "RunResult") -> None:
             f"{score.loss:.4f}",
             f"{model.seconds:.1f} s",
         )
-    judgement = result.decision.entry.judgement
+    verdict = result.decision.entry.verdict
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print()
     console.print(table)
-    console.print(f"\nDecision: {judgement.outcome}: {judgement.reason}")
-    if judgement.champion_after is not None:
-        console.print(f"Champion: version {judgement.champion_after}")
+    console.print(f"\nDecision: {verdict.outcome}: {verdict.reason}")
+    if verdict.champion_after is not None:
+        console.print(f"Champion: version {verdict.champion_after}")
     console.print(f"Data:     {result.data.describe()}")
     console.print(f"Steps:    {describe_steps(result.steps)}")
     console.print(f"Report:   {report_path(result)}")
@@ -139,7 +139,7 @@ def describe_steps(steps: dict[str, str | None]) -> str:
     return f"executed {', '.join(executed)}" + (f"; {cached} from the cache" if cached else "")
 
 
-def print_intake(intake: "Intake") -> None:
+def print_addition(intake: "Addition") -> None:
     """What became of a batch, with each reason on a line of its own."""
     if intake.status == "quarantined":
         click.echo(f"refused: nothing of {intake.source} was added to {intake.dataset}")

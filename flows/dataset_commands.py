@@ -75,27 +75,27 @@ def add(name: str, files: tuple[Path, ...], as_json: bool) -> None:
     if as_json:
         _print_json(intake.model_dump(mode="json"))
     else:
-        console.print_intake(intake)
+        console.print_addition(intake)
     if intake.status == "quarantined":
         raise click.exceptions.Exit(1)
 
 
-@dataset.command("take-in")
+@dataset.command("add-incoming")
 @click.argument("name")
 @json_option
-def take_in(name: str, as_json: bool) -> None:
+def add_incoming(name: str, as_json: bool) -> None:
     """Add what lies in dataset NAME's incoming folder, batch by batch, as the next run would."""
     console.show_logs()
-    from digits.intake.additions import take_incoming
+    from digits.intake.additions import add_all_incoming
 
     workspace = current_workspace()
-    intakes = list(take_incoming(load_spec(name, workspace.settings), workspace))
+    additions = list(add_all_incoming(load_spec(name, workspace.settings), workspace))
     if as_json:
-        _print_json([intake.model_dump(mode="json") for intake in intakes])
+        _print_json([intake.model_dump(mode="json") for intake in additions])
     else:
-        for intake in intakes:
-            console.print_intake(intake)
-    if any(intake.status == "quarantined" for intake in intakes):
+        for intake in additions:
+            console.print_addition(intake)
+    if any(intake.status == "quarantined" for intake in additions):
         raise click.exceptions.Exit(1)
 
 
@@ -106,11 +106,11 @@ def take_in(name: str, as_json: bool) -> None:
 def remove(name: str, batch: str, as_json: bool) -> None:
     """Take the batch whose digest begins with BATCH out of dataset NAME again."""
     console.show_logs()
-    from digits.datasets.versions import Versions
+    from digits.datasets.versions import DatasetVersions
 
     workspace = current_workspace()
     load_spec(name, workspace.settings)
-    with Versions(name, workspace.settings).changing() as changing:
+    with DatasetVersions(name, workspace.settings).changing() as changing:
         change = changing.remove(batch)
     if as_json:
         _print_json(change.model_dump(mode="json"))

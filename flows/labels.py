@@ -12,7 +12,7 @@ import click
 
 from digits.labeling.explanation import explain, explanation_path
 from digits.labeling.image_files import find_files
-from digits.labeling.labeler import Answer, Labelled, label_files
+from digits.labeling.labeler import Answer, Labeled, label_files
 from digits.registry.champion import Champion
 
 Form = Literal["text", "json", "csv"]
@@ -29,22 +29,22 @@ def label_all(
         _write_row("file", "label", "name", "probability", "error")
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    is_all_labelled, numbers = True, count(1)
+    is_all_labeled, numbers = True, count(1)
     for answer in label_files(
         find_files(files), champion, as_is=as_is, keep_originals=folder is not None
     ):
         PRINTERS[form](answer)
-        if not isinstance(answer, Labelled):
-            is_all_labelled = False
+        if not isinstance(answer, Labeled):
+            is_all_labeled = False
         elif folder is not None:
             picture = explain(answer, champion.layout.class_names)
             picture.save(explanation_path(folder, next(numbers), answer.file))
-    return is_all_labelled
+    return is_all_labeled
 
 
 def _print_text(answer: Answer) -> None:
     name = _printable(answer.file)
-    if isinstance(answer, Labelled):
+    if isinstance(answer, Labeled):
         click.echo(f"{answer.name}  {answer.probability:7.2%}  {name}")
     else:
         click.echo(f"Error: {name} {answer.error}", err=True)
@@ -53,7 +53,7 @@ def _print_text(answer: Answer) -> None:
 def _print_json(answer: Answer) -> None:
     facts = (
         {"label": answer.label, "name": answer.name, "probability": answer.probability}
-        if isinstance(answer, Labelled)
+        if isinstance(answer, Labeled)
         else {"error": answer.error}
     )
     click.echo(json.dumps({"file": answer.file} | facts))
@@ -61,7 +61,7 @@ def _print_json(answer: Answer) -> None:
 
 def _print_csv(answer: Answer) -> None:
     name = _printable(answer.file)
-    if isinstance(answer, Labelled):
+    if isinstance(answer, Labeled):
         _write_row(name, str(answer.label), answer.name, f"{answer.probability:.6f}", "")
     else:
         _write_row(name, "", "", "", answer.error)

@@ -7,17 +7,17 @@ from typing import Any, Literal
 from digits.cache.differences import differences
 from digits.cache.keys import step_key, step_label
 from digits.datasets.sources.content import content_of
-from digits.datasets.versions import Versions
+from digits.datasets.versions import DatasetVersions
 from digits.errors import DamagedError
 from digits.intake.incoming import incoming_folder, waiting
 from digits.recipes import training_settings
 from digits.registry.ledger import (
     Entry,
-    Judgement,
     Ledger,
-    Version,
+    ModelVersion,
+    Verdict,
     champion_of,
-    standing_judgement,
+    standing_verdict,
     versions_of,
 )
 from digits.registry.promotion import choose_candidate
@@ -56,7 +56,7 @@ class Planner:
     short time on any data, and a run checks every byte before it believes it.
     """
 
-    def __init__(self, versions: Mapping[int, Version], workspace: Workspace) -> None:
+    def __init__(self, versions: Mapping[int, ModelVersion], workspace: Workspace) -> None:
         self.steps: list[PlannedStep] = []
         self._workspace = workspace
         self._versions = {
@@ -94,7 +94,9 @@ class Planner:
             if len(names) > NUM_NAMED:
                 named += f", and {len(names) - NUM_NAMED} more"
             self.add(
-                "take in", "run", f"in {incoming_folder(spec.name, workspace.settings)}: {named}"
+                "add incoming",
+                "run",
+                f"in {incoming_folder(spec.name, workspace.settings)}: {named}",
             )
         return bool(names)
 
@@ -140,7 +142,7 @@ def plan_run(
     on = resolve_device(device)
     entries = Ledger(spec.name, workspace.settings).entries()
     planner = Planner(versions_of(entries), workspace)
-    version = Versions(spec.name, workspace.settings).current()
+    version = DatasetVersions(spec.name, workspace.settings).current()
     dataset = None
     if planner.await_batches(spec, workspace):
         planner.add("ingest", "depend", BEFORE)
@@ -151,7 +153,7 @@ def plan_run(
             "ingest",
             layout=spec.layout,
             content=content,
-            reading=spec.reading,
+            read_options=spec.read_options,
             sources=spec,
             batches=version.content,
         )
@@ -180,7 +182,7 @@ def plan_run(
         )
     planner.add("promote", "run", "the decision is about the present champion")
     made = (dataset, validation, arrays, *(made for pair in scored for made in pair))
-    grounds = _known_judgement(entries, [score for _, score in scored])
+    grounds = _known_verdict(entries, [score for _, score in scored])
     if None in made:
         planner.add("report", "depend", BEFORE)
     elif grounds is None:
@@ -193,14 +195,14 @@ def plan_run(
             validation=validation,
             arrays=arrays,
             scored=scored,
-            judgement=grounds,
+            verdict=grounds,
             rival=versions_of(entries).get(grounds.champion_before or 0),
             lineage=trace(filter(None, made), workspace.records),
         )
     return planner.steps
 
 
-def _needs_score(champion: Version, arrays: ArraysRef, workspace: Workspace) -> bool:
+def _needs_score(champion: ModelVersion, arrays: ArraysRef, workspace: Workspace) -> bool:
     """Whether the champion would be scored again, to be compared on the same test set."""
     if champion.evaluation.test_digest != arrays.test_digest:
         return True
@@ -217,11 +219,11 @@ def _dataset(key: StepKey) -> object:
     return layout.get("name") if isinstance(layout, dict) else None
 
 
-def _known_judgement(entries: list[Entry], scores: list[Reference | None]) -> Judgement | None:
+def _known_verdict(entries: list[Entry], scores: list[Reference | None]) -> Verdict | None:
     """What the page would be about, where the best model is the champion already."""
     known = [score for score in scores if isinstance(score, EvaluationRef)]
     champion = champion_of(entries)
     if champion is None or len(known) < len(scores):
         return None
     is_champion = choose_candidate(known).model_digest == champion.model.digest
-    return standing_judgement(entries, champion) if is_champion else None
+    return standing_verdict(entries, champion) if is_champion else None

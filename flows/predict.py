@@ -13,7 +13,7 @@ from digits.registry.garbage import runs_lock
 from digits.storage.locks import hold
 from digits.storage.workspace import current_workspace
 from digits.training.devices import Device
-from tasks.predict import predict_folder
+from tasks.label import predict_folder
 
 
 @flow(name="predict", flow_run_name="predict {dataset}", persist_result=False)

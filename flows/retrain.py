@@ -6,7 +6,7 @@ from prefect.runtime import flow_run
 
 from digits.cache.keys import find_code, keep_known_code
 from digits.datasets.sources.content import content_of
-from digits.datasets.versions import DatasetVersion, Versions
+from digits.datasets.versions import DatasetVersion, DatasetVersions
 from digits.errors import DamagedError, DigitsError
 from digits.progress import ending_together
 from digits.recipes import training_settings
@@ -21,6 +21,7 @@ from digits.storage.workspace import current_workspace
 from digits.training.devices import Device, resolve_device
 from flows.parameters import DatasetName, ModelNames, Positive, RecipeName, Seed
 from flows.service import page_address
+from tasks.add_incoming import add_incoming
 from tasks.dashboard import on_dashboard, show_run
 from tasks.evaluate import evaluate
 from tasks.ingest import ingest
@@ -28,7 +29,6 @@ from tasks.journal import journal
 from tasks.normalize import normalize
 from tasks.promote import promote
 from tasks.report import report
-from tasks.take_in import take_in
 from tasks.train import train
 from tasks.validate import validate
 
@@ -83,10 +83,10 @@ def retrain(
         on_dashboard(dataset, spec.title, (recipe, on), page_address),
         ending_together(),  # innermost: what shows the trainings waits for what they still say
     ):
-        take_in(spec)
-        version = Versions(dataset, workspace.settings).current()
+        add_incoming(spec)
+        version = DatasetVersions(dataset, workspace.settings).current()
         content = content_of(spec, workspace.settings)
-        data = ingest(spec.layout, content, spec.reading, spec, version.content)
+        data = ingest(spec.layout, content, spec.read_options, spec, version.content)
         validation = validate(data, spec.thresholds, version.growth)
         arrays = normalize(data)
         find_code(models)
@@ -109,7 +109,7 @@ def retrain(
             validation=validation,
             arrays=arrays,
             scored=scored,
-            judgement=decision.standing,
+            verdict=decision.standing,
             rival=decision.rival,
             lineage=lineage,
         )

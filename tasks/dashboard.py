@@ -100,7 +100,7 @@ def show_run(
         link=address(path),
         pictures=pictures,
     )
-    show(f"retrain-{slug(entry.dataset)}", run_page(facts), headline(entry.judgement))
+    show(f"retrain-{slug(entry.dataset)}", run_page(facts), headline(entry.verdict))
 
 
 def announce(entry: Entry) -> None:

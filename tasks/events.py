@@ -4,7 +4,7 @@ from typing import Any
 
 from prefect.events import emit_event
 
-from digits.intake.incoming import Intake
+from digits.intake.incoming import Addition
 from digits.registry.ledger import Entry
 from digits.validation.findings import ValidationOutcome
 
@@ -15,19 +15,19 @@ DECISIONS = {
     "rolled back": "champion.rolled-back",
 }
 VALIDATION_FAILED = "validation.failed"
-INTAKES = {"accepted": "batch.accepted", "quarantined": "batch.quarantined"}
+ADDITIONS = {"accepted": "batch.accepted", "quarantined": "batch.quarantined"}
 
 
 def emit_decision(entry: Entry) -> None:
     """Say what was decided about a champion, with the facts of the ledger's line."""
-    judgement = entry.judgement
+    verdict = entry.verdict
     _emit(
-        DECISIONS[judgement.outcome],
+        DECISIONS[verdict.outcome],
         entry.dataset,
-        text=f"{entry.dataset}: {judgement.outcome}: {judgement.reason}",
+        text=f"{entry.dataset}: {verdict.outcome}: {verdict.reason}",
         run=entry.run,
         data_digest=entry.data_digest,
-        **judgement.model_dump(mode="json"),
+        **verdict.model_dump(mode="json"),
     )
 
 
@@ -43,11 +43,11 @@ def emit_validation_failed(dataset: str, outcome: ValidationOutcome) -> None:
     )
 
 
-def emit_intake(intake: Intake) -> None:
+def emit_addition(intake: Addition) -> None:
     """Say what became of a batch of new data, unless the dataset had it already."""
-    if intake.status in INTAKES:
+    if intake.status in ADDITIONS:
         facts = intake.model_dump(mode="json", exclude={"dataset"})
-        _emit(INTAKES[intake.status], intake.dataset, text=intake.describe(), **facts)
+        _emit(ADDITIONS[intake.status], intake.dataset, text=intake.describe(), **facts)
 
 
 def _emit(event: str, dataset: str, **facts: Any) -> None:

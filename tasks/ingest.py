@@ -9,7 +9,7 @@ from prefect.tasks import Task
 
 from digits.datasets.sources.content import Content
 from digits.errors import UnreachableError
-from digits.spec import DatasetSpec, Layout, Reading
+from digits.spec import DatasetSpec, Layout, ReadOptions
 from digits.storage.references import DatasetRef
 from digits.storage.workspace import current_workspace
 from tasks.caching import step
@@ -24,7 +24,7 @@ def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
 def ingest(
     layout: Layout,
     content: Content,
-    reading: Reading,
+    read_options: ReadOptions,
     sources: DatasetSpec,
     batches: Mapping[str, str],
 ) -> DatasetRef:
@@ -36,4 +36,4 @@ def ingest(
     from digits.datasets.ingestion import ingest_dataset
 
     added = batches.values()
-    return ingest_dataset(layout, content, reading, sources, current_workspace(), added=added)
+    return ingest_dataset(layout, content, read_options, sources, current_workspace(), added=added)

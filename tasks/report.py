@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from digits.registry.ledger import Judgement, Version
+from digits.registry.ledger import ModelVersion, Verdict
 from digits.storage.lineage import Lineage
 from digits.storage.references import ArraysRef, EvaluationRef, ModelRef, ReportRef, ValidationRef
 from digits.storage.workspace import current_workspace
@@ -16,8 +16,8 @@ def report(
     validation: ValidationRef,
     arrays: ArraysRef,
     scored: Sequence[tuple[ModelRef, EvaluationRef]],
-    judgement: Judgement,
-    rival: Version | None,
+    verdict: Verdict,
+    rival: ModelVersion | None,
     lineage: Lineage,
 ) -> ReportRef:
     """Store the page of a run and its decision."""
@@ -32,7 +32,7 @@ def report(
             validation=validation,
             arrays=arrays,
             scored=scored,
-            judgement=judgement,
+            verdict=verdict,
             rival=rival,
             lineage=lineage,
         )

@@ -64,7 +64,7 @@ def every(by: Callable[[np.ndarray], np.ndarray]) -> Callable[[Pair], Pair]:
     return lambda batch: (np.ascontiguousarray(by(batch[0])), batch[1])
 
 
-def labelled(by: Callable[[np.ndarray], np.ndarray]) -> Callable[[Pair], Pair]:
+def labeled(by: Callable[[np.ndarray], np.ndarray]) -> Callable[[Pair], Pair]:
     """All labels changed."""
     return lambda batch: (batch[0], by(batch[1]).astype(np.uint16))
 
@@ -143,11 +143,11 @@ SPOILT = {
     ),
     "csv: labels shuffled": Spoilt(
         "csv",
-        labelled(lambda labels: np.random.default_rng(1).permutation(labels)),
+        labeled(lambda labels: np.random.default_rng(1).permutation(labels)),
         {"centroid_accuracy": WHOLE},
     ),
     "folder: labels off by one": Spoilt(
-        "folder", labelled(lambda labels: (labels + 1) % NUM_CLASSES), {"centroid_accuracy": WHOLE}
+        "folder", labeled(lambda labels: (labels + 1) % NUM_CLASSES), {"centroid_accuracy": WHOLE}
     ),
     "npz: an image twice": Spoilt(
         "npz", twice(label_by=0), {"duplicates": ("digits.npz: x_train, row 20",)}

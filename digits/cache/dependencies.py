@@ -85,16 +85,16 @@ class Reach:
                 yield Whole(other)
 
     def _referred(self, statement: Statement) -> Iterator[Node]:
-        module, reading = statement.module.name, statement.reading
-        for line, what in reading.hazards:
+        module, parsed = statement.module.name, statement.parsed
+        for line, what in parsed.hazards:
             raise self._lost(module, line, what)
         trail = Trail(self._code)
-        for chain in reading.chains:
-            trail.follow(module, chain, reading.bindings)
+        for chain in parsed.chains:
+            trail.follow(module, chain, parsed.bindings)
         yield from trail.nodes
-        for target in reading.executed:
+        for target in parsed.executed:
             yield from self._executed(module, target)
-        for text in reading.strings:
+        for text in parsed.strings:
             yield from map(Resource, self._code.resources_named(text))
 
     def _lost(self, module: str, line: int, what: str) -> DigitsError:

@@ -156,7 +156,7 @@ class _Walk:
         """What a node says of itself, and by which name."""
         match node:
             case Definition():
-                return [one.reading.text for one in self._statements(node)], node.name
+                return [one.parsed.text for one in self._statements(node)], node.name
             case Imported():
                 return self._order(self._code.module(node.module)), _MODULE
         return [], ""
@@ -192,7 +192,7 @@ class _Walk:
         order = []
         for statement in module.statements:
             if statement in unnamed:
-                order.append(statement.reading.text)
+                order.append(statement.parsed.text)
             elif statement in reached and (is_all or self._reach.has_effect(self._seen(statement))):
                 kind = type(statement.node).__name__
                 order.append(" ".join((kind, *sorted(statement.names | statement.imported))))

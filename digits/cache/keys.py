@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from digits.cache.fingerprint import Project
 from digits.cache.known_code import KnownCode
 from digits.settings import ROOT, Settings
-from digits.spec import FileLayout, Reading
+from digits.spec import FileLayout, ReadOptions
 from digits.storage.records import StepKey
 from digits.storage.references import Reference
 from digits.training.devices import CUDA_PACKAGES, backend
@@ -35,7 +35,7 @@ PLUMBING = (
     "digits.settings:Settings",
     "digits.storage.store:Store",
     "digits.training.streams:native_errors_in",
-    "digits.datasets.versions:Versions",
+    "digits.datasets.versions:DatasetVersions",
     "digits.storage.workspace:Workspace",
     "digits.storage.workspace:current_workspace",
     "tasks.caching:current_key",
@@ -55,8 +55,8 @@ def _no_roots(_: Arguments) -> tuple[str, ...]:
     return ()
 
 
-def _reader_of(reading: Reading | None) -> tuple[str, ...]:
-    return READERS_BY_LAYOUT[reading.file_layout if reading else "idx"]
+def _reader_of(read_options: ReadOptions | None) -> tuple[str, ...]:
+    return READERS_BY_LAYOUT[read_options.file_layout if read_options else "idx"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ STEPS: Mapping[str, Step] = {
             "ingest",
             libraries=("numpy", "pillow", "pyarrow"),
             ignored=frozenset({"sources"}),
-            roots=lambda arguments: _reader_of(arguments.get("reading")),
+            roots=lambda arguments: _reader_of(arguments.get("read_options")),
             without=("digits.datasets.formats.readers:READERS",),
         ),
         Step("validate", libraries=("great-expectations", "pandas", "numpy", "scipy", "jinja2")),

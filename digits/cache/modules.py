@@ -12,7 +12,7 @@ from digits.cache.import_effects import Demand, Effects, HasEffect
 from digits.cache.scopes import FunctionNode, evaluated, names_changed, names_given
 from digits.cache.syntax import (
     Chain,
-    Reading,
+    Parsed,
     Target,
     bindings_of,
     executed_by,
@@ -54,7 +54,7 @@ class Statement:
         self.is_named = bool(self.names) and not isinstance(node, _COMPOUND)
 
     @cached_property
-    def reading(self) -> Reading:
+    def parsed(self) -> Parsed:
         """Its text and all that it refers to."""
         return read(self.node, self.module.canonical)
 
@@ -77,7 +77,7 @@ class Statement:
             return self._call_demands
         if self.demands is None:
             return None
-        return (*self.demands, *(Demand(chain, is_strict=False) for chain in self.reading.chains))
+        return (*self.demands, *(Demand(chain, is_strict=False) for chain in self.parsed.chains))
 
     @cached_property
     def _call_demands(self) -> tuple[Demand, ...] | None:

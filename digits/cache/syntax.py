@@ -48,7 +48,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Parsed:
     """One statement: its text, and what it refers to.
 
     `bindings` are the names that its own import statements give, `executed` the modules that these
@@ -100,11 +100,11 @@ def executed_by(node: ast.Import | ast.ImportFrom) -> Iterator[Target]:
             yield Target(0, alias.name)
 
 
-def read(node: ast.AST, canonical: Canonical) -> Reading:
+def read(node: ast.AST, canonical: Canonical) -> Parsed:
     """Read one statement. `canonical` knows what the names of its module stand for."""
     reader = _Reader()
     reader.walk(node)
-    return Reading(
+    return Parsed(
         text="\n".join(reader.words),
         chains=frozenset(chain for chain, _ in reader.mentions),
         bindings=tuple(reader.bindings),

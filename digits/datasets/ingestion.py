@@ -5,16 +5,16 @@ from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 
-from digits.datasets.formats.chunks import LabelledBatch, RowNames
+from digits.datasets.formats.chunks import LabeledChunk, RowNames
 from digits.datasets.formats.readers import read_files
 from digits.datasets.images import Images, Labels, SplitWriter, content_digest
 from digits.datasets.kept_batches import read_batch
 from digits.datasets.sources.content import Content, opened
 from digits.datasets.splits import is_test
-from digits.datasets.versions import Versions
+from digits.datasets.versions import DatasetVersions
 from digits.defects import Defects
 from digits.errors import DataError
-from digits.spec import DatasetSpec, Layout, Reading
+from digits.spec import DatasetSpec, Layout, ReadOptions
 from digits.storage.records import canonical_digest
 from digits.storage.references import DatasetRef
 from digits.storage.workspace import Workspace
@@ -24,7 +24,7 @@ from digits.thresholds import SPLITS, Split
 def ingest_dataset(
     layout: Layout,
     content: Content,
-    reading: Reading,
+    read_options: ReadOptions,
     spec: DatasetSpec,
     workspace: Workspace,
     *,
@@ -38,10 +38,10 @@ def ingest_dataset(
     """
     with workspace.store.create("datasets") as draft:
         batches = chain(
-            read_source(layout, content, reading, spec, workspace),
-            read_added(added, layout, Versions(spec.name, workspace.settings)),
+            read_source(layout, content, read_options, spec, workspace),
+            read_added(added, layout, DatasetVersions(spec.name, workspace.settings)),
         )
-        counts = write_splits(batches, layout, reading.test_share, draft.path)
+        counts = write_splits(batches, layout, read_options.test_share, draft.path)
         digests = {
             split: content_digest(draft.path / f"{split}.parquet", layout) for split in SPLITS
         }
@@ -59,26 +59,30 @@ def ingest_dataset(
 
 
 def read_source(
-    layout: Layout, content: Content, reading: Reading, spec: DatasetSpec, workspace: Workspace
-) -> Iterator[LabelledBatch]:
+    layout: Layout,
+    content: Content,
+    read_options: ReadOptions,
+    spec: DatasetSpec,
+    workspace: Workspace,
+) -> Iterator[LabeledChunk]:
     """The images of the files that a spec names; raises as ingest_dataset does."""
     with opened(spec, content, workspace.settings) as files:
-        defects = Defects(reading.severity)
-        yield from read_files(files, layout, reading, defects)
-        defects.judge()
+        defects = Defects(read_options.severity)
+        yield from read_files(files, layout, read_options, defects)
+        defects.enforce()
 
 
 def read_added(
-    added: Collection[str], layout: Layout, versions: Versions
-) -> Iterator[LabelledBatch]:
+    added: Collection[str], layout: Layout, versions: DatasetVersions
+) -> Iterator[LabeledChunk]:
     """The images of batches by their digests; raises DataError where one is not whole."""
     for change in versions.kept(added):
         for images, labels in read_batch(change, versions, layout):
             names = RowNames(f"batch {change.batch[:12]}", range(len(labels)))
-            yield LabelledBatch(images=images, labels=labels, split=None, names=names)
+            yield LabeledChunk(images=images, labels=labels, split=None, names=names)
 
 
-def split_rows(batch: LabelledBatch, test_share: float) -> Iterator[tuple[Split, Images, Labels]]:
+def split_rows(batch: LabeledChunk, test_share: float) -> Iterator[tuple[Split, Images, Labels]]:
     """The images and labels of each split in a batch."""
     if batch.split is not None:
         yield batch.split, batch.images, batch.labels
@@ -89,7 +93,7 @@ def split_rows(batch: LabelledBatch, test_share: float) -> Iterator[tuple[Split,
 
 
 def write_splits(
-    batches: Iterable[LabelledBatch], layout: Layout, test_share: float, folder: Path
+    batches: Iterable[LabeledChunk], layout: Layout, test_share: float, folder: Path
 ) -> dict[Split, int]:
     """Write train.parquet and test.parquet; how many images each has.
 

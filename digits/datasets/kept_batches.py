@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from digits.datasets.images import Images, Labels, iter_split, write_split
-from digits.datasets.versions import Change, Versions
+from digits.datasets.versions import Change, DatasetVersions
 from digits.errors import DamagedError, DataError
 from digits.spec import Layout
 from digits.storage.bundles import Inspector, seal_folder
@@ -40,7 +40,7 @@ def batch_digest(images: Images, labels: Labels) -> str:
     return digest.hexdigest()
 
 
-def keep_batch(images: Images, labels: Labels, versions: Versions) -> tuple[str, str]:
+def keep_batch(images: Images, labels: Labels, versions: DatasetVersions) -> tuple[str, str]:
     """Keep rows in canonical order, whole or not at all; the digests of batch and manifest.
 
     Only for whoever holds the versions. Raises OSError.
@@ -63,7 +63,7 @@ def keep_batch(images: Images, labels: Labels, versions: Versions) -> tuple[str,
     return batch, manifest
 
 
-def verify_batch(batch: Change, versions: Versions) -> None:
+def verify_batch(batch: Change, versions: DatasetVersions) -> None:
     """Check every byte of a batch. Raises DataError that says what to do."""
     folder = versions.folder_of(batch.batch)
     try:
@@ -79,20 +79,20 @@ def verify_batch(batch: Change, versions: Versions) -> None:
 
 
 def read_batch(
-    batch: Change, versions: Versions, layout: Layout
+    batch: Change, versions: DatasetVersions, layout: Layout
 ) -> Iterator[tuple[Images, Labels]]:
     """The rows of a batch, in parts. Raises DataError where it is not as it was accepted."""
     verify_batch(batch, versions)
     yield from iter_split(versions.folder_of(batch.batch) / FILE, layout)
 
 
-def sweep(versions: Versions) -> None:
+def sweep(versions: DatasetVersions) -> None:
     """Remove what a killed process left; only for whoever holds the versions."""
     for left in versions.folder.glob(f"{TEMPORARY}*"):
         discard(left)
 
 
-def is_kept(batch: Change, versions: Versions) -> bool:
+def is_kept(batch: Change, versions: DatasetVersions) -> bool:
     """Whether a batch is there with every byte as it was accepted."""
     return _is_whole(versions.folder_of(batch.batch), batch.manifest)
 

@@ -29,7 +29,6 @@ class Change(Frozen):
     `files` those of the files that it came in, by name. `growth` is empty where one went.
     """
 
-    # Lines of format 1 go without a seal in a chain: there are none here.
     format: Literal[2] = 2
     version: Annotated[int, Field(ge=2)]
     time: AwareDatetime
@@ -70,7 +69,7 @@ class DatasetVersion(Frozen):
         return next((change for change in self.batches if change.batch == batch), None)
 
 
-class Versions:
+class DatasetVersions:
     """All versions of one dataset."""
 
     def __init__(self, dataset: str, settings: Settings) -> None:
@@ -127,7 +126,7 @@ class Versions:
 class Changing:
     """The versions as they stand while they are held."""
 
-    def __init__(self, versions: Versions, changes: list[Change], lines: Lines) -> None:
+    def __init__(self, versions: DatasetVersions, changes: list[Change], lines: Lines) -> None:
         self.versions, self.changes, self._lines = versions, changes, lines
 
     @property

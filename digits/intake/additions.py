@@ -10,11 +10,11 @@ from typing import Any
 
 from digits.datasets.growth import Growth
 from digits.datasets.kept_batches import batch_digest, is_kept, keep_batch, sweep
-from digits.datasets.versions import Change, Changing, Versions
+from digits.datasets.versions import Change, Changing, DatasetVersions
 from digits.errors import DataError, UsageError
 from digits.intake.batch_files import BatchRows, read_rows
-from digits.intake.batch_validation import judge
-from digits.intake.incoming import Intake, waiting
+from digits.intake.batch_validation import validate_batch
+from digits.intake.incoming import Addition, waiting
 from digits.intake.quarantine import set_aside
 from digits.spec import DatasetSpec
 from digits.storage.files import TEMPORARY, discard, file_digest
@@ -46,7 +46,7 @@ class Arrival:
         ]
 
 
-def add_batch(paths: Sequence[Path], spec: DatasetSpec, workspace: Workspace) -> Intake:
+def add_batch(paths: Sequence[Path], spec: DatasetSpec, workspace: Workspace) -> Addition:
     """Add the batch in these files, which stay where they are, or quarantine a copy of them.
 
     Raises DataError where the dataset's own files, or these, cannot be read at all.
@@ -59,7 +59,7 @@ def add_batch(paths: Sequence[Path], spec: DatasetSpec, workspace: Workspace) ->
     return _take(Arrival(tuple(path.absolute() for path in paths)), spec, workspace)
 
 
-def take_incoming(spec: DatasetSpec, workspace: Workspace) -> Iterator[Intake]:
+def add_all_incoming(spec: DatasetSpec, workspace: Workspace) -> Iterator[Addition]:
     """Add or quarantine what lies in the incoming folder, one batch after the other.
 
     What cannot be read at all is left where it is, and said.
@@ -71,8 +71,8 @@ def take_incoming(spec: DatasetSpec, workspace: Workspace) -> Iterator[Intake]:
             logger.warning("%s is left where it is: %s", entry.name, error)
 
 
-def _take(arrival: Arrival, spec: DatasetSpec, workspace: Workspace) -> Intake:
-    with Versions(spec.name, workspace.settings).changing() as changing:
+def _take(arrival: Arrival, spec: DatasetSpec, workspace: Workspace) -> Addition:
+    with DatasetVersions(spec.name, workspace.settings).changing() as changing:
         sweep(changing.versions)
         before = arrival.state()
         arrival = replace(arrival, digests=_digests(arrival.paths))
@@ -82,13 +82,13 @@ def _take(arrival: Arrival, spec: DatasetSpec, workspace: Workspace) -> Intake:
         known = rows and changing.current.find(batch_digest(*rows.in_order))
         if known and rows:
             return _know(known, rows, arrival, changing)
-        outcome, growth = judge(rows, found, spec, changing.current, workspace)
+        outcome, growth = validate_batch(rows, found, spec, changing.current, workspace)
         if outcome.success and rows:
             return _accept(rows, outcome, growth, arrival, changing)
         return _refuse(outcome, arrival, changing, workspace)
 
 
-def _know(known: Change, rows: BatchRows, arrival: Arrival, changing: Changing) -> Intake:
+def _know(known: Change, rows: BatchRows, arrival: Arrival, changing: Changing) -> Addition:
     """Nothing is to be done, unless what was kept is damaged: then this puts it right."""
     if not is_kept(known, changing.versions):
         keep_batch(*rows.in_order, changing.versions)
@@ -102,7 +102,7 @@ def _accept(
     growth: Growth,
     arrival: Arrival,
     changing: Changing,
-) -> Intake:
+) -> Addition:
     # Kept before it is spoken of: a batch that no line names is not there.
     batch, manifest = keep_batch(*rows.in_order, changing.versions)
     changing.add(
@@ -121,7 +121,7 @@ def _accept(
 
 def _refuse(
     outcome: ValidationOutcome, arrival: Arrival, changing: Changing, workspace: Workspace
-) -> Intake:
+) -> Addition:
     page = set_aside(
         outcome,
         arrival.paths,
@@ -141,8 +141,8 @@ def _refuse(
     )
 
 
-def _intake(arrival: Arrival, changing: Changing, **facts: Any) -> Intake:
-    return Intake(
+def _intake(arrival: Arrival, changing: Changing, **facts: Any) -> Addition:
+    return Addition(
         dataset=changing.versions.dataset,
         source=arrival.source,
         version=changing.current.number,
@@ -150,7 +150,7 @@ def _intake(arrival: Arrival, changing: Changing, **facts: Any) -> Intake:
     )
 
 
-def _take_away(arrival: Arrival, versions: Versions) -> None:
+def _take_away(arrival: Arrival, versions: DatasetVersions) -> None:
     """Remove a batch that is kept now from where it came in; at once, as far as anybody sees."""
     if not arrival.moves:
         return

@@ -55,7 +55,7 @@ def read_rows(paths: Sequence[Path], spec: DatasetSpec) -> tuple[BatchRows | Non
 
     Raises DataError where the operating system does not let them be read.
     """
-    defects = Defects(spec.reading.severity)
+    defects = Defects(spec.read_options.severity)
     found: list[Finding] = []
     batches = []
     try:
@@ -65,8 +65,8 @@ def read_rows(paths: Sequence[Path], spec: DatasetSpec) -> tuple[BatchRows | Non
             # A pipe would be waited for, perhaps for ever.
             if not (file.is_file() or file.is_dir()):
                 refuse("file_type", str(file), "is not a plain file", "one")
-        reading = spec.reading.model_copy(update={"file_layout": layout})
-        batches = list(read_files(files, spec.layout, reading, defects))
+        read_options = spec.read_options.model_copy(update={"file_layout": layout})
+        batches = list(read_files(files, spec.layout, read_options, defects))
     except DataError as error:
         # What is damaged has no number of the system's; what must not be read has.
         if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:

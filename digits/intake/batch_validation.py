@@ -10,7 +10,7 @@ from digits.datasets.images import Images, Labels
 from digits.datasets.ingestion import read_added, read_source, split_rows
 from digits.datasets.sources.content import content_of
 from digits.datasets.splits import is_test
-from digits.datasets.versions import DatasetVersion, Versions
+from digits.datasets.versions import DatasetVersion, DatasetVersions
 from digits.intake.baseline import Baseline, growth_between, take
 from digits.intake.batch_checks import batch_checks
 from digits.intake.batch_files import BatchRows
@@ -26,7 +26,7 @@ from digits.validation.summary import CENTROID_COLUMN, measure
 Frames = Mapping[Split, pd.DataFrame]
 
 
-def judge(
+def validate_batch(
     rows: BatchRows | None,
     found: Sequence[Finding],
     spec: DatasetSpec,
@@ -70,8 +70,8 @@ def _rows(
     spec: DatasetSpec, version: DatasetVersion, workspace: Workspace
 ) -> Iterator[tuple[Split, Images, Labels]]:
     content = content_of(spec, workspace.settings)
-    source = read_source(spec.layout, content, spec.reading, spec, workspace)
-    versions = Versions(spec.name, workspace.settings)
+    source = read_source(spec.layout, content, spec.read_options, spec, workspace)
+    versions = DatasetVersions(spec.name, workspace.settings)
     for batch in chain(source, read_added(version.content.values(), spec.layout, versions)):
         yield from split_rows(batch, spec.test_share)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from digits.datasets.growth import Growth
-from digits.datasets.versions import Versions, version_of
+from digits.datasets.versions import DatasetVersions, version_of
 from digits.settings import Settings
 from digits.storage.references import Frozen
 from digits.thresholds import SPLITS
@@ -38,7 +38,7 @@ class Entry:
         return " and ".join(path.name for path in self.paths)
 
 
-class Intake(Frozen):
+class Addition(Frozen):
     """What became of a batch.
 
     `batch` is the digest of its images and labels, empty where it was refused; `version` that of
@@ -112,7 +112,7 @@ def waiting(dataset: str, settings: Settings) -> list[Entry]:
 
 def describe_versions(dataset: str, settings: Settings) -> dict[str, Any]:
     """The changes of a dataset, what waits to be taken in, and the pages of what was refused."""
-    changes = Versions(dataset, settings).changes()
+    changes = DatasetVersions(dataset, settings).changes()
     return {
         "dataset": dataset,
         "version": version_of(changes).number,

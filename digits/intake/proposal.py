@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from digits.datasets.formats.readers import read_batches
+from digits.datasets.formats.readers import read_chunks
 from digits.datasets.images import iter_split
 from digits.datasets.ingestion import write_splits
 from digits.datasets.sources.content import content_of, opened
@@ -112,9 +112,9 @@ def propose(name: str, place: Path, wishes: Wishes, settings: Settings) -> Propo
         spec = _fitted(spec, seen)
         with tempfile.TemporaryDirectory(prefix="digits-") as scratch:
             defects = Defects()
-            batches = read_batches(files, spec, defects)
+            batches = read_chunks(files, spec, defects)
             counts = write_splits(batches, spec.layout, spec.test_share, Path(scratch))
-            defects.judge()
+            defects.enforce()
             make_folder(folder)
             bounds, centroids = _measure(Path(scratch), spec, folder, is_split=seen.is_split)
     path = folder / f"{name}.toml"

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from digits.datasets.formats.chunks import RawBatch
+from digits.datasets.formats.chunks import RawChunk
 from digits.datasets.formats.readers import read_raw
 from digits.defects import Defects
 from digits.errors import DataError
-from digits.spec import MAX_SIDE, MIN_SIDE, Column, FileLayout, ImageShape, PixelRange, Reading
+from digits.spec import MAX_SIDE, MIN_SIDE, Column, FileLayout, ImageShape, PixelRange, ReadOptions
 
 MAX_CLASSES = 1000
 # The value of the brightest pixel, usually: shares, 4 bits, scikit-learn, 8 bits, 16 bits.
@@ -59,7 +59,7 @@ class Survey:
             return tuple(str(number) for number in sorted(set(numbers)))
         return tuple(sorted(str(label).strip() for label in self.labels))
 
-    def add(self, batch: RawBatch) -> None:
+    def add(self, batch: RawChunk) -> None:
         """Look at some rows."""
         values = batch.values[np.isfinite(batch.values)] if len(batch.values) else batch.values
         if values.size:
@@ -86,14 +86,14 @@ def survey(
     if file_layout == "csv" and label_column is None:
         label_column = _guess_label_column(files)
     defects = Defects()
-    reading = Reading(file_layout=file_layout, label_column=label_column)
+    read_options = ReadOptions(file_layout=file_layout, label_column=label_column)
     seen: Survey | None = None
-    for batch in read_raw(files, image_shape, reading, defects):
+    for batch in read_raw(files, image_shape, read_options, defects):
         if seen is None:
             shape, is_assumed = _shape_of(batch, image_shape)
             seen = Survey(file_layout, shape, label_column, is_assumed)
         seen.add(batch)
-    defects.judge()
+    defects.enforce()
     if seen is None or not seen.num_images:
         raise DataError(f"{files[0]} holds no images")
     if len(seen.labels) < 2:
@@ -103,7 +103,7 @@ def survey(
     return seen
 
 
-def _shape_of(batch: RawBatch, given: ImageShape | None) -> tuple[ImageShape, bool]:
+def _shape_of(batch: RawChunk, given: ImageShape | None) -> tuple[ImageShape, bool]:
     """The size of the images, and whether they were only assumed to be squares."""
     if batch.values.ndim == 3:
         height, width = batch.values.shape[1:]
@@ -132,9 +132,9 @@ def _guess_label_column(files: Sequence[Path]) -> Column | None:
     if label_by_header(min(files)) is not None:
         return None
     for column in (0, -1):
-        reading = Reading(file_layout="csv", label_column=column)
+        read_options = ReadOptions(file_layout="csv", label_column=column)
         labels: set[Label] = set()
-        for batch in islice(read_raw(files, None, reading, Defects()), 1):
+        for batch in islice(read_raw(files, None, read_options, Defects()), 1):
             labels = {_plain(label) for label in batch.labels[:NUM_LOOKED_AT].tolist()}
         if _are_classes(labels):
             return column

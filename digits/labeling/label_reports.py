@@ -58,7 +58,7 @@ def label_page(labels: LabelReport) -> str:
     lines = [
         _summary(labels),
         "",
-        _verdict(labels),
+        _outcome(labels),
         "",
         "| | training data | these pictures | divergence | limit | drifted |",
         "|---|---:|---:|---:|---:|---|",
@@ -78,7 +78,7 @@ def _summary(labels: LabelReport) -> str:
     )
 
 
-def _verdict(labels: LabelReport) -> str:
+def _outcome(labels: LabelReport) -> str:
     if not labels.num_labelled:
         return "Nothing was labelled."
     if not labels.drifted:

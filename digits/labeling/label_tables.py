@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from digits.datasets.images import iter_split
 from digits.labeling.drift import Reference, Watch, reference_of
 from digits.labeling.label_reports import LabelReport
-from digits.labeling.labeler import Answer, Labelled, Refused, label_files
+from digits.labeling.labeler import Answer, Labeled, Refused, label_files
 from digits.registry.champion import Champion, dataset_folder
 from digits.storage.files import TEMPORARY, flush, make_folder
 from digits.storage.workspace import Workspace
@@ -69,13 +69,13 @@ def _write(path: Path, answers: Iterator[Answer], watch: Watch) -> int:
         with pq.ParquetWriter(temporary, SCHEMA, write_page_checksum=True) as writer:
             while rows := list(islice(answers, ROW_GROUP)):
                 writer.write_table(_table(rows))
-                labelled = [row for row in rows if isinstance(row, Labelled)]
-                num_refused += len(rows) - len(labelled)
-                if labelled:
+                labeled = [row for row in rows if isinstance(row, Labeled)]
+                num_refused += len(rows) - len(labeled)
+                if labeled:
                     watch.add(
-                        np.stack([row.picture.seen for row in labelled]),
-                        np.array([row.label for row in labelled]),
-                        np.array([row.probability for row in labelled]),
+                        np.stack([row.picture.seen for row in labeled]),
+                        np.array([row.label for row in labeled]),
+                        np.array([row.probability for row in labeled]),
                     )
         flush(temporary)
         temporary.replace(path)
@@ -90,8 +90,8 @@ def _table(rows: list[Answer]) -> pa.Table:
     files = [row.file.encode("utf-8", "backslashreplace").decode() for row in rows]
     columns = {
         "file": files,
-        "label": [row.label if isinstance(row, Labelled) else None for row in rows],
-        "probability": [row.probability if isinstance(row, Labelled) else None for row in rows],
+        "label": [row.label if isinstance(row, Labeled) else None for row in rows],
+        "probability": [row.probability if isinstance(row, Labeled) else None for row in rows],
         "error": [row.error if isinstance(row, Refused) else None for row in rows],
     }
     return pa.table(columns, schema=SCHEMA)

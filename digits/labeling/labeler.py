@@ -1,4 +1,4 @@
-"""Labelling a user's own pictures with the champion, one after the other, however many."""
+"""Labeling a user's own pictures with the champion, one after the other, however many."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """A picture with its label, a class index, and every class's probability, float32 (K,)."""
 
     picture: Picture
@@ -52,7 +52,7 @@ class Labelled:
         return float(self.probabilities[self.label])
 
 
-Answer = Labelled | Refused
+Answer = Labeled | Refused
 
 
 def label_files(
@@ -74,7 +74,7 @@ def label_files(
                 continue
             probabilities = next(rows)
             label = int(probabilities.argmax())
-            yield Labelled(item, label, names[label], probabilities)
+            yield Labeled(item, label, names[label], probabilities)
 
 
 def _prepared(

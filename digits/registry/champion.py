@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from digits.errors import DamagedError, DigitsError, UsageError
-from digits.registry.ledger import Ledger, Version
+from digits.registry.ledger import Ledger, ModelVersion
 from digits.spec import Layout, load_spec
 from digits.storage.lineage import read_lineage
 from digits.storage.references import Kind, Reference
@@ -28,7 +28,7 @@ class DatasetBundle(Reference):
 class Champion:
     """A version that is champion now, its file, its Keras model, and what its images look like."""
 
-    version: Version
+    version: ModelVersion
     path: Path
     model: "keras.Model"
     layout: Layout
@@ -41,7 +41,7 @@ class Champion:
         return Scorer(self.model)
 
 
-def champion_version(dataset: str, workspace: Workspace) -> Version:
+def champion_version(dataset: str, workspace: Workspace) -> ModelVersion:
     """The champion's version. Raises UsageError where there is none, or no such dataset."""
     load_spec(dataset, workspace.settings)
     version = Ledger(dataset, workspace.settings).champion()
@@ -76,7 +76,7 @@ def load_champion(dataset: str, workspace: Workspace) -> Champion:
     return Champion(version=version, path=path, model=model, layout=layout)
 
 
-def dataset_folder(version: Version, workspace: Workspace) -> Path:
+def dataset_folder(version: ModelVersion, workspace: Workspace) -> Path:
     """Where the data lies that a version was trained and scored on, after all of it was checked.
 
     Raises DigitsError where it is not in the store any more, or was never noted.

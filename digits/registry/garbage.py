@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import get_args
 
-from digits.registry.ledger import Version, all_ledgers
+from digits.registry.ledger import ModelVersion, all_ledgers
 from digits.storage.lineage import LineageRef
 from digits.storage.locks import attempt, hold
 from digits.storage.records import KEY, Record
@@ -94,9 +94,9 @@ def _sort_records(workspace: Workspace, keep: int) -> tuple[list[Record], list[P
 
 def _shown(record: Record) -> set[str]:
     """The model whose promotion a page shows."""
-    judgement = record.key.inputs.get("judgement")
-    if isinstance(judgement, dict) and judgement.get("outcome") == "promoted":
-        return {str(judgement.get("candidate_digest"))}
+    verdict = record.key.inputs.get("verdict")
+    if isinstance(verdict, dict) and verdict.get("outcome") == "promoted":
+        return {str(verdict.get("candidate_digest"))}
     return set()
 
 
@@ -137,7 +137,7 @@ def _bundles(workspace: Workspace, kept: Iterable[Record], keep: int) -> list[Pa
     return unneeded
 
 
-def _versions(workspace: Workspace) -> list[Version]:
+def _versions(workspace: Workspace) -> list[ModelVersion]:
     ledgers = all_ledgers(workspace.settings)
     return [version for ledger in ledgers for version in ledger.versions().values()]
 

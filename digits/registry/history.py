@@ -3,7 +3,7 @@
 from typing import Any
 
 from digits.errors import UsageError
-from digits.registry.ledger import Entry, Judgement, Ledger, Version, champion_of, find_version
+from digits.registry.ledger import Entry, Ledger, ModelVersion, Verdict, champion_of, find_version
 from digits.storage.workspace import Workspace
 
 
@@ -19,13 +19,13 @@ def status(dataset: str, workspace: Workspace) -> dict[str, Any]:
     }
 
 
-def describe_version(version: Version, entries: list[Entry]) -> dict[str, Any]:
+def describe_version(version: ModelVersion, entries: list[Entry]) -> dict[str, Any]:
     """A version's facts, and since when it is what it is."""
     since = max(
         entry.time
         for entry in entries
-        if entry.judgement.champion_after == version.number
-        and entry.judgement.champion_before != version.number
+        if entry.verdict.champion_after == version.number
+        and entry.verdict.champion_before != version.number
     )
     return {
         "version": version.number,
@@ -41,13 +41,13 @@ def describe_version(version: Version, entries: list[Entry]) -> dict[str, Any]:
 
 def describe_entry(entry: Entry) -> dict[str, Any]:
     """A decision's facts as plain values."""
-    judgement = entry.judgement
+    verdict = entry.verdict
     return {
         "number": entry.number,
         "time": entry.time.isoformat(timespec="seconds"),
         "run": entry.run,
         "data_digest": entry.data_digest,
-        **judgement.model_dump(mode="json"),
+        **verdict.model_dump(mode="json"),
     }
 
 
@@ -73,7 +73,7 @@ def roll_back(dataset: str, number: int | None, run: str, workspace: Workspace) 
         workspace.store.verify(target.evaluation)
         is_same_test = champion.evaluation.test_digest == target.evaluation.test_digest
         replaced = champion.evaluation if is_same_test else None
-        judgement = Judgement(
+        verdict = Verdict(
             outcome="rolled back",
             reason=f"version {champion.number} was rolled back to version {number} by hand",
             rule="by hand",
@@ -85,14 +85,14 @@ def roll_back(dataset: str, number: int | None, run: str, workspace: Workspace) 
             champion_before=champion.number,
             champion_after=number,
         )
-        return ledger.append(judgement, run=run, data_digest=ledger.entries[-1].data_digest)
+        return ledger.append(verdict, run=run, data_digest=ledger.entries[-1].data_digest)
 
 
-def _champion_before(entries: list[Entry], champion: Version, dataset: str) -> int:
+def _champion_before(entries: list[Entry], champion: ModelVersion, dataset: str) -> int:
     # The champion that this version replaced when it was promoted, so that one rollback after
     # another goes further back rather than forth and back.
     for entry in entries:
-        before = entry.judgement.champion_before
+        before = entry.verdict.champion_before
         if entry.version and entry.version.number == champion.number and before is not None:
             return before
     raise UsageError(

@@ -9,9 +9,9 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AwareDatetime, ValidationError
+from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
 
 from digits.errors import DigitsError, LedgerError, UsageError
 from digits.settings import Settings
@@ -23,7 +23,7 @@ FORMAT: Literal[2] = 2
 CHAIN_SUFFIXES = frozenset({".jsonl", ".head"})
 
 
-class Version(Frozen):
+class ModelVersion(Frozen):
     """A model that became champion: enough to score it again, prove it and make it again."""
 
     number: int
@@ -32,7 +32,7 @@ class Version(Frozen):
     lineage: Digest
 
 
-class Judgement(Frozen):
+class Verdict(Frozen):
     """What was decided about a candidate and why: the facts, without the moment and the run.
 
     `champion_score` is the champion's on the same test set. `discordant` counts the test images
@@ -55,19 +55,19 @@ class Judgement(Frozen):
 
 
 class Entry(Frozen):
-    """One line of the ledger. `version` is there where a new version begins.
+    """One line of the ledger. `version` is there where a new version begins."""
 
-    Format 1 had neither `previous` nor `digest`.
-    """
+    # On the disk a verdict has always been called "judgement".
+    model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True)
 
-    format: Literal[1, 2] = FORMAT
+    format: Literal[2] = FORMAT
     number: int
     time: AwareDatetime
     run: str
     dataset: str
     data_digest: str
-    judgement: Judgement
-    version: Version | None = None
+    verdict: Annotated[Verdict, Field(alias="judgement")]
+    version: ModelVersion | None = None
     previous: str = ""
     digest: str = ""
 
@@ -85,11 +85,11 @@ class Ledger:
         """All lines, oldest first. Raises LedgerError at the first that is not as written."""
         return self._parsed(self.chain.read())
 
-    def versions(self) -> dict[int, Version]:
+    def versions(self) -> dict[int, ModelVersion]:
         """Every version that ever was champion, by number."""
         return versions_of(self.entries())
 
-    def champion(self) -> Version | None:
+    def champion(self) -> ModelVersion | None:
         """The present champion; None before the first promotion."""
         return champion_of(self.entries())
 
@@ -118,22 +118,18 @@ class Ledger:
 
     def _parse(self, line: Line, number: int) -> Entry:
         try:
-            entry = Entry.model_validate_json(line.text)
+            return Entry.model_validate_json(line.text)
         except ValidationError as error:
             found = _format(line.text)
-            if isinstance(found, int) and found > FORMAT:
+            if isinstance(found, int) and found != FORMAT:
                 raise LedgerError(
                     f"{self.path} line {number} has format {found}, this version of digits reads "
-                    f"1 to {FORMAT}: use the newer version that wrote it"
+                    f"{FORMAT}: use the version that wrote it"
                 ) from error
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
             what = f"{place}: {first['msg']}" if place else first["msg"]
             raise self.chain.problem(number, f"is damaged: {what}") from error
-        # The chain's word counts: a line of format 1 could say anything here.
-        if entry.digest == line.digest:
-            return entry
-        return entry.model_copy(update={"digest": line.digest})
 
 
 class Deciding:
@@ -143,12 +139,12 @@ class Deciding:
         self._ledger, self.entries, self._lines = ledger, entries, lines
 
     @property
-    def champion(self) -> Version | None:
+    def champion(self) -> ModelVersion | None:
         """The champion at this moment."""
         return champion_of(self.entries)
 
     def append(
-        self, judgement: Judgement, *, run: str, data_digest: str, version: Version | None = None
+        self, verdict: Verdict, *, run: str, data_digest: str, version: ModelVersion | None = None
     ) -> Entry:
         """Add one line, flushed to the disk before this returns; all of it or nothing.
 
@@ -160,7 +156,7 @@ class Deciding:
             run=run,
             dataset=self._ledger.dataset,
             data_digest=data_digest,
-            judgement=judgement,
+            verdict=verdict,
             version=version,
         )
         fields = entry.model_dump(mode="json", exclude={"previous", "digest"})
@@ -188,21 +184,21 @@ def all_ledgers(settings: Settings) -> list[Ledger]:
     return [Ledger(name, settings) for name in sorted(names)]
 
 
-def versions_of(entries: list[Entry]) -> dict[int, Version]:
+def versions_of(entries: list[Entry]) -> dict[int, ModelVersion]:
     """Every version in a history, by number."""
     return {entry.version.number: entry.version for entry in entries if entry.version}
 
 
-def champion_of(entries: list[Entry]) -> Version | None:
+def champion_of(entries: list[Entry]) -> ModelVersion | None:
     """The version that the last line of a history leaves as champion."""
-    after = entries[-1].judgement.champion_after if entries else None
+    after = entries[-1].verdict.champion_after if entries else None
     return None if after is None else versions_of(entries)[after]
 
 
-def standing_judgement(entries: list[Entry], champion: Version) -> Judgement:
+def standing_verdict(entries: list[Entry], champion: ModelVersion) -> Verdict:
     """The judgement that made a version champion for the first time."""
     return next(
-        entry.judgement
+        entry.verdict
         for entry in entries
         if entry.version and entry.version.number == champion.number
     )
@@ -219,10 +215,10 @@ def withdrawn(entries: list[Entry]) -> dict[str, Withdrawal]:
     for entry in entries:
         if entry.version:
             known[entry.version.number] = entry.version.model.digest
-        before, after = entry.judgement.champion_before, entry.judgement.champion_after
+        before, after = entry.verdict.champion_before, entry.verdict.champion_after
         if after is None:
             continue
-        if entry.judgement.outcome == "rolled back":
+        if entry.verdict.outcome == "rolled back":
             for number, digest in known.items():
                 if number > after or number == before:
                     down.setdefault(digest, Withdrawal(number, entry.time))
@@ -231,7 +227,7 @@ def withdrawn(entries: list[Entry]) -> dict[str, Withdrawal]:
     return down
 
 
-def find_version(entries: list[Entry], number: int, dataset: str) -> Version:
+def find_version(entries: list[Entry], number: int, dataset: str) -> ModelVersion:
     """A version by number; UsageError names those that there are."""
     known = versions_of(entries)
     if number not in known:
@@ -246,16 +242,16 @@ def _problem(entry: Entry, before: list[Entry], known: set[int], dataset: str) -
         return f"says that it is line {entry.number}"
     if entry.dataset != dataset:
         return f"is about {entry.dataset}, not {dataset}"
-    champion = before[-1].judgement.champion_after if before else None
-    judgement = entry.judgement
-    if judgement.champion_before != champion:
-        return f"says that the champion was {judgement.champion_before}, but it was {champion}"
+    champion = before[-1].verdict.champion_after if before else None
+    verdict = entry.verdict
+    if verdict.champion_before != champion:
+        return f"says that the champion was {verdict.champion_before}, but it was {champion}"
     if entry.version:
         if entry.version.number != max(known, default=0) + 1:
             return f"begins version {entry.version.number}, but {len(known)} came before it"
         known.add(entry.version.number)
-    if judgement.champion_after is not None and judgement.champion_after not in known:
-        return f"makes version {judgement.champion_after} champion, which there is not"
+    if verdict.champion_after is not None and verdict.champion_after not in known:
+        return f"makes version {verdict.champion_after} champion, which there is not"
     return None
 
 

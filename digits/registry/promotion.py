@@ -6,11 +6,11 @@ from typing import Literal
 from digits.errors import DigitsError
 from digits.registry.ledger import (
     Entry,
-    Judgement,
     Ledger,
-    Version,
+    ModelVersion,
+    Verdict,
     champion_of,
-    standing_judgement,
+    standing_verdict,
     versions_of,
     withdrawn,
 )
@@ -44,8 +44,8 @@ class Decision(Frozen):
     """
 
     entry: Entry
-    standing: Judgement
-    rival: Version | None
+    standing: Verdict
+    rival: ModelVersion | None
 
 
 class Comparison(Frozen):
@@ -84,21 +84,19 @@ def decide(
             if incumbent is None or incumbent.model_digest != champion.model.digest:
                 return None
             comparison = compare(incumbent, candidate, workspace.store)
-        judgement = judge(candidate, ledger.entries, comparison, rule)
+        verdict = apply_rule(candidate, ledger.entries, comparison, rule)
         version = None
-        if judgement.outcome == "promoted" and judgement.champion_after is not None:
-            version = Version(
-                number=judgement.champion_after,
+        if verdict.outcome == "promoted" and verdict.champion_after is not None:
+            version = ModelVersion(
+                number=verdict.champion_after,
                 model=model,
                 evaluation=candidate,
                 lineage=write_lineage(lineage, workspace.store),
             )
-        entry = ledger.append(
-            judgement, run=run, data_digest=dataset.content_digest, version=version
-        )
-        grounds = judgement
-        if champion is not None and judgement.outcome == "unchanged":
-            grounds = standing_judgement(ledger.entries, champion)
+        entry = ledger.append(verdict, run=run, data_digest=dataset.content_digest, version=version)
+        grounds = verdict
+        if champion is not None and verdict.outcome == "unchanged":
+            grounds = standing_verdict(ledger.entries, champion)
         rival = versions_of(ledger.entries).get(grounds.champion_before or 0)
         return Decision(entry=entry, standing=grounds, rival=rival)
 
@@ -143,14 +141,14 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return min(p_value, 1.0)
 
 
-def judge(
+def apply_rule(
     candidate: EvaluationRef, entries: list[Entry], comparison: Comparison | None, rule: Rule
-) -> Judgement:
+) -> Verdict:
     """Decide about `candidate`. `comparison` is None when it is the champion, or there is none."""
     current = champion_of(entries)
-    outcome, reason = _verdict(candidate, current, entries, comparison, rule)
+    outcome, reason = _outcome(candidate, current, entries, comparison, rule)
     before = current.number if current else None
-    return Judgement(
+    return Verdict(
         outcome=outcome,
         reason=reason,
         rule=rule.describe(),
@@ -168,9 +166,9 @@ def judge(
     )
 
 
-def _verdict(
+def _outcome(
     candidate: EvaluationRef,
-    current: Version | None,
+    current: ModelVersion | None,
     entries: list[Entry],
     comparison: Comparison | None,
     rule: Rule,
@@ -192,7 +190,7 @@ def _verdict(
 
 
 def _against_champion(
-    candidate: EvaluationRef, current: Version, comparison: Comparison, rule: Rule
+    candidate: EvaluationRef, current: ModelVersion, comparison: Comparison, rule: Rule
 ) -> tuple[Literal["promoted", "kept"], str]:
     champion = comparison.champion
     facts = (
@@ -212,7 +210,7 @@ def _against_champion(
 
 
 def _champion_accuracy(
-    candidate: EvaluationRef, current: Version | None, comparison: Comparison | None
+    candidate: EvaluationRef, current: ModelVersion | None, comparison: Comparison | None
 ) -> float | None:
     if comparison is not None:
         return comparison.champion.accuracy

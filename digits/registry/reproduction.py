@@ -12,7 +12,7 @@ from digits.datasets.sources.content import content_of
 from digits.errors import DigitsError
 from digits.progress import Progress
 from digits.registry.garbage import runs_lock
-from digits.registry.ledger import Ledger, Version, find_version
+from digits.registry.ledger import Ledger, ModelVersion, find_version
 from digits.spec import load_spec
 from digits.storage.lineage import LineageStep, read_lineage
 from digits.storage.locks import hold
@@ -54,7 +54,7 @@ def reproduce(dataset: str, number: int, workspace: Workspace) -> Reproduction:
         return _reproduce(version, dataset, workspace)
 
 
-def _reproduce(version: Version, dataset: str, workspace: Workspace) -> Reproduction:
+def _reproduce(version: ModelVersion, dataset: str, workspace: Workspace) -> Reproduction:
     arrays = _arrays_of(version, dataset, workspace)
     device = resolve_device("cpu" if version.model.device == "cpu" else "auto")
     build = _builder(version.model, device)
@@ -72,7 +72,7 @@ def _reproduce(version: Version, dataset: str, workspace: Workspace) -> Reproduc
 
 
 def _differences(
-    version: Version, arrays: ArraysRef, device: str, workspace: Workspace
+    version: ModelVersion, arrays: ArraysRef, device: str, workspace: Workspace
 ) -> Iterator[str]:
     arguments = {
         "arrays": arrays,
@@ -86,7 +86,7 @@ def _differences(
         yield f"processor {training.processor} -> {processor()}"
 
 
-def _training(version: Version, workspace: Workspace) -> LineageStep:
+def _training(version: ModelVersion, workspace: Workspace) -> LineageStep:
     lineage = read_lineage(version.lineage, workspace.store)
     label = f"train {version.model.model}"
     if label not in lineage:
@@ -97,7 +97,7 @@ def _training(version: Version, workspace: Workspace) -> LineageStep:
     return lineage[label]
 
 
-def _arrays_of(version: Version, dataset: str, workspace: Workspace) -> ArraysRef:
+def _arrays_of(version: ModelVersion, dataset: str, workspace: Workspace) -> ArraysRef:
     """The arrays that the version was trained on, made again from the sources if they are gone."""
     then = _training(version, workspace).key.inputs["arrays"]
     for record in workspace.records.of_step("normalize"):
@@ -117,7 +117,7 @@ def _arrays_of(version: Version, dataset: str, workspace: Workspace) -> ArraysRe
     return arrays
 
 
-def _batches_of(version: Version, workspace: Workspace) -> Mapping[str, str]:
+def _batches_of(version: ModelVersion, workspace: Workspace) -> Mapping[str, str]:
     """The batches that the dataset had when the version was trained."""
     ingested = read_lineage(version.lineage, workspace.store).get("ingest")
     batches: Mapping[str, str] = ingested.key.inputs.get("batches", {}) if ingested else {}
@@ -131,7 +131,7 @@ def _prepared_again(batches: Mapping[str, str], dataset: str, workspace: Workspa
     spec = load_spec(dataset, workspace.settings)
     content = content_of(spec, workspace.settings)
     ingested = ingest_dataset(
-        spec.layout, content, spec.reading, spec, workspace, added=batches.values()
+        spec.layout, content, spec.read_options, spec, workspace, added=batches.values()
     )
     return store_arrays(ingested, workspace.store)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from digits.datasets.growth import Growth
 from digits.datasets.versions import DatasetVersion
-from digits.intake.incoming import Intake
+from digits.intake.incoming import Addition
 from digits.registry.garbage import Garbage
-from digits.registry.ledger import Entry, Judgement, Version
+from digits.registry.ledger import Entry, ModelVersion, Verdict
 from digits.registry.promotion import Decision
 from digits.report.sentences import headline
 from digits.storage.lineage import Lineage
@@ -49,12 +49,12 @@ class RunFacts:
 
 def run_page(facts: RunFacts) -> str:
     """A run at a glance: the decision and why, the models against the champion, and the rest."""
-    judgement = facts.decision.entry.judgement
+    verdict = facts.decision.entry.verdict
     parts = [
-        f"# {headline(judgement)}",
-        f"{facts.title}: {judgement.reason}.",
+        f"# {headline(verdict)}",
+        f"{facts.title}: {verdict.reason}.",
         _models(facts),
-        _comparison(judgement),
+        _comparison(verdict),
         _page("The whole report", facts.report, facts.link),
         *(f"## {name}\n\n![{name}]({uri})" for name, uri in facts.pictures.items()),
         "" if facts.pictures else NO_PICTURES,
@@ -81,14 +81,14 @@ def run_page(facts: RunFacts) -> str:
 
 def champion_page(title: str, entries: Sequence[Entry]) -> str:
     """The champion, and every change of it, the newest first. There must be one."""
-    changes = [entry for entry in entries if _is_change(entry.judgement)]
+    changes = [entry for entry in entries if _is_change(entry.verdict)]
     versions = {entry.version.number: entry.version for entry in entries if entry.version}
     last = changes[-1]
-    champion = versions[last.judgement.champion_after or 0]
+    champion = versions[last.verdict.champion_after or 0]
     return "\n\n".join(
         (
             f"# {title}: version {champion.number} is the champion",
-            f"Since {last.time:%Y-%m-%d %H:%M} UTC, by {last.run}: {last.judgement.reason}.",
+            f"Since {last.time:%Y-%m-%d %H:%M} UTC, by {last.run}: {last.verdict.reason}.",
             _champion(champion),
             "## How it came to be",
             _table(
@@ -118,7 +118,7 @@ def failure_page(title: str, outcome: ValidationOutcome, page: Path, link: str |
     )
 
 
-def batch_page(title: str, intake: Intake) -> str:
+def batch_page(title: str, intake: Addition) -> str:
     """What became of a batch of new data."""
     if intake.status == "quarantined":
         heading = f"A batch for {title} was refused"
@@ -184,14 +184,14 @@ def _growth(growth: Growth) -> str:
 
 
 def _models(facts: RunFacts) -> str:
-    judgement, rival = facts.decision.entry.judgement, facts.decision.rival
+    verdict, rival = facts.decision.entry.verdict, facts.decision.rival
     rows = [
-        (f"**{model.model}**" if model.model == judgement.candidate else model.model, model, score)
+        (f"**{model.model}**" if model.model == verdict.candidate else model.model, model, score)
         for model, score in facts.scored
     ]
-    if rival is not None and judgement.champion_score is not None:
+    if rival is not None and verdict.champion_score is not None:
         name = f"champion, v{rival.number} ({rival.model.model})"
-        rows.append((name, rival.model, judgement.champion_score))
+        rows.append((name, rival.model, verdict.champion_score))
     return _table(
         ("model", "test accuracy", "95% interval", "test loss", "parameters", "training"),
         (
@@ -208,13 +208,13 @@ def _models(facts: RunFacts) -> str:
     )
 
 
-def _comparison(judgement: Judgement) -> str:
-    if judgement.discordant is None or judgement.p_value is None:
-        return f"Rule: {judgement.rule}."
-    champion, candidate = judgement.discordant
+def _comparison(verdict: Verdict) -> str:
+    if verdict.discordant is None or verdict.p_value is None:
+        return f"Rule: {verdict.rule}."
+    champion, candidate = verdict.discordant
     return (
         f"Of the test images the candidate alone read {candidate:,} right, the champion alone "
-        f"{champion:,}: exact McNemar p = {judgement.p_value:.3g}. Rule: {judgement.rule}."
+        f"{champion:,}: exact McNemar p = {verdict.p_value:.3g}. Rule: {verdict.rule}."
     )
 
 
@@ -238,7 +238,7 @@ def _page(name: str, path: Path, link: str | None) -> str:
     return f"[{name}]({link})" if link else f"{name}: `{path}`"
 
 
-def _champion(version: Version) -> str:
+def _champion(version: ModelVersion) -> str:
     score = version.evaluation
     low, high = score.interval
     return "\n".join(
@@ -252,17 +252,17 @@ def _champion(version: Version) -> str:
     )
 
 
-def _is_change(judgement: Judgement) -> bool:
-    return judgement.champion_before != judgement.champion_after
+def _is_change(verdict: Verdict) -> bool:
+    return verdict.champion_before != verdict.champion_after
 
 
 def _change(entry: Entry) -> tuple[str, ...]:
-    judgement = entry.judgement
+    verdict = entry.verdict
     return (
         f"{entry.time:%Y-%m-%d %H:%M}",
-        judgement.outcome,
-        f"{judgement.champion_before or '-'} → {judgement.champion_after}",
-        judgement.reason,
+        verdict.outcome,
+        f"{verdict.champion_before or '-'} → {verdict.champion_after}",
+        verdict.reason,
     )
 
 

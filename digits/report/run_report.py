@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from digits.cache.fingerprint import digest_of
 from digits.errors import DamagedError
-from digits.registry.ledger import Judgement, Version
+from digits.registry.ledger import ModelVersion, Verdict
 from digits.report.page import write_report
 from digits.report.view_models import (
     ChampionFacts,
@@ -40,13 +40,13 @@ def write_run_report(
     validation: ValidationRef,
     arrays: ArraysRef,
     scored: Sequence[tuple[ModelRef, EvaluationRef]],
-    judgement: Judgement,
-    rival: Version | None,
+    verdict: Verdict,
+    rival: ModelVersion | None,
     lineage: Lineage,
 ) -> None:
     """Write report.html of a run into the folder `output`.
 
-    `rival` is the version that `judgement` compared with. Raises DamagedError when a bundle's file
+    `rival` is the version that `verdict` compared with. Raises DamagedError when a bundle's file
     is not what its step writes.
     """
     folder = store.folder(arrays)
@@ -63,7 +63,7 @@ def write_run_report(
             class_counts=class_counts,
             batches=_batches(lineage),
         ),
-        decision=judgement,
+        decision=verdict,
         models=[_model_facts(model, score, store) for model, score in scored],
         validation=ValidationFacts(
             num_expectations=validation.num_expectations, warnings=validation.warnings
@@ -72,7 +72,7 @@ def write_run_report(
         libraries=_libraries(lineage),
         x_test=x_test,
         y_test=y_test,
-        champion=_champion_facts(rival, judgement.champion_score),
+        champion=_champion_facts(rival, verdict.champion_score),
     )
     write_report(facts, output / PAGE_FILE)
 
@@ -114,7 +114,9 @@ def _read(path: Path, kind: type[F]) -> F:
         raise DamagedError(f"{path} cannot be read as {kind.__name__.lower()}: {error}") from error
 
 
-def _champion_facts(rival: Version | None, score: EvaluationRef | None) -> ChampionFacts | None:
+def _champion_facts(
+    rival: ModelVersion | None, score: EvaluationRef | None
+) -> ChampionFacts | None:
     if rival is None or score is None:
         return None
     return ChampionFacts(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from digits.registry.ledger import Judgement
+from digits.registry.ledger import Verdict
 
 if TYPE_CHECKING:  # every run shows its headline, which needs no arrays
     import numpy as np
@@ -16,12 +16,12 @@ NO_DIFFERENCE = 0.01
 """Accuracies that are closer than this are not told apart."""
 
 
-def headline(judgement: Judgement) -> str:
+def headline(verdict: Verdict) -> str:
     """What became of the champion, without the reason."""
-    before, after = judgement.champion_before, judgement.champion_after
-    if judgement.outcome == "promoted":
-        return f"New champion: the {judgement.candidate}, version {after}"
-    if judgement.outcome == "rolled back":
+    before, after = verdict.champion_before, verdict.champion_after
+    if verdict.outcome == "promoted":
+        return f"New champion: the {verdict.candidate}, version {after}"
+    if verdict.outcome == "rolled back":
         return f"Version {after} is champion again"
     return f"Version {before} stays champion" if before else "No model is promoted"
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from digits.registry.ledger import Judgement
+from digits.registry.ledger import Verdict
 from digits.spec import Layout
 
 Array = npt.NDArray[Any]
@@ -152,7 +152,7 @@ class ReportFacts:
     """
 
     dataset: DatasetFacts
-    decision: Judgement
+    decision: Verdict
     models: Sequence[ModelFacts]
     validation: ValidationFacts
     lineage: Sequence[StepFacts]

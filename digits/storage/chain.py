@@ -3,12 +3,8 @@
 An edited, removed, moved or inserted line breaks the chain where it stands. Beside the file lies
 its head, which witnesses how far the chain had come: lines that are missing at the end, or the
 whole file, are noticed as well. The head decides nothing; only the lines do.
-
-Lines that begin with LEGACY were written before there were digests. They may stand at the beginning
-only, and the chain covers them as soon as it goes on after them.
 """
 
-import hashlib
 import logging
 import os
 from collections.abc import Mapping
@@ -24,8 +20,6 @@ from digits.storage.references import Digest, Frozen
 from digits.storage.seals import seal, unseal
 
 logger = logging.getLogger(__name__)
-
-LEGACY = b'{"format":1,'
 
 
 class Line(NamedTuple):
@@ -75,12 +69,8 @@ class Chain:
         # A line without its end was being written when its process died: it was never in force.
         whole = content[: content.rfind(b"\n") + 1]
         lines: list[Line] = []
-        is_legacy = True
         for text in whole.split(b"\n")[:-1]:
-            previous = lines[-1].digest if lines else ""
-            is_legacy = is_legacy and text.startswith(LEGACY)
-            digest = _legacy(text, previous) if is_legacy else self._check(text, previous, lines)
-            lines.append(Line(text, digest))
+            lines.append(Line(text, self._check(text, lines)))
         if head is not None:
             self._witness(head, lines)
         return Lines(lines, len(whole))
@@ -121,8 +111,9 @@ class Chain:
             f"it and {self.head_path.name} aside"
         )
 
-    def _check(self, text: bytes, previous: str, before: list[Line]) -> str:
+    def _check(self, text: bytes, before: list[Line]) -> str:
         number = len(before) + 1
+        previous = before[-1].digest if before else ""
         try:
             body, digest = unseal(text)
         except DamagedError as error:
@@ -163,10 +154,6 @@ class Chain:
         except OSError as error:
             # The line is in force; the next one brings the head up to date.
             logger.warning("%s cannot be written: %s", self.head_path, error.strerror)
-
-
-def _legacy(text: bytes, previous: str) -> str:
-    return hashlib.sha256(previous.encode() + text).hexdigest()
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 class StoredArray:
     """An .npy file as digits.datasets.normalization writes it; `shape` and `dtype` are the array's.
 
-    Reading raises DamagedError where the file has become shorter since.
+    ReadOptions raises DamagedError where the file has become shorter since.
     """
 
     def __init__(self, path: Path) -> None:

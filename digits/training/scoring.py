@@ -1,4 +1,4 @@
-"""Labelling many images fast: the model's answers at several times the rate of `model.predict`.
+"""Labeling many images fast: the model's answers at several times the rate of `model.predict`.
 
 What makes the difference: bytes instead of floats go in and are scaled inside the compiled
 function, batches are large, and several are under way at once, so that no core waits for another

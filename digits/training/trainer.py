@@ -19,7 +19,7 @@ from digits.training.arrays import StoredArray
 from digits.training.checkpoints import Checkpoint, Variables
 from digits.training.learner import STEPS_PER_EXECUTION, make_learner, make_metrics, outcome
 from digits.training.models import Builder
-from digits.training.training_data import Batches, TestBatches, feed
+from digits.training.training_data import Minibatches, TestMinibatches, feed
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +27,10 @@ METRICS = ("accuracy", "loss", "val_accuracy", "val_loss")
 TEST_BATCH = 1000
 
 
-class Judge:
+class TestScorer:
     """Scores what would come out of a training now: the plain model with the learner's weights."""
 
-    def __init__(self, plain: keras.Model, test: TestBatches) -> None:
+    def __init__(self, plain: keras.Model, test: TestMinibatches) -> None:
         self._plain, self._test = plain, feed(test)
         plain.compile(
             loss="sparse_categorical_crossentropy",
@@ -51,14 +51,14 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc]
 
     def __init__(
         self,
-        judge: Judge,
+        scorer: TestScorer,
         checkpoint: Checkpoint,
         progress: Progress,
         history: list[dict[str, Any]],
         seconds: float,
     ) -> None:
         super().__init__()
-        self._judge, self._checkpoint, self._progress = judge, checkpoint, progress
+        self._scorer, self._checkpoint, self._progress = scorer, checkpoint, progress
         self.history = history
         self._started = time.monotonic() - seconds
 
@@ -74,7 +74,7 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Keep the epoch's figures and the state after it. Raises DigitsError if it diverged."""
-        measured = {**(logs or {}), **self._judge.score(self.model)}
+        measured = {**(logs or {}), **self._scorer.score(self.model)}
         figures = {name: float(measured[name]) for name in METRICS}
         if not all(map(math.isfinite, figures.values())):
             raise DigitsError(
@@ -111,14 +111,14 @@ def train_model(
         image_shape = (*facts.layout.image_shape, 1)
         return build(image_shape, facts.layout.num_classes, settings.dropout, settings.seed)
 
-    judge = Judge(build_plain(), TestBatches(x_test, y_test, TEST_BATCH))
+    scorer = TestScorer(build_plain(), TestMinibatches(x_test, y_test, TEST_BATCH))
     num_batches = math.ceil(len(x_train) / settings.batch_size)
     learner = make_learner(build_plain(), settings, num_batches)
-    recorder = _resume(learner, judge, checkpoint, progress)
+    recorder = _resume(learner, scorer, checkpoint, progress)
     epoch = len(recorder.history)
     progress.begin(settings.epochs, num_batches, epoch)
     if epoch < settings.epochs:
-        with contextlib.closing(Batches(x_train, y_train, settings)) as batches:
+        with contextlib.closing(Minibatches(x_train, y_train, settings)) as batches:
             beginner = keras.callbacks.LambdaCallback(
                 on_epoch_begin=lambda epoch, logs: batches.begin(epoch + 1)  # noqa: ARG005
             )
@@ -141,15 +141,15 @@ def train_model(
 
 
 def _resume(
-    learner: keras.Model, judge: Judge, checkpoint: Checkpoint, progress: Progress
+    learner: keras.Model, scorer: TestScorer, checkpoint: Checkpoint, progress: Progress
 ) -> Recorder:
     kept = checkpoint.load()
     if kept is None:
-        return Recorder(judge, checkpoint, progress, [], 0.0)
+        return Recorder(scorer, checkpoint, progress, [], 0.0)
     variables, history, seconds = kept
     _restore(learner, variables)
     logger.info("%s goes on after epoch %d, where an earlier run ended", learner.name, len(history))
-    return Recorder(judge, checkpoint, progress, history, seconds)
+    return Recorder(scorer, checkpoint, progress, history, seconds)
 
 
 def _variables(model: keras.Model) -> list[Any]:

@@ -21,7 +21,7 @@ PART = 8192
 PREFETCHED = 8
 
 
-class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+class Minibatches(keras.utils.PyDataset):  # type: ignore[misc]
     """Shuffled batches straight from the store, epoch after epoch.
 
     The order of epoch n, counted from 1, and what happens to each of its images follow from the
@@ -80,7 +80,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         return images, labels
 
 
-class TestBatches(keras.utils.PyDataset):  # type: ignore[misc]
+class TestMinibatches(keras.utils.PyDataset):  # type: ignore[misc]
     """All rows in their order, `size` at a time."""
 
     __test__ = False

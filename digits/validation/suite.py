@@ -43,7 +43,7 @@ def evaluate(
         check.expectation.meta = {"number": number}
     results = {
         result["expectation_config"]["meta"]["number"]: result
-        for result in _judge(frame, checks)
+        for result in _run_suite(frame, checks)
         if not _exception(result)
     }
     part = "batch" if split == "batch" else f"{split} split"
@@ -57,14 +57,14 @@ def evaluate(
     return [_finding(split, frame, check, results[n]) for n, check in enumerate(checks)]
 
 
-def _judge(frame: pd.DataFrame, checks: Sequence[Check]) -> list[Result]:
+def _run_suite(frame: pd.DataFrame, checks: Sequence[Check]) -> list[Result]:
     """The results as JSON: as objects they show numpy's floats as `--`."""
     context = gx.get_context(mode="ephemeral", project_config=_context_config())
     asset = context.data_sources.add_pandas("summary").add_dataframe_asset("split")
     batch = asset.add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": frame})
     suite = gx.ExpectationSuite("suite", expectations=[check.expectation for check in checks])
-    judged = batch.validate(suite, result_format=RESULT_FORMAT)
-    return [result.to_json_dict() for result in judged.results]
+    validated = batch.validate(suite, result_format=RESULT_FORMAT)
+    return [result.to_json_dict() for result in validated.results]
 
 
 def _context_config() -> DataContextConfig:

@@ -40,11 +40,11 @@ CENTROID_COLUMN = "is_centroid_hit"
 Column = npt.NDArray[Any]
 Columns = dict[str, Column]
 """What can be said of each image by itself, and its digests: one array per name."""
-Batches = Iterable[tuple[Images, Labels]]
+Chunks = Iterable[tuple[Images, Labels]]
 
 
 def summarize(
-    splits: Mapping[Split, Batches], centroids: Images | None = None
+    splits: Mapping[Split, Chunks], centroids: Images | None = None
 ) -> dict[Split, pd.DataFrame]:
     """One frame per split, one row per image in the order of the file.
 
@@ -69,7 +69,7 @@ def summarize(
     return frames_of({split: measure(splits[split], centroids) for split in SPLITS})
 
 
-def measure(batches: Batches, centroids: Images | None = None) -> Columns:
+def measure(batches: Chunks, centroids: Images | None = None) -> Columns:
     """What can be said of each image by itself; empty where there is none."""
     return join(list(_measured_batches(batches, centroids)))
 
@@ -113,7 +113,7 @@ def conflicting_digests(columns: Columns) -> Column:
     return np.unique(digest[1:][(digest[1:] == digest[:-1]) & (label[1:] != label[:-1])])
 
 
-def _measured_batches(batches: Batches, centroids: Images | None) -> Iterator[Columns]:
+def _measured_batches(batches: Chunks, centroids: Images | None) -> Iterator[Columns]:
     for images, labels in filter(lambda batch: len(batch[0]), batches):
         pixels = images.reshape(len(images), -1)
         is_bright = pixels > BRIGHT

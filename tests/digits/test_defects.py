@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from digits.datasets.formats.readers import read_batches
+from digits.datasets.formats.readers import read_chunks
 from digits.defects import DEFECTS, DefectError, Defects
 from digits.errors import DataError
 from tests.support.damage import DAMAGES, write
@@ -21,7 +21,7 @@ def read(name: str, files: list[Path], **severity: str) -> tuple[int, Defects]:
     spec = make_spec(damage.layout, **damage.spec)
     defects = Defects(severity)  # type: ignore[arg-type]
     with peak_memory(at_most=50_000_000):
-        batches = list(read_batches(files, spec, defects))
+        batches = list(read_chunks(files, spec, defects))
     return sum(len(batch.images) for batch in batches if batch.split != "test"), defects
 
 
@@ -33,7 +33,7 @@ def test_damaged_files_are_refused_for_what_is_wrong(name: str, tmp_path: Path) 
         files = sorted(tmp_path.iterdir())
 
     with pytest.raises(DataError) as caught:
-        read(name, files)[1].judge()
+        read(name, files)[1].enforce()
 
     line = str(caught.value).replace(f"{tmp_path}/", "")
     assert damage.says in line
@@ -53,7 +53,7 @@ def test_with_a_warning_the_rows_at_fault_are_left_out_and_named(
 
     num_rows, defects = read(name, files, **{damage.check: "warning"})
     with caplog.at_level(logging.WARNING):
-        defects.judge()
+        defects.enforce()
 
     assert num_rows == damage.leaves_rows
     (message,) = [record.getMessage() for record in caplog.records]
@@ -67,7 +67,7 @@ def test_what_is_off_is_left_out_in_silence(
     files = write(DAMAGES["npz: a label too high"], tmp_path)
 
     num_rows, defects = read("npz: a label too high", files, label_unknown="off")
-    defects.judge()
+    defects.enforce()
 
     assert num_rows == 59
     assert not caplog.records
@@ -82,10 +82,10 @@ def test_all_that_is_wrong_is_said_at_once_with_the_first_rows(tmp_path: Path) -
     pixels[[7, 9]] = np.nan
     files = write_npz(tmp_path, make_splits(), x_train=pixels, y_train=labels)
     defects = Defects()
-    batches = list(read_batches(files, make_spec("npz"), defects))
+    batches = list(read_chunks(files, make_spec("npz"), defects))
 
     with pytest.raises(DataError) as caught:
-        defects.judge()
+        defects.enforce()
 
     assert sum(len(batch.images) for batch in batches if batch.split == "train") == 298
     assert str(caught.value).replace(str(files[0]), "F") == (

@@ -8,7 +8,7 @@ from digits.spec import (
     ROLES,
     DatasetSpec,
     FolderSource,
-    Reading,
+    ReadOptions,
     available_datasets,
     load_spec,
 )
@@ -155,7 +155,7 @@ def test_how_files_are_read_is_what_the_spec_says(settings: Settings) -> None:
 
     spec = load_spec(NAME, settings)
 
-    assert spec.reading == Reading(
+    assert spec.read_options == ReadOptions(
         file_layout="csv",
         pixel_range=(0, 16),
         test_share=0.25,
@@ -169,8 +169,8 @@ def test_how_files_are_read_is_what_the_spec_says(settings: Settings) -> None:
 def test_a_spec_that_says_nothing_of_its_files_means_the_four_of_mnist(settings: Settings) -> None:
     write_spec(settings, SPEC)
 
-    assert load_spec(NAME, settings).reading == Reading()
-    assert Reading().file_layout == "idx"
+    assert load_spec(NAME, settings).read_options == ReadOptions()
+    assert ReadOptions().file_layout == "idx"
 
 
 def test_a_spec_that_is_not_text_is_refused(settings: Settings) -> None:

@@ -53,7 +53,7 @@ def test_a_run_is_found_by_its_name_and_tags(service: Service, first: str) -> No
     assert run["name"] == f"retrain {NAME} reference"
     assert {NAME, "reference", "cpu"} <= set(run["tags"])
     tasks = task_runs(service, first)
-    assert set(tasks) == {"take in", *STEPS, "promote"}
+    assert set(tasks) == {"add incoming", *STEPS, "promote"}
     assert all({NAME, "reference", "cpu"} <= set(task["tags"]) for task in tasks.values())
 
 

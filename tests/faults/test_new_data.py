@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from digits.datasets.kept_batches import read_batch
-from digits.datasets.versions import Versions
+from digits.datasets.versions import DatasetVersions
 from digits.intake.incoming import incoming_folder, quarantine_folder
 from digits.spec import load_spec
 from tests.faults import invariants
@@ -28,10 +28,10 @@ def save(batch: Pair, path: Path) -> Path:
 
 def check(copy: Copy) -> int:
     """Assert that the dataset is whole; its version."""
-    version = Versions(NAME, copy.settings).current()
+    version = DatasetVersions(NAME, copy.settings).current()
     layout = load_spec(NAME, copy.settings).layout
     for batch in version.batches:
-        parts = list(read_batch(batch, Versions(NAME, copy.settings), layout))
+        parts = list(read_batch(batch, DatasetVersions(NAME, copy.settings), layout))
         assert sum(len(labels) for _, labels in parts) == 80
     invariants.check(copy.settings)
     return version.number
@@ -73,20 +73,20 @@ def test_a_batch_that_comes_in_is_never_lost_nor_half_there(
     batch = (images if is_good else 255 - images, labels)
     folder = incoming_folder(NAME, begin.settings)
     content = save(batch, folder / "a.npz").read_bytes()
-    take_in = ("dataset", "take-in", NAME)
+    add_incoming = ("dataset", "add-incoming", NAME)
     whole, total = begin.duplicate(tmp_path / "whole"), tmp_path / "total"
-    ended = whole.call(*take_in, prelude=Changes(whole.folder, total=total))
+    ended = whole.call(*add_incoming, prelude=Changes(whole.folder, total=total))
     assert ended.status == (0 if is_good else 1), ended.log
     for number in range(1, int(total.read_text()) + 1):
         with tally.attempt("kills"):
             copy = begin.duplicate(tmp_path / str(number))
-            killed = copy.call(*take_in, prelude=Changes(copy.folder, kill_at=number))
+            killed = copy.call(*add_incoming, prelude=Changes(copy.folder, kill_at=number))
             assert killed.status == -signal.SIGKILL
             version, quarantine = check(copy), quarantine_folder(NAME, copy.settings)
             left = [*incoming_folder(NAME, copy.settings).glob("a.npz")]
             left += quarantine.glob("[!.]*/originals/a.npz")
             assert version == 2 or left[0].read_bytes() == content
-            copy.call(*take_in)
+            copy.call(*add_incoming)
             assert check(copy) == (2 if is_good else 1)
             assert not list(incoming_folder(NAME, copy.settings).iterdir())
             expected = names(quarantine_folder(NAME, whole.settings))
@@ -103,7 +103,7 @@ def test_two_additions_at_once_are_both_there(complete: Copy, tmp_path: Path) ->
 
     assert [one.status for one in ended] == [0, 0]
     assert check(copy) == 3
-    assert {batch.source for batch in Versions(NAME, copy.settings).current().batches} == {
+    assert {batch.source for batch in DatasetVersions(NAME, copy.settings).current().batches} == {
         str(path) for path in paths
     }
 

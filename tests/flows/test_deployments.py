@@ -19,7 +19,7 @@ from digits.spec import available_datasets
 from flows.parameters import MODELS
 from flows.registration import described_automations
 from flows.service import prepare_service
-from tasks.events import DECISIONS, INTAKES, VALIDATION_FAILED
+from tasks.events import ADDITIONS, DECISIONS, VALIDATION_FAILED
 
 DESCRIBED = yaml.safe_load((ROOT / "prefect.yaml").read_text())
 DEPLOYMENTS = {one["name"]: one for one in DESCRIBED["deployments"]}
@@ -94,7 +94,7 @@ def test_the_automations_are_as_prefect_wants_them(webhook: Any) -> None:
 def test_what_is_told_to_the_operator_is_what_is_emitted() -> None:
     told = next(one for one in described_automations(None) if one["name"] == "tell the operator")
     ours = {name for name in told["trigger"]["expect"] if not name.startswith("prefect.")}
-    assert ours == {*DECISIONS.values(), *INTAKES.values(), VALIDATION_FAILED} - {
+    assert ours == {*DECISIONS.values(), *ADDITIONS.values(), VALIDATION_FAILED} - {
         "champion.unchanged"
     }
 

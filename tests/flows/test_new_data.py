@@ -74,7 +74,7 @@ def test_new_data_is_trained_on_and_the_champion_is_scored_again_first(
     assert facts["dataset"] == {"version": 2, "batches": [added["batch"]]}
     assert executed(facts) == AGAIN
     num_test = 200 + sum(added["growth"]["test"]["class_sizes"])
-    last = Ledger(NAME, finished.settings).entries()[-1].judgement
+    last = Ledger(NAME, finished.settings).entries()[-1].verdict
     assert last.champion_score is not None
     assert last.champion_score.model_digest == before.model.digest
     assert last.champion_score.num_images == num_test > 200
@@ -114,7 +114,7 @@ def test_what_lies_in_the_incoming_folder_is_taken_in_first_and_a_bad_batch_stop
 def test_a_bad_batch_alone_changes_nothing(finished: Workspace) -> None:
     path = incoming_folder(NAME, finished.settings) / "bad.npz"
     save(inverted(make_more(50, 2)), path)
-    assert "take in" in planned()
+    assert "add incoming" in planned()
 
     facts = run()
 

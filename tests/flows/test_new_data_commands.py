@@ -1,4 +1,4 @@
-"""What `digits dataset add`, `take-in`, `show` and `remove` print, and how they end."""
+"""What `digits dataset add`, `add-incoming`, `show` and `remove` print, and how they end."""
 
 from pathlib import Path
 
@@ -60,10 +60,10 @@ def test_a_refusal_names_each_reason_on_a_line_and_ends_with_1(
 
 def test_what_has_come_in_can_be_taken_in_without_a_run(here: Settings) -> None:
     save(incoming_folder(NAME, here) / "a.npz", 1)
-    good = call_digits("dataset", "take-in", NAME)
+    good = call_digits("dataset", "add-incoming", NAME)
     save(incoming_folder(NAME, here) / "b.npz", 2, is_good=False)
-    bad = call_digits("dataset", "take-in", NAME, "--json")
-    nothing = call_digits("dataset", "take-in", NAME)
+    bad = call_digits("dataset", "add-incoming", NAME, "--json")
+    nothing = call_digits("dataset", "add-incoming", NAME)
 
     assert (good.exit_code, bad.exit_code, nothing.exit_code) == (0, 1, 0)
     assert "added as batch" in good.stdout

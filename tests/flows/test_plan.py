@@ -15,7 +15,7 @@ from digits.cache.fingerprint import Project
 from digits.cache.keys import step_key
 from digits.datasets.growth import Growth
 from digits.datasets.sources.content import content_of
-from digits.datasets.versions import Versions
+from digits.datasets.versions import DatasetVersions
 from digits.intake.incoming import incoming_folder
 from digits.recipes import training_settings
 from digits.registry.history import roll_back
@@ -103,8 +103,8 @@ class Run:
         arrays = ArraysRef(
             digest=self.store("arrays", str(content)), test_digest=test_digest, **facts
         )
-        version = Versions(spec.name, self.workspace.settings).current()
-        arguments = {"layout": spec.layout, "content": content, "reading": spec.reading}
+        version = DatasetVersions(spec.name, self.workspace.settings).current()
+        arguments = {"layout": spec.layout, "content": content, "read_options": spec.read_options}
         dataset = self.record("ingest", arguments | {"batches": version.content}, dataset)
         arguments = {"dataset": dataset, "thresholds": spec.thresholds, "growth": version.growth}
         validation = self.record("validate", arguments, validation)
@@ -131,7 +131,7 @@ class Run:
             "validation": validation,
             "arrays": arrays,
             "scored": scored,
-            "judgement": decision.standing,
+            "verdict": decision.standing,
             "rival": decision.rival,
             "lineage": lineage,
         }
@@ -287,7 +287,7 @@ def test_changed_data_is_told(done: Run) -> None:
 
 def test_a_batch_that_was_added_is_named(done: Run) -> None:
     batch = digest("a batch")
-    with Versions(NAME, done.workspace.settings).changing() as changing:
+    with DatasetVersions(NAME, done.workspace.settings).changing() as changing:
         changing.add(batch, manifest=batch, source="x", files={}, growth=Growth())
 
     reason = running(plan(done.workspace))["ingest"]
@@ -303,7 +303,7 @@ def test_what_has_come_in_is_named_and_everything_depends_on_it(done: Run) -> No
 
     planned = plan(done.workspace)
 
-    assert running(planned)["take in"] == f"in {folder}: a.csv, b.npz"
+    assert running(planned)["add incoming"] == f"in {folder}: a.csv, b.npz"
     assert would(planned, "ingest", "validate", "normalize", "train cnn") == {"depend"}
     assert len(list(folder.iterdir())) == 4
 

@@ -113,10 +113,10 @@ def test_without_a_file_the_call_is_wrong(settings: Settings) -> None:
 def test_json_is_one_object_a_line(
     champion: Champion, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    is_all_labelled = label_all([str(folder)], champion, form="json", as_is=True, folder=None)
+    is_all_labeled = label_all([str(folder)], champion, form="json", as_is=True, folder=None)
 
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert not is_all_labelled
+    assert not is_all_labeled
     assert [answer["file"] for answer in answers] == [
         str(folder / name) for name in ("0.png", "1.png", "2.png", "text.png")
     ]
@@ -132,11 +132,11 @@ def test_csv_has_a_row_for_each_and_survives_any_file_name(
     Image.fromarray(IMAGES[0]).save(tmp_path / odd)
 
     files = [str(tmp_path / odd), "nothing.png"]
-    is_all_labelled = label_all(files, champion, form="csv", as_is=True, folder=None)
+    is_all_labeled = label_all(files, champion, form="csv", as_is=True, folder=None)
 
     out = capsys.readouterr().out
     rows = list(csv.reader(io.StringIO(out)))
-    assert not is_all_labelled
+    assert not is_all_labeled
     assert rows[0] == ["file", "label", "name", "probability", "error"]
     assert rows[1][0] == str(tmp_path / 'a,"b"\\n\\udcff.png')
     assert rows[1][1:3] == [str(LABELS[0])] * 2

@@ -200,7 +200,7 @@ def test_a_champion_is_scored_again_on_another_test_set(finished: Workspace) -> 
     model.write_bytes(content)
     facts = run_json(*request)
     assert executed(facts) == {"evaluate mlp", "report"}
-    score = Ledger(NAME, finished.settings).entries()[-1].judgement.champion_score
+    score = Ledger(NAME, finished.settings).entries()[-1].verdict.champion_score
     assert score is not None
     assert score.model_digest == champion.model.digest
     assert score.test_digest != champion.evaluation.test_digest

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from digits.registry.ledger import Ledger, Version
+from digits.registry.ledger import Ledger, ModelVersion
 from digits.settings import Settings
 from digits.spec import load_spec
 from digits.storage.references import ArraysRef, EvaluationRef
@@ -30,7 +30,7 @@ def workspace() -> Workspace:
 
 
 @pytest.fixture(scope="module")
-def version(workspace: Workspace) -> Version:
+def version(workspace: Workspace) -> ModelVersion:
     champion = Ledger("mnist", workspace.settings).champion()
     if champion is None:
         pytest.skip("there is no champion: make run")
@@ -38,7 +38,7 @@ def version(workspace: Workspace) -> Version:
 
 
 @pytest.fixture(scope="module")
-def champion(workspace: Workspace, version: Version) -> Examinee:
+def champion(workspace: Workspace, version: ModelVersion) -> Examinee:
     arrays = next(
         record.reference
         for record in workspace.records.of_step("normalize")
@@ -56,7 +56,9 @@ def test_the_floor_here_is_the_datasets(workspace: Workspace) -> None:
     assert load_spec("mnist", workspace.settings).floor == FLOOR
 
 
-def test_the_champion_scores_what_the_ledger_says(champion: Examinee, version: Version) -> None:
+def test_the_champion_scores_what_the_ledger_says(
+    champion: Examinee, version: ModelVersion
+) -> None:
     # On another processor an image at the border between two classes may fall to the other side.
     accuracy = champion.accuracy(champion.images)
 
@@ -118,7 +120,7 @@ def test_the_champion_is_surer_where_it_is_right(champion: Examinee) -> None:
 
 
 def test_the_cnn_tolerates_shifts_better_than_the_mlp(
-    workspace: Workspace, version: Version
+    workspace: Workspace, version: ModelVersion
 ) -> None:
     best: dict[str, EvaluationRef] = {}
     for record in workspace.records.of_step("evaluate"):

@@ -5,7 +5,7 @@ from digits.datasets.normalization import store_arrays
 from digits.datasets.sources.content import content_of
 from digits.progress import Progress
 from digits.recipes import training_settings
-from digits.registry.ledger import Ledger, Version
+from digits.registry.ledger import Ledger, ModelVersion
 from digits.registry.promotion import Rule, decide
 from digits.settings import Settings
 from digits.spec import load_spec
@@ -18,11 +18,13 @@ from digits.training.devices import configure_backend
 from tests.support.small_dataset import NAME, write_small_dataset
 
 
-def crown(settings: Settings, model: str = "mlp", *, epochs: int = 5) -> Version:
+def crown(settings: Settings, model: str = "mlp", *, epochs: int = 5) -> ModelVersion:
     """Train a model on the small dataset in a workspace and make it the champion."""
     write_small_dataset(settings)
     workspace, spec = Workspace(settings), load_spec(NAME, settings)
-    dataset = ingest_dataset(spec.layout, content_of(spec, settings), spec.reading, spec, workspace)
+    dataset = ingest_dataset(
+        spec.layout, content_of(spec, settings), spec.read_options, spec, workspace
+    )
     arrays = store_arrays(dataset, workspace.store)
     trained = _train(model, arrays, epochs, workspace)
     scored = _evaluate(trained, arrays, workspace)

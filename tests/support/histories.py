@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from digits.recipes import TrainingSettings
-from digits.registry.ledger import Deciding, Entry, Judgement, Ledger, Version
+from digits.registry.ledger import Deciding, Entry, Ledger, ModelVersion, Verdict
 from digits.settings import Settings
 from digits.storage.references import DatasetRef, EvaluationRef, ModelRef
 from digits.storage.workspace import Workspace
@@ -97,9 +97,9 @@ def store_score(
 
 def promotion(
     number: int, model: ModelRef, score: EvaluationRef, before: int | None
-) -> tuple[Judgement, Version]:
+) -> tuple[Verdict, ModelVersion]:
     """The judgement by which a model becomes version `number`."""
-    judgement = Judgement(
+    verdict = Verdict(
         outcome="promoted",
         reason="it was better",
         rule="the better one",
@@ -110,7 +110,7 @@ def promotion(
         champion_after=number,
     )
     lineage = digest(f"lineage {number}")
-    return judgement, Version(number=number, model=model, evaluation=score, lineage=lineage)
+    return verdict, ModelVersion(number=number, model=model, evaluation=score, lineage=lineage)
 
 
 def promote_next(deciding: Deciding, text: str) -> Entry:
@@ -118,14 +118,14 @@ def promote_next(deciding: Deciding, text: str) -> Entry:
     champion, model = deciding.champion, make_model(text)
     number = 1 + sum(entry.version is not None for entry in deciding.entries)
     before = champion.number if champion else None
-    judgement, version = promotion(number, model, make_score(model, 90), before)
-    return deciding.append(judgement, run=f"run {text}", data_digest=digest("d"), version=version)
+    verdict, version = promotion(number, model, make_score(model, 90), before)
+    return deciding.append(verdict, run=f"run {text}", data_digest=digest("d"), version=version)
 
 
 def keep(deciding: Deciding) -> Entry:
     """A decision that keeps the champion."""
     number = deciding.champion.number if deciding.champion else None
-    judgement = Judgement(
+    verdict = Verdict(
         outcome="kept",
         reason="it was no better: \u2264",
         rule="the better one",
@@ -137,14 +137,14 @@ def keep(deciding: Deciding) -> Entry:
         discordant=(3, 1),
         p_value=1e-05,
     )
-    return deciding.append(judgement, run="run", data_digest=digest("d"))
+    return deciding.append(verdict, run="run", data_digest=digest("d"))
 
 
 def put_back(deciding: Deciding, number: int) -> Entry:
     """A rollback to a version."""
     before = deciding.champion
     version = next(e.version for e in deciding.entries if e.version and e.version.number == number)
-    judgement = Judgement(
+    verdict = Verdict(
         outcome="rolled back",
         reason="by hand",
         rule="by hand",
@@ -154,7 +154,7 @@ def put_back(deciding: Deciding, number: int) -> Entry:
         champion_before=before.number if before else None,
         champion_after=number,
     )
-    return deciding.append(judgement, run="by hand", data_digest=digest("d"))
+    return deciding.append(verdict, run="by hand", data_digest=digest("d"))
 
 
 def write_history(ledger: Ledger, steps: str) -> list[Entry]:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from digits.datasets.formats.readers import read_batches
+from digits.datasets.formats.readers import read_chunks
 from digits.defects import Defects
 from digits.errors import DataError
 from digits.spec import DatasetSpec, FileLayout
@@ -120,8 +120,8 @@ def read_all(
     Raises DataError for whatever is wrong.
     """
     defects = Defects()
-    batches = list(read_batches(files, make_spec(layout, **changes), defects))
-    defects.judge()
+    batches = list(read_chunks(files, make_spec(layout, **changes), defects))
+    defects.enforce()
     for batch in batches:
         assert len(batch.images) == len(batch.labels) == len(batch.names)
     found = []

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from digits.registry.ledger import Judgement
+from digits.registry.ledger import Verdict
 from digits.report.view_models import (
     ChampionFacts,
     DatasetFacts,
@@ -106,7 +106,7 @@ def make_model(
     )
 
 
-def make_judgement(outcome: str = "promoted", **changes: Any) -> Judgement:
+def make_verdict(outcome: str = "promoted", **changes: Any) -> Verdict:
     """A decision; without changes, the cnn replaces version 3."""
     fields = {
         "outcome": outcome,
@@ -121,7 +121,7 @@ def make_judgement(outcome: str = "promoted", **changes: Any) -> Judgement:
         "discordant": (11, 29),
         "p_value": 0.00643,
     }
-    return Judgement.model_validate(fields | changes)
+    return Verdict.model_validate(fields | changes)
 
 
 def make_facts(
@@ -129,7 +129,7 @@ def make_facts(
     *,
     layout: Layout | None = None,
     models: Sequence[ModelFacts] | None = None,
-    decision: Judgement | None = None,
+    decision: Verdict | None = None,
     champion: ChampionFacts | None = CHAMPION,
     warnings: tuple[str, ...] = (),
     lineage: Sequence[StepFacts] | None = None,
@@ -151,7 +151,7 @@ def make_facts(
             test_digest=digest("test set"),
             class_counts={"train": tuple(10 * count for count in counts), "test": counts},
         ),
-        decision=decision or make_judgement(),
+        decision=decision or make_verdict(),
         models=models,
         validation=ValidationFacts(num_expectations=51, warnings=warnings),
         lineage=make_lineage() if lineage is None else lineage,

@@ -161,11 +161,11 @@ class Run:
             workspace=self.workspace,
         )
         assert decision is not None
-        judgement = decision.standing.model_dump(mode="json")
+        verdict = decision.standing.model_dump(mode="json")
         self.step(
             "report",
-            {"judgement": judgement, "validation": validation.content},
-            lambda: ReportRef(digest=self.store("reports", str(judgement))),
+            {"verdict": verdict, "validation": validation.content},
+            lambda: ReportRef(digest=self.store("reports", str(verdict))),
         )
         return decision
 

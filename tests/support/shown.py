@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from digits.recipes import training_settings
-from digits.registry.ledger import Entry, Judgement, Version
+from digits.registry.ledger import Entry, ModelVersion, Verdict
 from digits.storage.references import ArraysRef, EvaluationRef, ModelRef
 from digits.storage.store import Store
 from digits.training.predictions import write_predictions
@@ -52,9 +52,9 @@ def make_score(name: str, num_correct: int, digest_of: str = "") -> EvaluationRe
     )
 
 
-def make_version(number: int, name: str = "mlp", num_correct: int = 30) -> Version:
+def make_version(number: int, name: str = "mlp", num_correct: int = 30) -> ModelVersion:
     """A version that became champion with such a model."""
-    return Version(
+    return ModelVersion(
         number=number,
         model=make_model(name),
         evaluation=make_score(name, num_correct),
@@ -62,9 +62,7 @@ def make_version(number: int, name: str = "mlp", num_correct: int = 30) -> Versi
     )
 
 
-def make_judgement(
-    outcome: str, before: int | None, after: int | None, **facts: object
-) -> Judgement:
+def make_verdict(outcome: str, before: int | None, after: int | None, **facts: object) -> Verdict:
     """A judgement about the cnn."""
     fields = {
         "outcome": outcome,
@@ -76,10 +74,10 @@ def make_judgement(
         "champion_before": before,
         "champion_after": after,
     }
-    return Judgement.model_validate(fields | facts)
+    return Verdict.model_validate(fields | facts)
 
 
-def make_entry(judgement: Judgement, version: Version | None = None, number: int = 1) -> Entry:
+def make_entry(verdict: Verdict, version: ModelVersion | None = None, number: int = 1) -> Entry:
     """A line of the ledger."""
     return Entry(
         number=number,
@@ -87,7 +85,7 @@ def make_entry(judgement: Judgement, version: Version | None = None, number: int
         run="a run",
         dataset=NAME,
         data_digest=digest("data"),
-        judgement=judgement,
+        verdict=verdict,
         version=version,
     )
 

@@ -37,7 +37,9 @@ def prepare_arrays(root: Path) -> Arrays:
     write_small_dataset(settings)
     workspace = Workspace(settings)
     spec = load_spec(NAME, settings)
-    dataset = ingest_dataset(spec.layout, content_of(spec, settings), spec.reading, spec, workspace)
+    dataset = ingest_dataset(
+        spec.layout, content_of(spec, settings), spec.read_options, spec, workspace
+    )
     facts = store_arrays(dataset, workspace.store)
     return Arrays(workspace.store.folder(facts), facts)
 

@@ -27,7 +27,7 @@ from digits.validation.findings import (
 )
 from tasks import artifacts, dashboard, live
 from tasks.dashboard import announce, on_dashboard, show, show_run
-from tests.support.shown import digest, make_judgement, make_version, store_arrays, store_model
+from tests.support.shown import digest, make_verdict, make_version, store_arrays, store_model
 from tests.support.small_dataset import NAME
 
 
@@ -62,8 +62,8 @@ def decide(workspace: Workspace, before: int | None, after: int | None, outcome:
     with Ledger(NAME, workspace.settings).deciding() as ledger:
         known = {entry.version.number for entry in ledger.entries if entry.version}
         version = make_version(after) if after and after not in known else None
-        judgement = make_judgement(outcome, before, after)
-        return ledger.append(judgement, run="a run", data_digest=digest("data"), version=version)
+        verdict = make_verdict(outcome, before, after)
+        return ledger.append(verdict, run="a run", data_digest=digest("data"), version=version)
 
 
 def test_the_dashboard_follows_the_champion_of_the_ledger(here: Workspace) -> None:
@@ -105,7 +105,7 @@ def test_a_run_has_pictures_only_of_what_is_new(
             validation=ValidationRef(digest=digest("validation"), num_expectations=51),
             arrays=store_arrays(here.store),
             scored=[store_model(here.store, "mlp", 1)],
-            decision=Decision(entry=entry, standing=entry.judgement, rival=None),
+            decision=Decision(entry=entry, standing=entry.verdict, rival=None),
             lineage={},
             report=ReportRef(digest=digest("report")),
             version=version_of([]),

@@ -2,11 +2,11 @@ from typing import Any
 
 import pytest
 
-from digits.intake.incoming import Intake
+from digits.intake.incoming import Addition
 from digits.validation.findings import Finding, ValidationOutcome
 from tasks import events
-from tasks.events import emit_decision, emit_intake, emit_validation_failed
-from tests.support.shown import make_entry, make_judgement
+from tasks.events import emit_addition, emit_decision, emit_validation_failed
+from tests.support.shown import make_entry, make_verdict
 from tests.support.small_dataset import NAME
 
 RESOURCE = {"prefect.resource.id": f"digits.dataset.{NAME}", "prefect.resource.name": NAME}
@@ -36,7 +36,7 @@ def emitted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, str], 
 def test_a_decision_is_an_event_about_its_dataset_with_the_facts(
     emitted: list[Any], outcome: str, event: str
 ) -> None:
-    emit_decision(make_entry(make_judgement(outcome, 1, 2)))
+    emit_decision(make_entry(make_verdict(outcome, 1, 2)))
     ((name, resource, facts),) = emitted
     assert (name, resource) == (event, RESOURCE)
     assert facts["text"] == f"{NAME}: {outcome}: the cnn was {outcome}"
@@ -65,7 +65,7 @@ def test_a_failed_validation_is_an_event_that_names_what_failed(emitted: list[An
 def test_what_became_of_a_batch_is_an_event_unless_nothing_changed(emitted: list[Any]) -> None:
     facts = {"dataset": NAME, "source": "a.npz", "version": 2}
     for status in ("accepted", "known", "quarantined"):
-        emit_intake(Intake(status=status, reasons=("half is blank",), **facts))
+        emit_addition(Addition(status=status, reasons=("half is blank",), **facts))
 
     (accepted, resource, payload), (quarantined, _, refusal) = emitted
     assert (accepted, quarantined) == ("batch.accepted", "batch.quarantined")

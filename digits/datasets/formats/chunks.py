@@ -19,7 +19,7 @@ def rows_at_once(bytes_of_a_row: int) -> int:
 
 
 @dataclass(frozen=True)
-class RawBatch:
+class RawChunk:
     """Rows as a file has them: values (n, H, W) or (n, H * W) and labels (n,) of any type.
 
     Labels are numbers, or text where the file has text; `names` say of each row where it is.
@@ -32,7 +32,7 @@ class RawBatch:
 
 
 @dataclass(frozen=True)
-class LabelledBatch:
+class LabeledChunk:
     """Checked rows: images uint8 (n, H, W) and labels uint16 (n,).
 
     `split` is None where the files do not say; `names` say of each row where it is.

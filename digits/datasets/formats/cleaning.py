@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from digits.datasets.formats.chunks import LabelledBatch, RawBatch
+from digits.datasets.formats.chunks import LabeledChunk, RawChunk
 from digits.defects import NUM_SHOWN, DefectName, Defects, refuse
 from digits.spec import ImageShape, Layout, PixelRange
 
@@ -19,8 +19,8 @@ MISSING, UNKNOWN = -1, -2
 
 
 def clean(
-    batches: Iterable[RawBatch], layout: Layout, pixel_range: PixelRange, defects: Defects
-) -> Iterator[LabelledBatch]:
+    batches: Iterable[RawChunk], layout: Layout, pixel_range: PixelRange, defects: Defects
+) -> Iterator[LabeledChunk]:
     """The good rows of each batch; the others go to `defects`.
 
     Raises DefectError where values are of a kind or shape that no row of the file can have.
@@ -35,7 +35,7 @@ def clean(
         if rows.is_good.any():
             good = np.flatnonzero(rows.is_good)
             is_all = len(good) == len(values)
-            yield LabelledBatch(
+            yield LabeledChunk(
                 images=to_pixels(values if is_all else values[good], pixel_range),
                 labels=(codes if is_all else codes[good]).astype(np.uint16),
                 split=batch.split,
@@ -55,7 +55,7 @@ def to_pixels(values: npt.NDArray[Any], pixel_range: PixelRange) -> npt.NDArray[
 class _Rows:
     """The rows of one batch: which are still good, and where to note the others."""
 
-    def __init__(self, batch: RawBatch, defects: Defects) -> None:
+    def __init__(self, batch: RawChunk, defects: Defects) -> None:
         self.batch = batch
         self.is_good: Mask = np.ones(len(batch.labels), bool)
         self._defects = defects
@@ -69,7 +69,7 @@ class _Rows:
             self.is_good[wrong] = False
 
 
-def _shaped(batch: RawBatch, image_shape: ImageShape) -> npt.NDArray[Any]:
+def _shaped(batch: RawChunk, image_shape: ImageShape) -> npt.NDArray[Any]:
     """The values as images. Raises DefectError where they cannot be."""
     values, (height, width) = batch.values, image_shape
     place = batch.names[0]

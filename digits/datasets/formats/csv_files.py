@@ -13,11 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pc
 
-from digits.datasets.formats.chunks import RawBatch, RowNames, rows_at_once
+from digits.datasets.formats.chunks import RawChunk, RowNames, rows_at_once
 from digits.datasets.sources.filenames import splits_of
 from digits.datasets.sources.raw_files import open_plain
 from digits.defects import Defects, refuse
-from digits.spec import MAX_SIDE, Column, ImageShape, Reading
+from digits.spec import MAX_SIDE, Column, ImageShape, ReadOptions
 from digits.thresholds import Split
 
 LABEL_NAMES = ("label", "labels", "class", "target", "y")
@@ -32,8 +32,11 @@ Lines = list[tuple[int, bytes]]
 
 
 def read_csv(
-    files: Sequence[Path], image_shape: ImageShape | None, reading: Reading, defects: Defects
-) -> Iterator[RawBatch]:
+    files: Sequence[Path],
+    image_shape: ImageShape | None,
+    read_options: ReadOptions,
+    defects: Defects,
+) -> Iterator[RawChunk]:
     """The rows of CSV files, in the order of the files' names; the first line may name columns.
 
     Raises DefectError naming the file and what is wrong with it.
@@ -41,7 +44,7 @@ def read_csv(
     splits = splits_of(files)
     for path in sorted(files):
         with closing(open_plain(path, MAX_BYTES)) as file:
-            table = _Table(path, splits[path], image_shape, reading.label_column)
+            table = _Table(path, splits[path], image_shape, read_options.label_column)
             yield from table.read(file, defects)
 
 
@@ -65,7 +68,7 @@ class _Table:
         self._path, self._split, self._given = path, split, label_column
         self._num_pixels = image_shape[0] * image_shape[1] if image_shape else None
 
-    def read(self, file: BinaryIO, defects: Defects) -> Iterator[RawBatch]:
+    def read(self, file: BinaryIO, defects: Defects) -> Iterator[RawChunk]:
         lines = self._lines(file)
         first = next(lines, None)
         if first is None:
@@ -116,7 +119,7 @@ class _Table:
         self._label = (label or 0) % len(cells)
         return is_header
 
-    def _batch(self, lines: Lines, defects: Defects) -> Iterator[RawBatch]:
+    def _batch(self, lines: Lines, defects: Defects) -> Iterator[RawChunk]:
         """The rows of some lines: all at once, or else one by one to tell the wrong ones."""
         numbers: Sequence[int] = [number for number, _ in lines]
         table = self._parsed([line for _, line in lines])
@@ -130,7 +133,7 @@ class _Table:
         else:
             labels, values = table
         names = RowNames(str(self._path), numbers, "line")
-        yield RawBatch(values, labels, self._split, names)
+        yield RawChunk(values, labels, self._split, names)
 
     def _parsed(self, lines: list[bytes]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
         """Labels and pixels of lines that are all right, or None."""

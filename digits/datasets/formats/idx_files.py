@@ -7,20 +7,20 @@ from typing import BinaryIO
 
 import numpy as np
 
-from digits.datasets.formats.chunks import MAX_ROWS, RawBatch, RowNames
+from digits.datasets.formats.chunks import MAX_ROWS, RawChunk, RowNames
 from digits.datasets.sources.archives import MAX_IMAGES, size_limit
 from digits.datasets.sources.idx import read_shape, read_start
 from digits.datasets.sources.raw_files import open_plain, role_of
 from digits.defects import Defects, refuse
-from digits.spec import MAX_SIDE, ROLES, ImageShape, Reading, Role
+from digits.spec import MAX_SIDE, ROLES, ImageShape, ReadOptions, Role
 from digits.thresholds import SPLITS, Split
 
 LARGEST: ImageShape = (MAX_SIDE, MAX_SIDE)
 
 
 def read_idx(
-    files: Sequence[Path], image_shape: ImageShape | None, _: Reading, __: Defects
-) -> Iterator[RawBatch]:
+    files: Sequence[Path], image_shape: ImageShape | None, _: ReadOptions, __: Defects
+) -> Iterator[RawChunk]:
     """The images and labels of one pair of files, plain or as .gz, or of a train and a test pair.
 
     Raises DefectError naming the file and what is wrong with it, DataError where it is none.
@@ -37,7 +37,7 @@ def read_idx(
 
 def _read_pair(
     image_file: Path, label_file: Path, image_shape: ImageShape | None, roles: Mapping[Role, Path]
-) -> Iterator[RawBatch]:
+) -> Iterator[RawChunk]:
     split: Split | None = None
     if any(role.startswith("test") for role in roles):
         split = "test" if image_file == roles.get("test-images") else "train"
@@ -55,7 +55,7 @@ def _read_pair(
             pixels = _read(images, (end - start) * height * width, image_file)
             values = np.frombuffer(pixels, np.uint8).reshape(-1, height, width)
             names = RowNames(str(image_file), range(start, end))
-            yield RawBatch(values, numbers[start:end], split, names)
+            yield RawChunk(values, numbers[start:end], split, names)
         _end(images, image_file)
 
 

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from digits.datasets.formats.chunks import MAX_ROWS, RawBatch
+from digits.datasets.formats.chunks import MAX_ROWS, RawChunk
 from digits.datasets.formats.pngs import MAX_BYTES, decode_png
 from digits.datasets.sources.folder_trees import ClassFolder, class_folders, pictures
 from digits.defects import Defects, refuse
-from digits.spec import ImageShape, Reading
+from digits.spec import ImageShape, ReadOptions
 from digits.thresholds import SPLITS
 
 
 def read_folders(
-    files: Sequence[Path], image_shape: ImageShape | None, _: Reading, defects: Defects
-) -> Iterator[RawBatch]:
+    files: Sequence[Path], image_shape: ImageShape | None, _: ReadOptions, defects: Defects
+) -> Iterator[RawChunk]:
     """The pictures below each folder; their labels are the names of the folders they lie in.
 
     Raises DefectError for a tree without pictures, OSError for a folder that cannot be read.
@@ -34,7 +34,7 @@ def read_folders(
 
 def _read(
     folders: Sequence[ClassFolder], image_shape: ImageShape | None, defects: Defects
-) -> Iterator[RawBatch]:
+) -> Iterator[RawChunk]:
     waiting = pictures(folders)
     while some := list(islice(waiting, MAX_ROWS)):
         images, labels, names = [], [], []
@@ -47,7 +47,7 @@ def _read(
                 labels.append(folder.label)
                 names.append(str(path))
         if images:
-            yield RawBatch(np.stack(images), np.array(labels), folders[0].split, names)
+            yield RawChunk(np.stack(images), np.array(labels), folders[0].split, names)
 
 
 def _picture(

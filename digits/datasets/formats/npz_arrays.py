@@ -12,11 +12,11 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from digits.datasets.formats.chunks import RawBatch, RowNames, rows_at_once
+from digits.datasets.formats.chunks import RawChunk, RowNames, rows_at_once
 from digits.datasets.sources.archives import MAX_IMAGES
 from digits.datasets.sources.npz import ENTRY, MALFORMED, MAX_ENTRIES, METHODS, read_header
 from digits.defects import DefectError, DefectName, Defects, refuse
-from digits.spec import MAX_SIDE, ImageShape, Reading
+from digits.spec import MAX_SIDE, ImageShape, ReadOptions
 from digits.thresholds import SPLITS, Split
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
@@ -25,8 +25,8 @@ TAIL = 2**16 + 22
 
 
 def read_npz_arrays(
-    files: Sequence[Path], image_shape: ImageShape | None, _: Reading, __: Defects
-) -> Iterator[RawBatch]:
+    files: Sequence[Path], image_shape: ImageShape | None, _: ReadOptions, __: Defects
+) -> Iterator[RawChunk]:
     """The images and labels of one .npz: x_train, y_train and, where there is one, a test split.
 
     Raises DefectError naming the file and what is wrong with it.
@@ -83,7 +83,7 @@ def _read_split(
     split: Split,
     named: Split | None,
     image_shape: ImageShape | None,
-) -> Iterator[RawBatch]:
+) -> Iterator[RawChunk]:
     place = f"{path}: x_{split}"
     with (
         _opened(archive, f"x_{split}") as images,
@@ -106,7 +106,7 @@ def _read_split(
         for start in range(0, shape[0], step):
             end = min(start + step, shape[0])
             values = _take(images, (end - start, *shape[1:]), dtype, f"x_{split}")
-            yield RawBatch(values, numbers[start:end], named, RowNames(place, range(start, end)))
+            yield RawChunk(values, numbers[start:end], named, RowNames(place, range(start, end)))
         for file, name in ((images, "x"), (labels, "y")):
             if file.read(1):
                 raise ValueError(f"{name}_{split} has bytes after its end")

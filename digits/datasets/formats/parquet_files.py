@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from digits.datasets.formats.chunks import RawBatch, RowNames, rows_at_once
+from digits.datasets.formats.chunks import RawChunk, RowNames, rows_at_once
 from digits.datasets.formats.pngs import PNG, decode_png
 from digits.datasets.sources.filenames import splits_of
 from digits.defects import DefectName, Defects, refuse
-from digits.spec import MAX_SIDE, Column, ImageShape, Reading
+from digits.spec import MAX_SIDE, Column, ImageShape, ReadOptions
 
 IMAGE_NAMES = ("image", "images", "img", "pixels", "x")
 LABEL_NAMES = ("label", "labels", "class", "target", "y")
@@ -28,8 +28,11 @@ Values = npt.NDArray[Any]
 
 
 def read_parquet(
-    files: Sequence[Path], image_shape: ImageShape | None, reading: Reading, defects: Defects
-) -> Iterator[RawBatch]:
+    files: Sequence[Path],
+    image_shape: ImageShape | None,
+    read_options: ReadOptions,
+    defects: Defects,
+) -> Iterator[RawChunk]:
     """The images and labels of Parquet files, in the order of their names.
 
     Raises DefectError naming the file and what is wrong with it.
@@ -44,13 +47,13 @@ def read_parquet(
             ) as file:
                 _check_bounds(file, path)
                 schema = file.schema_arrow
-                image = _find_column(schema, reading.image_column, IMAGE_NAMES, "images", path)
-                label = _find_column(schema, reading.label_column, LABEL_NAMES, "labels", path)
+                image = _find_column(schema, read_options.image_column, IMAGE_NAMES, "images", path)
+                label = _find_column(schema, read_options.label_column, LABEL_NAMES, "labels", path)
                 names = RowNames(str(path), range(file.metadata.num_rows))
                 step = rows_at_once(math.prod(image_shape or (MAX_SIDE, MAX_SIDE)) * 8)
                 batches = file.iter_batches(step, columns=[image, label])
                 for values, labels, kept in _read(batches, names, image_shape, defects):
-                    yield RawBatch(values, labels, splits[path], kept)
+                    yield RawChunk(values, labels, splits[path], kept)
         except UNREADABLE as error:
             refuse("corrupt_file", str(path), f"cannot be read: {error}", "a whole Parquet file")
 

@@ -1,9 +1,9 @@
-"""Reading labelled images from files of any layout, in batches."""
+"""ReadOptions labelled images from files of any layout, in batches."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from digits.datasets.formats.chunks import LabelledBatch, RawBatch
+from digits.datasets.formats.chunks import LabeledChunk, RawChunk
 from digits.datasets.formats.cleaning import clean
 from digits.datasets.formats.csv_files import read_csv
 from digits.datasets.formats.idx_files import read_idx
@@ -12,9 +12,9 @@ from digits.datasets.formats.npz_arrays import read_npz_arrays
 from digits.datasets.formats.parquet_files import read_parquet
 from digits.defects import Defects
 from digits.errors import DataError
-from digits.spec import DatasetSpec, FileLayout, ImageShape, Layout, Reading
+from digits.spec import DatasetSpec, FileLayout, ImageShape, Layout, ReadOptions
 
-Reader = Callable[[Sequence[Path], ImageShape | None, Reading, Defects], Iterable[RawBatch]]
+Reader = Callable[[Sequence[Path], ImageShape | None, ReadOptions, Defects], Iterable[RawChunk]]
 
 # A step's key reaches only the reader of its layout: see digits.cache.keys.
 READERS: Mapping[FileLayout, Reader] = {
@@ -26,32 +26,35 @@ READERS: Mapping[FileLayout, Reader] = {
 }
 
 
-def read_batches(
+def read_chunks(
     files: Sequence[Path], spec: DatasetSpec, defects: Defects
-) -> Iterator[LabelledBatch]:
+) -> Iterator[LabeledChunk]:
     """Images, labels and split of files in the layout of a spec, a batch at a time.
 
     `files` are the files (of the layout "folder": the roots of the trees). Rows that fail a check
     go to `defects`, whose `judge` says in the end what that means. Raises DataError naming the
     file where nothing of it can be used.
     """
-    return read_files(files, spec.layout, spec.reading, defects)
+    return read_files(files, spec.layout, spec.read_options, defects)
 
 
 def read_files(
-    files: Sequence[Path], layout: Layout, reading: Reading, defects: Defects
-) -> Iterator[LabelledBatch]:
-    """What `read_batches` says, by the two parts of a spec that it depends on."""
-    batches = read_raw(files, layout.image_shape, reading, defects)
-    return clean(batches, layout, reading.pixel_range, defects)
+    files: Sequence[Path], layout: Layout, read_options: ReadOptions, defects: Defects
+) -> Iterator[LabeledChunk]:
+    """What `read_chunks` says, by the two parts of a spec that it depends on."""
+    batches = read_raw(files, layout.image_shape, read_options, defects)
+    return clean(batches, layout, read_options.pixel_range, defects)
 
 
 def read_raw(
-    files: Sequence[Path], image_shape: ImageShape | None, reading: Reading, defects: Defects
-) -> Iterator[RawBatch]:
+    files: Sequence[Path],
+    image_shape: ImageShape | None,
+    read_options: ReadOptions,
+    defects: Defects,
+) -> Iterator[RawChunk]:
     """Rows as the files have them; without `image_shape` of whatever size the first image has."""
     try:
-        yield from READERS[reading.file_layout](files, image_shape, reading, defects)
+        yield from READERS[read_options.file_layout](files, image_shape, read_options, defects)
     except OSError as error:
         raise DataError(
             f"{error.filename or files[0]} cannot be read: {error.strerror or error}; make it "

@@ -1,4 +1,4 @@
-"""Reading the archives that datasets are distributed in: by name, bounded, nothing unpacked."""
+"""ReadOptions the archives that datasets are distributed in: by name, bounded, nothing unpacked."""
 
 import io
 import math

@@ -10,7 +10,7 @@ from digits.cache.keys import READERS_BY_LAYOUT, STEPS, find_code, step_key, ste
 from digits.datasets.formats.readers import READERS
 from digits.recipes import training_settings
 from digits.settings import ROOT
-from digits.spec import FileLayout, Reading
+from digits.spec import FileLayout, ReadOptions
 from digits.storage.records import RESULTS, StepKey
 from digits.storage.references import ArraysRef
 from digits.storage.workspace import Workspace
@@ -102,8 +102,10 @@ def test_where_to_look_for_the_data_does_not_count() -> None:
 INGEST = {"layout": small_layout(), "content": {"x": digest("x")}}
 
 
-def ingest_key(**reading: Any) -> StepKey:
-    return step_key("ingest", INGEST | {"reading": Reading(**reading), "sources": None})
+def ingest_key(**read_options: Any) -> StepKey:
+    return step_key(
+        "ingest", INGEST | {"read_options": ReadOptions(**read_options), "sources": None}
+    )
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def ingest(workspace: Workspace, layout: Layout | None = None) -> DatasetRef:
     """Ingest what lies in the raw folder now."""
     spec = load_spec(NAME, workspace.settings)
     content = content_of(spec, workspace.settings)
-    return ingest_dataset(layout or spec.layout, content, spec.reading, spec, workspace)
+    return ingest_dataset(layout or spec.layout, content, spec.read_options, spec, workspace)
 
 
 def ingest_splits(workspace: Workspace, splits: Splits) -> DatasetRef:
@@ -69,7 +69,7 @@ def test_equal_files_are_one_dataset_wherever_they_come_from(
 ) -> None:
     spec = write_served_spec(workspace.settings, serve_npz(server))
     assert spec.content is not None
-    fetched = ingest_dataset(spec.layout, spec.content, spec.reading, spec, workspace)
+    fetched = ingest_dataset(spec.layout, spec.content, spec.read_options, spec, workspace)
 
     local = ingest_splits(workspace, make_splits())
 
@@ -155,7 +155,7 @@ def test_a_dataset_that_cannot_be_had_leaves_nothing_in_the_store(workspace: Wor
     assert spec.content is not None
 
     with pytest.raises(DataError, match="the files of handwriting cannot be had"):
-        ingest_dataset(spec.layout, spec.content, spec.reading, spec, workspace)
+        ingest_dataset(spec.layout, spec.content, spec.read_options, spec, workspace)
 
     assert visible(workspace) == []
 
@@ -181,7 +181,7 @@ from digits.storage.workspace import Workspace
 settings = Settings()
 spec = load_spec("handwriting", settings)
 content = content_of(spec, settings)
-dataset = ingest_dataset(spec.layout, content, spec.reading, spec, Workspace(settings))
+dataset = ingest_dataset(spec.layout, content, spec.read_options, spec, Workspace(settings))
 # Not ru_maxrss, which counts what the process had that started this one.
 peak = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]
 print(dataset.num_train + dataset.num_test, peak)

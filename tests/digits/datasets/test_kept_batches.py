@@ -11,7 +11,7 @@ from digits.datasets.kept_batches import (
     sweep,
     verify_batch,
 )
-from digits.datasets.versions import Change, Versions
+from digits.datasets.versions import Change, DatasetVersions
 from digits.errors import DataError
 from digits.settings import Settings
 from tests.support.handwriting import make_more
@@ -19,8 +19,8 @@ from tests.support.small_dataset import NAME, small_layout
 
 
 @pytest.fixture
-def versions(settings: Settings) -> Versions:
-    return Versions(NAME, settings)
+def versions(settings: Settings) -> DatasetVersions:
+    return DatasetVersions(NAME, settings)
 
 
 def rows(seed: int = 0) -> tuple[Images, Labels]:
@@ -29,7 +29,7 @@ def rows(seed: int = 0) -> tuple[Images, Labels]:
     return images, rng.integers(0, 10, 30).astype(np.uint16)
 
 
-def kept(versions: Versions) -> Change:
+def kept(versions: DatasetVersions) -> Change:
     images, labels = rows()
     order = canonical_order(images, labels)
     batch, manifest = keep_batch(images[order], labels[order], versions)
@@ -37,7 +37,7 @@ def kept(versions: Versions) -> Change:
         return changing.add(batch, manifest=manifest, source="a.npz", files={}, growth=Growth())
 
 
-def test_a_batch_comes_back_as_it_was_kept(versions: Versions) -> None:
+def test_a_batch_comes_back_as_it_was_kept(versions: DatasetVersions) -> None:
     images, labels = rows()
     order = canonical_order(images, labels)
 
@@ -71,7 +71,7 @@ def test_the_order_tells_nothing_of_the_labels() -> None:
     assert abs((ordered[1:] == ordered[:-1]).mean() - 0.1) < 4 * 0.3 / 600**0.5
 
 
-def test_what_is_damaged_is_refused_with_what_to_do(versions: Versions) -> None:
+def test_what_is_damaged_is_refused_with_what_to_do(versions: DatasetVersions) -> None:
     change = kept(versions)
     path = versions.folder_of(change.batch) / "images.parquet"
     content = bytearray(path.read_bytes())
@@ -87,7 +87,7 @@ def test_what_is_damaged_is_refused_with_what_to_do(versions: Versions) -> None:
     verify_batch(change, versions)
 
 
-def test_remains_of_a_killed_writer_are_swept(versions: Versions) -> None:
+def test_remains_of_a_killed_writer_are_swept(versions: DatasetVersions) -> None:
     change = kept(versions)
     (versions.folder / ".tmp-left").mkdir()
     (versions.folder / ".tmp-file").touch()

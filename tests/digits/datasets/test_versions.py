@@ -1,7 +1,7 @@
 import pytest
 
 from digits.datasets.growth import Growth, SplitGrowth
-from digits.datasets.versions import Change, Versions
+from digits.datasets.versions import Change, DatasetVersions
 from digits.errors import LedgerError, UsageError
 from digits.settings import Settings
 from tests.support.small_dataset import NAME
@@ -13,23 +13,23 @@ GROWTH = Growth(
 
 
 @pytest.fixture
-def versions(settings: Settings) -> Versions:
-    return Versions(NAME, settings)
+def versions(settings: Settings) -> DatasetVersions:
+    return DatasetVersions(NAME, settings)
 
 
-def add(versions: Versions, batch: str) -> Change:
+def add(versions: DatasetVersions, batch: str) -> Change:
     with versions.changing() as changing:
         return changing.add(
             batch, manifest=batch, source=f"{batch[:1]}.npz", files={}, growth=GROWTH
         )
 
 
-def remove(versions: Versions, batch: str) -> Change:
+def remove(versions: DatasetVersions, batch: str) -> Change:
     with versions.changing() as changing:
         return changing.remove(batch)
 
 
-def test_a_dataset_without_batches_is_version_1(versions: Versions) -> None:
+def test_a_dataset_without_batches_is_version_1(versions: DatasetVersions) -> None:
     version = versions.current()
 
     assert (version.number, version.batches, version.content) == (1, (), {})
@@ -37,7 +37,7 @@ def test_a_dataset_without_batches_is_version_1(versions: Versions) -> None:
     assert version.describe() == "version 1"
 
 
-def test_each_change_makes_another_version(versions: Versions) -> None:
+def test_each_change_makes_another_version(versions: DatasetVersions) -> None:
     assert add(versions, A).version == 2
     assert add(versions, B).version == 3
 
@@ -49,7 +49,7 @@ def test_each_change_makes_another_version(versions: Versions) -> None:
     assert version.describe() == "version 3, 2 batches"
 
 
-def test_what_was_removed_is_no_longer_there_and_can_come_back(versions: Versions) -> None:
+def test_what_was_removed_is_no_longer_there_and_can_come_back(versions: DatasetVersions) -> None:
     add(versions, A)
     add(versions, B)
 
@@ -63,7 +63,7 @@ def test_what_was_removed_is_no_longer_there_and_can_come_back(versions: Version
 
 
 @pytest.mark.parametrize("batch", ["c", ""])
-def test_only_a_batch_that_is_there_can_be_removed(versions: Versions, batch: str) -> None:
+def test_only_a_batch_that_is_there_can_be_removed(versions: DatasetVersions, batch: str) -> None:
     add(versions, A)
 
     with pytest.raises(UsageError, match=f"no batch '{batch}', it has aaaaaaaaaaaa"):
@@ -71,7 +71,7 @@ def test_only_a_batch_that_is_there_can_be_removed(versions: Versions, batch: st
     assert versions.current().number == 2
 
 
-def test_a_name_that_begins_two_batches_is_refused(versions: Versions) -> None:
+def test_a_name_that_begins_two_batches_is_refused(versions: DatasetVersions) -> None:
     add(versions, A)
     add(versions, A[:-1] + "b")
 
@@ -79,7 +79,7 @@ def test_a_name_that_begins_two_batches_is_refused(versions: Versions) -> None:
         remove(versions, "aa")
 
 
-def test_an_altered_line_is_refused(versions: Versions) -> None:
+def test_an_altered_line_is_refused(versions: DatasetVersions) -> None:
     add(versions, A)
     content = versions.chain.path.read_bytes()
     versions.chain.path.write_bytes(content.replace(b"a.npz", b"b.npz"))
@@ -88,19 +88,21 @@ def test_an_altered_line_is_refused(versions: Versions) -> None:
         versions.current()
 
 
-def test_a_line_without_a_seal_is_refused(versions: Versions) -> None:
+def test_a_line_without_a_seal_is_refused(versions: DatasetVersions) -> None:
     add(versions, A)
     text = versions.chain.path.read_bytes().replace(b'"format":2', b'"format":1')
     versions.chain.head_path.unlink()
     versions.chain.path.write_bytes(text)
 
-    with pytest.raises(LedgerError, match="line 1 is no change of a dataset"):
+    with pytest.raises(LedgerError, match="line 1 was altered"):
         versions.current()
 
 
-def test_a_line_of_another_dataset_is_refused(versions: Versions, settings: Settings) -> None:
-    add(Versions("other", settings), A)
-    Versions("other", settings).chain.path.rename(versions.chain.path)
+def test_a_line_of_another_dataset_is_refused(
+    versions: DatasetVersions, settings: Settings
+) -> None:
+    add(DatasetVersions("other", settings), A)
+    DatasetVersions("other", settings).chain.path.rename(versions.chain.path)
 
     with pytest.raises(LedgerError, match="line 1 is about version 2 of other, not 2 of handwrit"):
         versions.current()

@@ -8,11 +8,11 @@ import pytest
 from digits.datasets.growth import Growth
 from digits.datasets.ingestion import ingest_dataset
 from digits.datasets.sources.content import content_of
-from digits.datasets.versions import Versions
+from digits.datasets.versions import DatasetVersions
 from digits.errors import DataError, UsageError
 from digits.intake import additions
-from digits.intake.additions import add_batch, take_incoming
-from digits.intake.incoming import Intake, incoming_folder, quarantine_folder
+from digits.intake.additions import add_all_incoming, add_batch
+from digits.intake.incoming import Addition, incoming_folder, quarantine_folder
 from digits.settings import Settings
 from digits.spec import DatasetSpec, load_spec
 from digits.storage.workspace import Workspace
@@ -120,7 +120,7 @@ def test_rows_that_fail_a_check_which_is_off_are_left_out_in_silence(
 def test_bounds_stay_exact_while_a_dataset_grows(workspace: Workspace, tmp_path: Path) -> None:
     write_spec(workspace.settings, SPEC + BOUNDS)
     spec = load_spec(NAME, workspace.settings)
-    versions = Versions(NAME, workspace.settings)
+    versions = DatasetVersions(NAME, workspace.settings)
     for seed in (1, 2):
         added = add_batch([save(make_more(90, seed), tmp_path / f"{seed}.npz")], spec, workspace)
         assert added.status == "accepted", added.reasons
@@ -128,7 +128,9 @@ def test_bounds_stay_exact_while_a_dataset_grows(workspace: Workspace, tmp_path:
 
     def judged(growth: Growth, batches: list[str]) -> ValidationOutcome:
         content = content_of(spec, workspace.settings)
-        dataset = ingest_dataset(spec.layout, content, spec.reading, spec, workspace, added=batches)
+        dataset = ingest_dataset(
+            spec.layout, content, spec.read_options, spec, workspace, added=batches
+        )
         folder = workspace.store.folder(dataset)
         return validate_dataset(folder, spec.layout, spec.thresholds, tmp_path, growth=growth)
 
@@ -174,7 +176,7 @@ def test_a_file_that_changes_while_it_is_read_is_left_alone(
 
     with pytest.raises(DataError, match="was changed while it was read"):
         add_batch([path], spec, workspace)
-    assert Versions(NAME, workspace.settings).current().number == 1
+    assert DatasetVersions(NAME, workspace.settings).current().number == 1
     assert not quarantine_folder(NAME, workspace.settings).exists()
 
 
@@ -206,7 +208,7 @@ def test_what_comes_in_is_gone_once_it_is_added_or_lies_in_the_quarantine(
         save(batch, folder / name)
     content = (folder / "b.npz").read_bytes()
 
-    outcomes: list[Intake] = list(take_incoming(spec, workspace))
+    outcomes: list[Addition] = list(add_all_incoming(spec, workspace))
 
     assert [outcome.status for outcome in outcomes] == [
         "accepted",
@@ -217,7 +219,7 @@ def test_what_comes_in_is_gone_once_it_is_added_or_lies_in_the_quarantine(
     assert list(folder.iterdir()) == []
     assert outcomes[1].page is not None
     assert (outcomes[1].page.parent / "originals" / "b.npz").read_bytes() == content
-    assert Versions(NAME, workspace.settings).current().number == 3
+    assert DatasetVersions(NAME, workspace.settings).current().number == 3
 
 
 def test_what_cannot_be_read_at_all_is_left_where_it_is_and_the_rest_goes_on(
@@ -239,7 +241,7 @@ def test_what_cannot_be_read_at_all_is_left_where_it_is_and_the_rest_goes_on(
     monkeypatch.setattr(additions, "file_digest", refuse_a)
     caplog.set_level(logging.WARNING)
 
-    outcomes = list(take_incoming(spec, workspace))
+    outcomes = list(add_all_incoming(spec, workspace))
 
     assert [outcome.status for outcome in outcomes] == ["accepted"]
     assert [path.name for path in folder.iterdir()] == ["a.npz"]

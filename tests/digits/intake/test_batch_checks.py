@@ -137,7 +137,7 @@ def test_honest_batches_of_mnist_pass_and_small_damaged_ones_do_not() -> None:
     settings = Settings()
     spec = load_spec("mnist", settings)
     content = content_of(spec, settings)
-    parts = list(read_source(spec.layout, content, spec.reading, spec, Workspace(settings)))
+    parts = list(read_source(spec.layout, content, spec.read_options, spec, Workspace(settings)))
     images = np.concatenate([part.images for part in parts])
     labels = np.concatenate([part.labels for part in parts])
     chance = np.random.default_rng(0)

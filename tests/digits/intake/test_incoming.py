@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from digits.intake.incoming import Intake, incoming_folder, refusals, waiting
+from digits.intake.incoming import Addition, incoming_folder, refusals, waiting
 from digits.settings import Settings
 from tests.support.small_dataset import NAME
 
@@ -84,9 +84,9 @@ def test_pages_of_refusals_are_listed_while_they_are_there(settings: Settings) -
 
 def test_an_outcome_is_said_in_one_line() -> None:
     facts = {"dataset": NAME, "source": "a.npz", "version": 3}
-    refused = Intake(status="quarantined", reasons=("one", "two"), page=Path("/p.html"), **facts)
+    refused = Addition(status="quarantined", reasons=("one", "two"), page=Path("/p.html"), **facts)
 
-    assert Intake(status="known", batch="a" * 64, **facts).describe() == (
+    assert Addition(status="known", batch="a" * 64, **facts).describe() == (
         f"a.npz: {NAME} has this batch already (aaaaaaaaaaaa), and stays version 3"
     )
     assert refused.describe() == (

@@ -9,7 +9,7 @@ from PIL import Image
 from digits.errors import DamagedError, DigitsError, UsageError
 from digits.labeling import labeler
 from digits.labeling.explanation import explain, explanation_path
-from digits.labeling.labeler import Labelled, Refused, label_files
+from digits.labeling.labeler import Labeled, Refused, label_files
 from digits.registry.champion import Champion, load_champion
 from digits.settings import Settings
 from digits.storage.workspace import Workspace
@@ -51,7 +51,7 @@ def files(folder: Path, *numbers: int) -> list[str]:
 def test_pictures_like_the_datasets_get_their_labels(champion: Champion, folder: Path) -> None:
     answers = list(label_files(files(folder, *range(len(IMAGES))), champion, as_is=True))
 
-    labels = [answer.label for answer in answers if isinstance(answer, Labelled)]
+    labels = [answer.label for answer in answers if isinstance(answer, Labeled)]
     assert (np.array(labels) == LABELS).mean() == champion.version.evaluation.accuracy
     assert all(answer.probability == answer.probabilities.max() for answer in answers)
 
@@ -66,7 +66,7 @@ def test_a_label_has_the_name_of_its_class(crowned: Workspace, folder: Path) -> 
 
     (answer,) = label_files(files(folder, 3), champion, as_is=True)
 
-    assert isinstance(answer, Labelled)
+    assert isinstance(answer, Labeled)
     assert answer.name == f"class {LABELS[3]}"
 
 
@@ -77,7 +77,7 @@ def test_other_pictures_are_centred_and_scaled_first(champion: Champion, tmp_pat
 
     (answer,) = label_files([str(tmp_path / "one.png")], champion)
 
-    assert isinstance(answer, Labelled)
+    assert isinstance(answer, Labeled)
     rows, columns = np.nonzero(answer.picture.seen)
     # 20/28 of twelve pixels, in the middle.
     assert rows.max() - rows.min() + 1 == 9
@@ -96,7 +96,7 @@ def test_what_cannot_be_labelled_stands_where_its_label_would(
     answers = list(label_files([first, str(text), str(large), last], champion, as_is=True))
 
     assert [answer.file for answer in answers] == [first, str(text), str(large), last]
-    assert [type(answer) for answer in answers] == [Labelled, Refused, Refused, Labelled]
+    assert [type(answer) for answer in answers] == [Labeled, Refused, Refused, Labeled]
     assert answers[1] == Refused(str(text), "is no PNG or JPEG picture")
     assert answers[2] == Refused(
         str(large), "has 31x30 pixels, expected 12x12 of a picture that is taken as it is"
@@ -141,7 +141,7 @@ def test_an_explanation_shows_the_picture_and_what_was_seen(
     champion: Champion, folder: Path
 ) -> None:
     (answer,) = label_files(files(folder, 3), champion, as_is=True, keep_originals=True)
-    assert isinstance(answer, Labelled)
+    assert isinstance(answer, Labeled)
 
     sheet = np.asarray(explain(answer, champion.layout.class_names))
 

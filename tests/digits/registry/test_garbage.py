@@ -9,7 +9,7 @@ import pytest
 from digits.errors import LedgerError
 from digits.registry.garbage import Garbage, collect, runs_lock
 from digits.registry.history import roll_back
-from digits.registry.ledger import Ledger, Version
+from digits.registry.ledger import Ledger, ModelVersion
 from digits.storage.lineage import read_lineage
 from digits.storage.locks import hold
 from digits.storage.records import Record
@@ -62,7 +62,7 @@ def all_files(workspace: Workspace) -> dict[Path, bytes]:
     }
 
 
-def versions(workspace: Workspace) -> dict[int, Version]:
+def versions(workspace: Workspace) -> dict[int, ModelVersion]:
     return Ledger(NAME, workspace.settings).versions()
 
 
@@ -415,12 +415,10 @@ def test_a_page_stays_once_for_each_version(workspace: Workspace) -> None:
     run.run()
     for number in range(4):
         key = Run(workspace, code=f"another look {number}")
-        judgement = (
-            Ledger(NAME, run.workspace.settings).entries()[0].judgement.model_dump(mode="json")
-        )
+        verdict = Ledger(NAME, run.workspace.settings).entries()[0].verdict.model_dump(mode="json")
         key.step(
             "report",
-            {"judgement": judgement},
+            {"verdict": verdict},
             lambda text=f"{number}": ReportRef(digest=run.store("reports", text)),
         )
 

@@ -6,21 +6,21 @@ import pytest
 
 from digits.errors import DamagedError, UsageError
 from digits.registry.history import describe_entry, describe_version, roll_back, status
-from digits.registry.ledger import Ledger, Version, versions_of
+from digits.registry.ledger import Ledger, ModelVersion, versions_of
 from digits.storage.workspace import Workspace
 from tests.support.histories import digest, promotion, store_model, store_score, write_history
 from tests.support.small_dataset import NAME
 
 
-def promote(workspace: Workspace, text: str, test_set: str = "a") -> Version:
+def promote(workspace: Workspace, text: str, test_set: str = "a") -> ModelVersion:
     """Make a model with a bundle the champion, whatever it replaces."""
     model = store_model(workspace, text)
     score = store_score(workspace, model, range(5), test_set=test_set)
     with Ledger(NAME, workspace.settings).deciding() as ledger:
         before = ledger.champion.number if ledger.champion else None
         number = 1 + sum(entry.version is not None for entry in ledger.entries)
-        judgement, version = promotion(number, model, score, before)
-        ledger.append(judgement, run="a run", data_digest=digest("d"), version=version)
+        verdict, version = promotion(number, model, score, before)
+        ledger.append(verdict, run="a run", data_digest=digest("d"), version=version)
     return version
 
 
@@ -30,7 +30,7 @@ def champion_number(workspace: Workspace) -> int | None:
 
 
 @pytest.fixture
-def versions(workspace: Workspace) -> list[Version]:
+def versions(workspace: Workspace) -> list[ModelVersion]:
     return [promote(workspace, text) for text in ("first", "second", "third")]
 
 
@@ -38,10 +38,10 @@ def versions(workspace: Workspace) -> list[Version]:
 def test_a_rollback_goes_to_the_champion_before(workspace: Workspace) -> None:
     entry = roll_back(NAME, None, "by hand", workspace)
 
-    judgement = entry.judgement
-    assert (judgement.outcome, judgement.rule, entry.run) == ("rolled back", "by hand", "by hand")
-    assert (judgement.champion_before, judgement.champion_after) == (3, 2)
-    assert judgement.reason == "version 3 was rolled back to version 2 by hand"
+    verdict = entry.verdict
+    assert (verdict.outcome, verdict.rule, entry.run) == ("rolled back", "by hand", "by hand")
+    assert (verdict.champion_before, verdict.champion_after) == (3, 2)
+    assert verdict.reason == "version 3 was rolled back to version 2 by hand"
     assert champion_number(workspace) == 2
 
 
@@ -84,19 +84,19 @@ def test_without_a_champion_there_is_nothing_to_roll_back(workspace: Workspace) 
         roll_back(NAME, None, "by hand", workspace)
 
 
-def alter_model(workspace: Workspace, version: Version) -> Path:
+def alter_model(workspace: Workspace, version: ModelVersion) -> Path:
     path = workspace.store.folder(version.model) / "model.keras"
     path.write_text("secund")
     return path
 
 
-def lose_model(workspace: Workspace, version: Version) -> Path:
+def lose_model(workspace: Workspace, version: ModelVersion) -> Path:
     path = workspace.store.folder(version.model) / "model.keras"
     path.unlink()
     return path
 
 
-def alter_answers(workspace: Workspace, version: Version) -> Path:
+def alter_answers(workspace: Workspace, version: ModelVersion) -> Path:
     path = workspace.store.folder(version.evaluation) / "predictions.parquet"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     return path
@@ -106,8 +106,8 @@ def alter_answers(workspace: Workspace, version: Version) -> Path:
 @pytest.mark.parametrize("damage", [alter_model, lose_model, alter_answers])
 def test_the_targets_bytes_are_checked_first(
     workspace: Workspace,
-    versions: list[Version],
-    damage: Callable[[Workspace, Version], Path],
+    versions: list[ModelVersion],
+    damage: Callable[[Workspace, ModelVersion], Path],
 ) -> None:
     path = damage(workspace, versions[1])
 
@@ -127,12 +127,12 @@ def test_accuracies_on_two_test_sets_do_not_stand_side_by_side(workspace: Worksp
     third = promote(workspace, "third", test_set="b")
 
     entry = roll_back(NAME, 2, "by hand", workspace)
-    assert entry.judgement.champion_score == third.evaluation
-    assert entry.judgement.champion_accuracy == third.evaluation.accuracy
+    assert entry.verdict.champion_score == third.evaluation
+    assert entry.verdict.champion_accuracy == third.evaluation.accuracy
 
     entry = roll_back(NAME, 1, "by hand", workspace)
-    assert entry.judgement.champion_score is None
-    assert entry.judgement.champion_accuracy is None
+    assert entry.verdict.champion_score is None
+    assert entry.verdict.champion_accuracy is None
 
 
 def test_the_status_of_a_dataset_that_nothing_was_decided_about(workspace: Workspace) -> None:
@@ -145,7 +145,7 @@ def test_the_status_of_a_dataset_that_nothing_was_decided_about(workspace: Works
 
 
 def test_the_status_is_the_champion_and_the_last_decision(
-    workspace: Workspace, versions: list[Version]
+    workspace: Workspace, versions: list[ModelVersion]
 ) -> None:
     write_history(Ledger(NAME, workspace.settings), "k")
     entries = Ledger(NAME, workspace.settings).entries()
@@ -192,4 +192,4 @@ def test_a_described_decision_has_the_moment_the_run_and_the_judgement(
         digest("d"),
     )
     assert facts["time"] == entry.time.isoformat(timespec="seconds")
-    assert entry.judgement.model_dump(mode="json").items() <= facts.items()
+    assert entry.verdict.model_dump(mode="json").items() <= facts.items()

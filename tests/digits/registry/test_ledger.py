@@ -14,7 +14,7 @@ from digits.registry.ledger import (
     all_ledgers,
     champion_of,
     find_version,
-    standing_judgement,
+    standing_verdict,
     versions_of,
     withdrawn,
 )
@@ -75,19 +75,6 @@ print(limit - len(before))
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
     return make_ledger(tmp_path)
-
-
-def write_format_1(ledger: Ledger, steps: str) -> list[bytes]:
-    """A history as format 1 had it: neither `previous` nor `digest`."""
-    write_history(ledger, steps)
-    lines = []
-    for text in ledger.path.read_bytes().splitlines():
-        fields = json.loads(text)
-        del fields["previous"], fields["digest"]
-        lines.append(compact(fields | {"format": 1}))
-    ledger.chain.head_path.unlink()
-    ledger.path.write_bytes(b"".join(line + b"\n" for line in lines))
-    return lines
 
 
 def compact(fields: Mapping[str, Any]) -> bytes:
@@ -172,7 +159,7 @@ def test_a_decider_killed_at_any_moment_loses_no_decision(ledger: Ledger, tmp_pa
         assert len(ledger.entries()) >= promised
     with ledger.deciding() as deciding:
         keep(deciding)
-    assert ledger.entries()[-1].judgement.outcome == "kept"
+    assert ledger.entries()[-1].verdict.outcome == "kept"
 
 
 def test_a_decision_is_on_the_disk_before_it_counts(
@@ -201,7 +188,7 @@ def test_a_full_disk_leaves_the_champion_as_it_was(ledger: Ledger, tmp_path: Pat
     length = int(result_of(DECIDER_ON_A_FULL_DISK, tmp_path))
 
     assert length > 100
-    assert [entry.judgement.outcome for entry in ledger.entries()] == ["promoted", "kept"]
+    assert [entry.verdict.outcome for entry in ledger.entries()] == ["promoted", "kept"]
 
 
 def test_a_disk_that_cannot_be_written_is_a_clear_error() -> None:
@@ -239,64 +226,6 @@ def test_nothing_is_decided_on_a_ledger_that_cannot_be_believed(ledger: Ledger) 
     assert ledger.path.read_bytes() == altered
 
 
-def test_a_ledger_of_format_1_is_read(ledger: Ledger) -> None:
-    write_history(ledger, "pkp1")
-    written = ledger.entries()
-    ledger.chain.head_path.unlink()
-    ledger.path.unlink()
-
-    write_format_1(ledger, "pkp1")
-
-    read = ledger.entries()
-    assert [entry.judgement for entry in read] == [entry.judgement for entry in written]
-    assert [entry.version for entry in read] == [entry.version for entry in written]
-    assert [entry.format for entry in read] == [1] * 4
-
-
-def test_a_ledger_of_format_1_goes_on_in_format_2(ledger: Ledger) -> None:
-    old = write_format_1(ledger, "pk")
-
-    entries = write_history(ledger, "p1")
-
-    assert ledger.path.read_bytes().splitlines()[:2] == old
-    assert [entry.format for entry in entries] == [1, 1, 2, 2]
-    assert entries[2].previous == entries[1].digest != ""
-    champion = champion_of(entries)
-    assert champion is not None
-    assert champion.number == 1
-
-
-def test_format_1_cannot_be_edited_once_format_2_followed(ledger: Ledger) -> None:
-    write_format_1(ledger, "pk")
-    write_history(ledger, "k")
-    ledger.path.write_bytes(ledger.path.read_bytes().replace(b"it was better", b"it was luckier"))
-
-    with pytest.raises(LedgerError, match="line 3 does not follow the one before it"):
-        ledger.entries()
-
-
-def test_a_forged_line_of_format_1_cannot_follow_format_2(ledger: Ledger) -> None:
-    (old,) = write_format_1(ledger, "p")
-    write_history(ledger, "kk")
-    forged = json.loads(old) | {"number": 4}
-    for head in (ledger.chain.head_path.read_bytes(), None):
-        if head is None:
-            ledger.chain.head_path.unlink()
-        with ledger.path.open("ab") as file:
-            file.write(compact(forged) + b"\n")
-
-        with pytest.raises(LedgerError, match="line 4 was altered: its digest does not match it"):
-            ledger.entries()
-
-
-def test_a_line_of_format_1_cannot_choose_its_digest(ledger: Ledger) -> None:
-    (old,) = write_format_1(ledger, "p")
-    honest = ledger.entries()[0].digest
-    ledger.path.write_bytes(compact(json.loads(old) | {"digest": honest}) + b"\n")
-
-    assert ledger.entries()[0].digest != honest
-
-
 @pytest.mark.parametrize("more", [{}, {"news": True}])
 def test_a_newer_format_is_told_and_not_guessed(ledger: Ledger, more: dict[str, bool]) -> None:
     write_history(ledger, "pk")
@@ -311,7 +240,7 @@ def test_a_newer_format_is_told_and_not_guessed(ledger: Ledger, more: dict[str, 
         ledger.entries()
 
     assert str(caught.value) == (
-        f"{ledger.path} line 2 has format 3, this version of digits reads 1 to 2: use the newer "
+        f"{ledger.path} line 2 has format 3, this version of digits reads 2: use the "
         "version that wrote it"
     )
 
@@ -337,35 +266,22 @@ CHANGES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "problem"), CHANGES)
-@pytest.mark.parametrize("number", [1, 2])
 def test_a_line_that_cannot_be_is_refused_although_its_digest_is_right(
-    ledger: Ledger, changes: dict[str, Any], problem: str, number: int
+    ledger: Ledger, changes: dict[str, Any], problem: str
 ) -> None:
-    """In format 1 by hand, in format 2 by somebody who seals it again."""
     write_history(ledger, "pp")
     lines = [json.loads(text) for text in ledger.path.read_bytes().splitlines()]
     changed = merged(lines[1], changes)
-    if number == 1:
-        write_format_1_lines(ledger, [lines[0], changed])
-    else:
-        del changed["digest"]
-        previous = changed.pop("previous")
-        first = ledger.path.read_bytes().splitlines()[0]
-        ledger.path.write_bytes(first + b"\n" + seal(changed | {"previous": previous}) + b"\n")
+    del changed["digest"]
+    previous = changed.pop("previous")
+    first = ledger.path.read_bytes().splitlines()[0]
+    ledger.path.write_bytes(first + b"\n" + seal(changed | {"previous": previous}) + b"\n")
     ledger.chain.head_path.unlink()
 
     with pytest.raises(LedgerError) as caught:
         ledger.entries()
 
     assert str(caught.value).startswith(f"{ledger.path} line 2 {problem}")
-
-
-def write_format_1_lines(ledger: Ledger, lines: list[dict[str, Any]]) -> None:
-    kept = (
-        {name: value for name, value in line.items() if name not in {"previous", "digest"}}
-        for line in lines
-    )
-    ledger.path.write_bytes(b"".join(compact(line | {"format": 1}) + b"\n" for line in kept))
 
 
 def merged(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -404,7 +320,7 @@ def test_a_champion_stands_by_the_judgement_that_first_made_it_one(ledger: Ledge
     champion = champion_of(entries)
 
     assert champion is not None
-    assert standing_judgement(entries, champion) == entries[1].judgement
+    assert standing_verdict(entries, champion) == entries[1].verdict
 
 
 @pytest.mark.parametrize(
@@ -436,7 +352,7 @@ def test_a_rollback_takes_down_what_was_promoted_since(
     assert {numbers[model] for model in taken_down} == down
     assert {withdrawal.number for withdrawal in taken_down.values()} == down
     assert all(
-        withdrawal.time in {e.time for e in entries if e.judgement.outcome == "rolled back"}
+        withdrawal.time in {e.time for e in entries if e.verdict.outcome == "rolled back"}
         for withdrawal in taken_down.values()
     )
 
@@ -444,9 +360,9 @@ def test_a_rollback_takes_down_what_was_promoted_since(
 def test_a_model_that_is_two_versions_is_up_while_one_of_them_is(ledger: Ledger) -> None:
     for number, text in enumerate(("same", "other", "same"), start=1):
         model = make_model(text)
-        judgement, version = promotion(number, model, make_score(model, 90), number - 1 or None)
+        verdict, version = promotion(number, model, make_score(model, 90), number - 1 or None)
         with ledger.deciding() as deciding:
-            deciding.append(judgement, run="run", data_digest=digest("d"), version=version)
+            deciding.append(verdict, run="run", data_digest=digest("d"), version=version)
 
     assert set(withdrawn(write_history(ledger, "1"))) == {make_model("other").digest}
 

@@ -59,8 +59,8 @@ def run(
 
 
 def facts(entry: Entry) -> tuple[str, int | None, int | None]:
-    judgement = entry.judgement
-    return judgement.outcome, judgement.champion_before, judgement.champion_after
+    verdict = entry.verdict
+    return verdict.outcome, verdict.champion_before, verdict.champion_after
 
 
 @dataclass
@@ -128,7 +128,7 @@ def test_the_rule(workspace: Workspace, case: Case) -> None:
 
     after = (before or 0) + 1 if case.outcome == "promoted" else before
     assert facts(decision.entry) == (case.outcome, before, after)
-    assert case.reason in decision.entry.judgement.reason
+    assert case.reason in decision.entry.verdict.reason
     champion = Ledger(NAME, workspace.settings).champion()
     is_promoted = case.outcome == "promoted"
     assert (champion is not None and champion.model == model) == is_promoted
@@ -142,15 +142,15 @@ def test_a_decision_keeps_what_it_was_taken_on(workspace: Workspace) -> None:
 
     entry = run(workspace, candidate).entry
 
-    judgement = entry.judgement
+    verdict = entry.verdict
     assert (entry.run, entry.dataset) == ("a run", NAME)
     assert entry.data_digest == make_dataset("a").content_digest
-    assert judgement.rule == "higher test accuracy than the champion, at least 80.00%"
-    assert (judgement.candidate, judgement.candidate_digest) == ("cnn", candidate[0].digest)
-    assert (judgement.candidate_accuracy, judgement.champion_accuracy) == (0.97, 0.9)
-    assert judgement.champion_score == champion[1]
-    assert judgement.discordant == (0, 7)
-    assert judgement.p_value == pytest.approx(2 / 2**7)
+    assert verdict.rule == "higher test accuracy than the champion, at least 80.00%"
+    assert (verdict.candidate, verdict.candidate_digest) == ("cnn", candidate[0].digest)
+    assert (verdict.candidate_accuracy, verdict.champion_accuracy) == (0.97, 0.9)
+    assert verdict.champion_score == champion[1]
+    assert verdict.discordant == (0, 7)
+    assert verdict.p_value == pytest.approx(2 / 2**7)
 
 
 def test_the_rule_is_told_with_its_level() -> None:
@@ -177,10 +177,10 @@ def test_the_champion_itself_changes_nothing(workspace: Workspace) -> None:
     again = run(workspace, second)
 
     assert facts(again.entry) == ("unchanged", 2, 2)
-    assert again.entry.judgement.reason == "the cnn of this run is the champion already (95.00%)"
-    assert (again.entry.judgement.champion_accuracy, again.entry.version) == (0.95, None)
+    assert again.entry.verdict.reason == "the cnn of this run is the champion already (95.00%)"
+    assert (again.entry.verdict.champion_accuracy, again.entry.version) == (0.95, None)
     # It stands by what was judged when it became champion, so that its page stays the same.
-    assert again.standing == promoted.judgement
+    assert again.standing == promoted.verdict
     assert again.rival is not None
     assert again.rival.number == 1
 
@@ -190,7 +190,7 @@ def test_a_new_judgement_stands_for_itself(workspace: Workspace) -> None:
 
     decision = run(workspace, scored(workspace, "worse", range(12)))
 
-    assert decision.standing == decision.entry.judgement
+    assert decision.standing == decision.entry.verdict
     assert decision.rival is not None
     assert decision.rival.number == 1
 
@@ -204,7 +204,7 @@ def test_what_was_rolled_back_is_not_promoted_again(workspace: Workspace) -> Non
     again = run(workspace, second).entry
 
     assert facts(again) == ("kept", 1, 1)
-    assert again.judgement.reason == (
+    assert again.verdict.reason == (
         f"this cnn is version 2, which was rolled back on {entry.time:%Y-%m-%d}; "
         "`digits rollback 2` would make it champion again"
     )
@@ -237,8 +237,8 @@ def test_a_champion_of_another_test_set_is_compared_by_its_new_score(workspace: 
     entry = run(workspace, candidate, incumbent=again, test_set="b").entry
 
     assert facts(entry) == ("promoted", 1, 2)
-    assert entry.judgement.champion_accuracy == 0.7
-    assert entry.judgement.champion_score == again
+    assert entry.verdict.champion_accuracy == 0.7
+    assert entry.verdict.champion_score == again
 
 
 def test_scores_of_two_test_sets_are_never_compared(workspace: Workspace) -> None:

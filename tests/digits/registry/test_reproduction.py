@@ -13,7 +13,7 @@ from digits.datasets.sources.content import content_of
 from digits.errors import DamagedError, DigitsError, UsageError
 from digits.recipes import training_settings
 from digits.registry.garbage import runs_lock
-from digits.registry.ledger import Version
+from digits.registry.ledger import ModelVersion
 from digits.registry.promotion import Rule, decide
 from digits.registry.reproduction import reproduce
 from digits.settings import Settings
@@ -42,7 +42,7 @@ class Trained:
         self.workspace = Workspace(settings)
         spec = load_spec(NAME, settings)
         content = content_of(spec, settings)
-        dataset = ingest_dataset(spec.layout, content, spec.reading, spec, self.workspace)
+        dataset = ingest_dataset(spec.layout, content, spec.read_options, spec, self.workspace)
         self.arrays = store_arrays(dataset, self.workspace.store)
         self._record("normalize", {"dataset": dataset}, self.arrays)
         arguments = {
@@ -65,7 +65,7 @@ class Trained:
         )
         assert decision is not None
         assert decision.entry.version is not None
-        self.version: Version = decision.entry.version
+        self.version: ModelVersion = decision.entry.version
 
     def _train(self) -> ModelRef:
         configure_backend("cpu")

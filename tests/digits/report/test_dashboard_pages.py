@@ -5,9 +5,9 @@ import pytest
 
 from digits.datasets.growth import Growth, SplitGrowth
 from digits.datasets.versions import Change, version_of
-from digits.intake.incoming import Intake
+from digits.intake.incoming import Addition
 from digits.registry.garbage import Garbage
-from digits.registry.ledger import Judgement
+from digits.registry.ledger import Verdict
 from digits.registry.promotion import Decision
 from digits.report.dashboard_pages import (
     NO_PICTURES,
@@ -26,14 +26,14 @@ from tests.support.shown import (
     WHEN,
     digest,
     make_entry,
-    make_judgement,
     make_model,
     make_score,
+    make_verdict,
     make_version,
 )
 
 KEY = StepKey(step="train", inputs={}, code={}, libraries={})
-KEPT = make_judgement(
+KEPT = make_verdict(
     "kept", 3, 3, champion_score=make_score("mlp", 38), discordant=(3, 1), p_value=0.625
 )
 
@@ -50,14 +50,14 @@ def record_of(run: str) -> Record:
 
 
 def shown(
-    judgement: Judgement = KEPT,
+    verdict: Verdict = KEPT,
     *,
     link: str | None = None,
     pictures: Mapping[str, str] | None = None,
     warnings: tuple[str, ...] = (),
     changes: Sequence[Change] = (),
 ) -> str:
-    version = make_version(3) if judgement.champion_score else None
+    version = make_version(3) if verdict.champion_score else None
     return run_page(
         RunFacts(
             title="Made-up | digits",
@@ -65,7 +65,7 @@ def shown(
                 (make_model("mlp"), make_score("mlp", 30)),
                 (make_model("cnn"), make_score("cnn", 36)),
             ],
-            decision=Decision(entry=make_entry(judgement), standing=judgement, rival=version),
+            decision=Decision(entry=make_entry(verdict), standing=verdict, rival=version),
             version=version_of(list(changes)),
             validation=ValidationRef(
                 digest=digest("validation"), num_expectations=51, warnings=warnings
@@ -88,7 +88,7 @@ def rows(page: str) -> list[list[str]]:
 
 def test_a_run_begins_with_the_decision_and_why() -> None:
     assert shown().startswith("# Version 3 stays champion\n\nMade-up | digits: the cnn was kept.")
-    promoted = make_judgement("promoted", None, 1)
+    promoted = make_verdict("promoted", None, 1)
     assert shown(promoted).startswith("# New champion: the cnn, version 1\n")
 
 
@@ -104,7 +104,7 @@ def test_the_models_stand_beside_the_champion_that_they_were_compared_with() -> 
 
 
 def test_a_run_without_a_comparison_shows_none() -> None:
-    page = shown(make_judgement("promoted", None, 1))
+    page = shown(make_verdict("promoted", None, 1))
     assert "champion, v" not in page
     assert "McNemar" not in page
     assert "Rule: the rule." in page
@@ -144,18 +144,18 @@ def test_what_validation_only_warns_of_is_listed() -> None:
 
 def test_the_champion_is_shown_with_every_change_of_it_the_newest_first() -> None:
     entries = [
-        make_entry(make_judgement("promoted", None, 1), make_version(1), 1),
-        make_entry(make_judgement("kept", 1, 1), None, 2),
-        make_entry(make_judgement("promoted", 1, 2), make_version(2, "cnn", 36), 3),
-        make_entry(make_judgement("rolled back", 2, 1), None, 4),
-        make_entry(make_judgement("unchanged", 1, 1), None, 5),
+        make_entry(make_verdict("promoted", None, 1), make_version(1), 1),
+        make_entry(make_verdict("kept", 1, 1), None, 2),
+        make_entry(make_verdict("promoted", 1, 2), make_version(2, "cnn", 36), 3),
+        make_entry(make_verdict("rolled back", 2, 1), None, 4),
+        make_entry(make_verdict("unchanged", 1, 1), None, 5),
     ]
     page = champion_page("Made-up digits", entries)
     assert page.startswith("# Made-up digits: version 1 is the champion\n")
     assert f"model `{digest('mlp')}`" in page
     changes = [row[1:3] for row in rows(page)[2:]]
     assert changes == [["rolled back", "2 → 1"], ["promoted", "1 → 2"], ["promoted", "- → 1"]]
-    again = [*entries, make_entry(make_judgement("kept", 1, 1), None, 6)]
+    again = [*entries, make_entry(make_verdict("kept", 1, 1), None, 6)]
     assert champion_page("Made-up digits", again) == page
 
 
@@ -213,7 +213,7 @@ def test_a_run_names_the_version_of_the_data_and_its_batches() -> None:
 
 
 def test_a_batch_that_was_added_is_counted_by_class() -> None:
-    intake = Intake(
+    intake = Addition(
         dataset="mnist",
         source="a.npz",
         status="accepted",
@@ -232,7 +232,7 @@ def test_a_batch_that_was_added_is_counted_by_class() -> None:
 
 
 def test_a_batch_that_was_refused_is_shown_with_the_reasons_and_the_page() -> None:
-    intake = Intake(
+    intake = Addition(
         dataset="mnist",
         source="a.npz",
         status="quarantined",
@@ -250,6 +250,6 @@ def test_a_batch_that_was_refused_is_shown_with_the_reasons_and_the_page() -> No
 
 
 def test_a_batch_that_was_there_already_is_said() -> None:
-    intake = Intake(dataset="mnist", source="a.npz", status="known", version=2, batch=digest("a"))
+    intake = Addition(dataset="mnist", source="a.npz", status="known", version=2, batch=digest("a"))
 
     assert "has this batch already" in batch_page("Made-up digits", intake)

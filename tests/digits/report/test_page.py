@@ -19,11 +19,11 @@ from tests.support.reports import (
     SHIFTS,
     digest,
     make_facts,
-    make_judgement,
     make_layout,
     make_model,
     make_step,
     make_test_images,
+    make_verdict,
 )
 
 NO_CHAMPION = {
@@ -150,7 +150,7 @@ def test_written_page_is_the_rendered_one(facts: ReportFacts, html: str, tmp_pat
 def test_decision_and_why_lead_the_page(
     facts: ReportFacts, outcome: str, changes: dict[str, Any], headline: str
 ) -> None:
-    decision = make_judgement(outcome, **changes)
+    decision = make_verdict(outcome, **changes)
 
     page = render(replace(facts, decision=decision))
 
@@ -186,7 +186,7 @@ def test_scores_of_models_and_champion(page: Element) -> None:
 
 
 def test_candidate_that_was_not_promoted_is_called_so(facts: ReportFacts) -> None:
-    page = render(replace(facts, decision=make_judgement("kept")))
+    page = render(replace(facts, decision=make_verdict("kept")))
 
     names = [row[0] for row in section(page, "scores").one("table").rows()[1:]]
     assert names == ["mlp", "cnn candidate", "champion version 3, mlp"]
@@ -201,7 +201,7 @@ def test_paired_test_is_shown_with_its_counts(page: Element) -> None:
 
 
 def test_without_a_champion_there_is_nothing_to_compare_with(facts: ReportFacts) -> None:
-    decision = make_judgement("promoted", **NO_CHAMPION)
+    decision = make_verdict("promoted", **NO_CHAMPION)
 
     page = render(replace(facts, decision=decision, champion=None))
 
@@ -213,7 +213,7 @@ def test_without_a_champion_there_is_nothing_to_compare_with(facts: ReportFacts)
 def test_candidate_that_is_champion_already_is_not_tested_against_itself(
     facts: ReportFacts,
 ) -> None:
-    decision = make_judgement("unchanged", p_value=None, discordant=None)
+    decision = make_verdict("unchanged", p_value=None, discordant=None)
 
     page = render(replace(facts, decision=decision, champion=None))
 
@@ -566,7 +566,7 @@ def test_names_are_shown_as_they_are_and_never_become_markup(tmp_path: Path) -> 
             tmp_path,
             layout=layout,
             models=models,
-            decision=make_judgement("promoted", candidate=HOSTILE[0], reason=text, rule=text),
+            decision=make_verdict("promoted", candidate=HOSTILE[0], reason=text, rule=text),
             warnings=tuple(HOSTILE),
             lineage=[make_step(name, {name: name}) for name in HOSTILE],
             title=text,

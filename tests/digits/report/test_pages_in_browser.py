@@ -20,11 +20,11 @@ from tests.support.findings import (
 from tests.support.reports import (
     ACCURACIES,
     make_facts,
-    make_judgement,
     make_layout,
     make_model,
     make_step,
     make_test_images,
+    make_verdict,
 )
 from tests.support.screenshot import take_screenshot
 
@@ -112,7 +112,7 @@ def shades(folder: Path) -> Any:
         )
         for model in (make_model(folder, name, layout, y_test) for name in ACCURACIES)
     ]
-    decision = make_judgement("kept")
+    decision = make_verdict("kept")
     return make_facts(folder, layout=layout, models=models, decision=decision)
 
 
@@ -132,7 +132,7 @@ def crowd(folder: Path) -> Any:
         warnings=(word,),
         title=word,
         lineage=[make_step(word[:60], {"dataset": word})],
-        decision=make_judgement("promoted", candidate=models[0].name, reason=word, rule=word),
+        decision=make_verdict("promoted", candidate=models[0].name, reason=word, rule=word),
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from digits.cache.fingerprint import digest_of
 from digits.errors import DamagedError
 from digits.recipes import training_settings
-from digits.registry.ledger import Version
+from digits.registry.ledger import ModelVersion
 from digits.report.run_report import write_run_report
 from digits.spec import Layout
 from digits.storage.lineage import Lineage, LineageStep
@@ -18,7 +18,7 @@ from digits.storage.references import ArraysRef, EvaluationRef, ModelRef, Valida
 from digits.storage.store import Store
 from digits.storage.workspace import Workspace
 from tests.support.markup import Element, parse_page
-from tests.support.reports import digest, make_judgement, make_layout, make_model, make_test_images
+from tests.support.reports import digest, make_layout, make_model, make_test_images, make_verdict
 
 LAYOUT = make_layout(num_classes=4)
 NUM_IMAGES = 40
@@ -43,8 +43,10 @@ def run(store: Store, tmp_path: Path) -> dict[str, Any]:
         "validation": ValidationRef(digest=digest("validation"), num_expectations=51),
         "arrays": arrays,
         "scored": scored,
-        "judgement": make_judgement(champion_score=champion),
-        "rival": Version(number=3, model=scored[0][0], evaluation=champion, lineage=digest("way")),
+        "verdict": make_verdict(champion_score=champion),
+        "rival": ModelVersion(
+            number=3, model=scored[0][0], evaluation=champion, lineage=digest("way")
+        ),
         "lineage": make_lineage(arrays, scored[1][0]),
     }
 
@@ -189,9 +191,9 @@ def test_batches_that_were_added_are_named(
 def test_first_run_has_no_champion_to_show(
     store: Store, run: dict[str, Any], tmp_path: Path
 ) -> None:
-    first = make_judgement(champion_before=None, champion_after=1, p_value=None, discordant=None)
+    first = make_verdict(champion_before=None, champion_after=1, p_value=None, discordant=None)
 
-    page = report(store, run | {"judgement": first, "rival": None}, tmp_path / "page")
+    page = report(store, run | {"verdict": first, "rival": None}, tmp_path / "page")
 
     assert len(page.one("#scores").one("table").rows()) == 3
     assert "compared with" not in page.one("#lineage").text

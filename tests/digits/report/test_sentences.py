@@ -17,7 +17,7 @@ from digits.report.sentences import (
     value,
     widest_shift,
 )
-from tests.support.reports import make_judgement
+from tests.support.reports import make_verdict
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ from tests.support.reports import make_judgement
 def test_headline_says_what_became_of_the_champion(
     outcome: str, changes: dict[str, Any], words: str
 ) -> None:
-    assert headline(make_judgement(outcome, **changes)).startswith(words)
+    assert headline(make_verdict(outcome, **changes)).startswith(words)
 
 
 @pytest.mark.parametrize(

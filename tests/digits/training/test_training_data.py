@@ -7,7 +7,7 @@ import pytest
 from digits.recipes import TrainingSettings, training_settings
 from digits.training import training_data as module
 from digits.training.arrays import StoredArray
-from digits.training.training_data import Batches, TestBatches, feed
+from digits.training.training_data import Minibatches, TestMinibatches, feed
 
 NUM_IMAGES = 70
 Epoch = list[tuple[np.ndarray, np.ndarray]]
@@ -33,7 +33,7 @@ def epochs(
     arrays: tuple[StoredArray, StoredArray], chosen: TrainingSettings, first: int, last: int
 ) -> list[Epoch]:
     """The batches of some epochs, as Keras asks for them."""
-    batches = Batches(*arrays, chosen)
+    batches = Minibatches(*arrays, chosen)
     _ = batches[0], batches[1]  # their shapes are looked at before the first epoch
     found = []
     for epoch in range(first, last + 1):
@@ -92,7 +92,7 @@ def test_distorted_images_keep_their_labels_and_differ_from_epoch_to_epoch(
 def test_test_images_come_in_their_order_and_as_they_are(
     arrays: tuple[StoredArray, StoredArray],
 ) -> None:
-    batches = TestBatches(*arrays, 32)
+    batches = TestMinibatches(*arrays, 32)
 
     found = [batches[index] for index in range(len(batches))]
 
@@ -104,7 +104,7 @@ def test_test_images_come_in_their_order_and_as_they_are(
 def test_tensorflow_reads_the_batches_of_the_epoch_that_has_begun(
     arrays: tuple[StoredArray, StoredArray],
 ) -> None:
-    batches = Batches(*arrays, settings())
+    batches = Minibatches(*arrays, settings())
     dataset = feed(batches)
     read = []
     for epoch in (1, 2):
@@ -120,6 +120,6 @@ def test_tensorflow_reads_the_batches_of_the_epoch_that_has_begun(
 def test_no_tuning_thread_of_tensorflow_holds_up_the_end_of_an_epoch(
     arrays: tuple[StoredArray, StoredArray],
 ) -> None:
-    dataset = feed(TestBatches(*arrays, 32))
+    dataset = feed(TestMinibatches(*arrays, 32))
 
     assert dataset.options().autotune.enabled is False

@@ -52,7 +52,9 @@ def centroids(healthy: Path, thresholds: Thresholds) -> Images:
     return load_centroids(thresholds.centroids, [healthy], LAYOUT.image_shape, NUM_CLASSES)
 
 
-def judge(splits: Splits, thresholds: Thresholds, centroids: Images | None) -> ValidationOutcome:
+def run_validation(
+    splits: Splits, thresholds: Thresholds, centroids: Images | None
+) -> ValidationOutcome:
     batches = {split: [pair] for split, pair in splits.items()}
     return validate_frames(summarize(batches, centroids), thresholds, NUM_CLASSES)
 
@@ -222,7 +224,7 @@ def test_damage_is_refused_by_what_is_meant_for_it_and_the_rows_are_named(
     splits = make_splits()
     damage(splits)
 
-    outcome = judge(splits, thresholds, centroids)
+    outcome = run_validation(splits, thresholds, centroids)
 
     assert not outcome.success
     assert {(f.split, f.check): f.rows for f in outcome.failures} == failures
@@ -233,7 +235,7 @@ def test_what_was_found_is_said(thresholds: Thresholds, centroids: Images) -> No
     for damage in (unknown_label, missing_class, blank_images, lost_image):
         damage(splits)
 
-    said = {(f.split, f.check): f for f in judge(splits, thresholds, centroids).failures}
+    said = {(f.split, f.check): f for f in run_validation(splits, thresholds, centroids).failures}
 
     def words(split: Split, check: CheckName) -> tuple[str, str]:
         finding: Finding = said[split, check]
@@ -300,7 +302,7 @@ def test_some_damage_needs_no_bound_to_be_noticed(
     splits = make_splits()
     damage(splits)
 
-    outcome = judge(splits, Thresholds(), None)
+    outcome = run_validation(splits, Thresholds(), None)
 
     assert {(f.split, f.check): f.rows for f in outcome.failures} == failures
 
@@ -310,9 +312,9 @@ def test_images_on_either_ground_are_fine_where_train_has_both() -> None:
     for images, _ in splits.values():
         images[::4] = 255 - images[::4]
 
-    assert judge(splits, Thresholds(), None).success
+    assert run_validation(splits, Thresholds(), None).success
     splits["test"][0][::4] = 255 - splits["test"][0][::4]
-    (failure,) = judge(splits, Thresholds(), None).failures
+    (failure,) = run_validation(splits, Thresholds(), None).failures
     assert (failure.check, failure.found, failure.num_rows) == ("inverted_colours", "0", 0)
     assert failure.expected == "26 to 78"
 
@@ -323,7 +325,7 @@ def test_a_failed_result_is_kept_as_well(
     splits = make_splits()
     blank_images(splits)
 
-    page = write_validation(judge(splits, thresholds, centroids), tmp_path)
+    page = write_validation(run_validation(splits, thresholds, centroids), tmp_path)
 
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["success"] is False
@@ -351,7 +353,7 @@ def test_a_check_that_only_warns_does_not_stop_a_run(
     splits = make_splits()
     grey_background(splits)
 
-    outcome = judge(
+    outcome = run_validation(
         splits, thresholds.model_copy(update={"severity": {"pixel_min": "warning"}}), centroids
     )
 
@@ -390,7 +392,7 @@ def test_an_empty_split_is_refused() -> None:
     reorder(splits, "test", np.arange(0))
 
     with pytest.raises(DataError, match="test split holds no images"):
-        judge(splits, Thresholds(), None)
+        run_validation(splits, Thresholds(), None)
 
 
 def test_images_of_another_shape_are_refused_before_anything_is_judged(
@@ -417,7 +419,7 @@ def test_the_page_needs_nothing_else_and_shows_failures_first(
     grey_background(splits)
     warned = thresholds.model_copy(update={"severity": {"pixel_min": "warning"}})
 
-    page = render_page(judge(splits, warned, centroids))
+    page = render_page(run_validation(splits, warned, centroids))
 
     assert not re.search(r"https?:|<script|<link|@import|url\(", page)
     assert "prefers-color-scheme: dark" in page

@@ -75,8 +75,8 @@ def test_an_expectation_that_raises_is_no_verdict(train: pd.DataFrame) -> None:
 
 
 def test_a_missing_result_is_noticed(train: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
-    judge = suite._judge
-    monkeypatch.setattr(suite, "_judge", lambda *arguments: judge(*arguments)[1:])
+    judge = suite._run_suite
+    monkeypatch.setattr(suite, "_run_suite", lambda *arguments: judge(*arguments)[1:])
 
     with pytest.raises(DigitsError, match="19 of the 20"):
         evaluate("train", train, checks_for(), Thresholds())

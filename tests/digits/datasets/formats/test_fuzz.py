@@ -20,7 +20,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from digits.datasets.formats.readers import read_batches
+from digits.datasets.formats.readers import read_chunks
 from digits.datasets.images import read_split, write_split
 from digits.datasets.sources.archives import decompress, read_package
 from digits.datasets.sources.content import content_of, opened
@@ -29,7 +29,7 @@ from digits.datasets.sources.npz import read_npz
 from digits.defects import Defects
 from digits.errors import DamagedError, DataError, LedgerError, UsageError
 from digits.recipes import training_settings
-from digits.registry.ledger import Judgement, Ledger, Version
+from digits.registry.ledger import Ledger, ModelVersion, Verdict
 from digits.settings import Settings
 from digits.spec import NAME as NAMES
 from digits.spec import ROLES, DatasetSpec, FileLayout, Role, load_spec
@@ -123,8 +123,8 @@ def read_or_refuse(layout: FileLayout, files: Sequence[Path], **changes: Any) ->
     """
     defects = Defects()
     try:
-        batches = list(read_batches(files, make_spec(layout, **changes), defects))
-        defects.judge()
+        batches = list(read_chunks(files, make_spec(layout, **changes), defects))
+        defects.enforce()
     except DataError as error:
         is_one_line(error)
         return
@@ -465,7 +465,7 @@ def test_a_spec_is_one_that_can_be_used_or_refused(num_examples: int, settings: 
         with contextlib.suppress(DataError):
             content = content_of(spec, settings)
             with opened(spec, content, settings) as files:
-                list(read_batches(files, spec, Defects()))
+                list(read_chunks(files, spec, Defects()))
 
     explore(check, num_examples, content=specs())
 
@@ -474,7 +474,7 @@ def write_ledger(settings: Settings) -> Ledger:
     """A ledger of three decisions: a first champion, one that was kept, a second champion."""
     ledger = Ledger(NAME, settings)
     for before, after in ((None, 1), (1, 1), (1, 2)):
-        judgement = Judgement(
+        verdict = Verdict(
             outcome="kept" if before == after else "promoted",
             reason="it is more accurate",
             rule="higher accuracy",
@@ -486,11 +486,11 @@ def write_ledger(settings: Settings) -> Ledger:
         )
         version = None if before == after else make_version(after)
         with ledger.deciding() as deciding:
-            deciding.append(judgement, run="a run", data_digest="0" * 64, version=version)
+            deciding.append(verdict, run="a run", data_digest="0" * 64, version=version)
     return ledger
 
 
-def make_version(number: int) -> Version:
+def make_version(number: int) -> ModelVersion:
     digest = f"{number}" * 64
     model = ModelRef(
         digest=digest,
@@ -512,7 +512,7 @@ def make_version(number: int) -> Version:
         interval=(0.6, 1.0),
         loss=0.3,
     )
-    return Version(number=number, model=model, evaluation=evaluation, lineage="c" * 64)
+    return ModelVersion(number=number, model=model, evaluation=evaluation, lineage="c" * 64)
 
 
 @few_or_many

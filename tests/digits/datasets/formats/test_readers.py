@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digits.datasets.formats.readers import read_batches
+from digits.datasets.formats.readers import read_chunks
 from digits.defects import Defects
 from digits.spec import FILE_LAYOUTS, FileLayout
 from tests.support.handwriting import Splits
@@ -68,7 +68,7 @@ def test_files_of_one_split_alone_say_nothing_of_the_split(
 @pytest.mark.parametrize("layout", FILE_LAYOUTS)
 def test_each_row_has_a_name_that_leads_to_it(layout: FileLayout, tmp_path: Path) -> None:
     files = WRITERS[layout](tmp_path, make_splits())
-    batches = read_batches(files, make_spec(layout), Defects())
+    batches = read_chunks(files, make_spec(layout), Defects())
     batch = next(batch for batch in batches if batch.split == "train")
     label = int(make_splits()["train"][1][3])
 

@@ -34,7 +34,7 @@ def prepare(layout: FileLayout, settings: Settings) -> tuple[DatasetSpec, Path]:
 
 def ingest(spec: DatasetSpec, workspace: Workspace) -> DatasetRef:
     content = content_of(spec, workspace.settings)
-    return ingest_dataset(spec.layout, content, spec.reading, spec, workspace)
+    return ingest_dataset(spec.layout, content, spec.read_options, spec, workspace)
 
 
 def some_file(folder: Path) -> Path:
@@ -115,7 +115,7 @@ def test_files_that_are_others_than_were_hashed_are_refused(
     some_file(folder).write_bytes(b"other")
 
     with pytest.raises(DataError, match=r"of handwriting changed since the run began .*run again"):
-        ingest_dataset(spec.layout, content, spec.reading, spec, workspace)
+        ingest_dataset(spec.layout, content, spec.read_options, spec, workspace)
 
 
 @pytest.mark.parametrize("layout", FILE_LAYOUTS)
@@ -182,8 +182,8 @@ def test_rows_at_fault_stop_ingestion_or_are_left_out_as_the_spec_says(
         ingest(spec, workspace)
     assert not list(workspace.store.root("datasets").glob("[!.]*"))
 
-    reading = spec.reading.model_copy(update={"severity": {"label_unknown": "warning"}})
-    dataset = ingest_dataset(spec.layout, content, reading, spec, workspace)
+    read_options = spec.read_options.model_copy(update={"severity": {"label_unknown": "warning"}})
+    dataset = ingest_dataset(spec.layout, content, read_options, spec, workspace)
 
     assert (dataset.num_train, dataset.num_test) == (89, 90)
     assert "left out: " in caplog.text

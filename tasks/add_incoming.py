@@ -13,21 +13,23 @@ from digits.report.dashboard_pages import batch_page
 from digits.spec import DatasetSpec
 from digits.storage.workspace import current_workspace
 from tasks.dashboard import show, slug
-from tasks.events import emit_intake
+from tasks.events import emit_addition
 
 logger = logging.getLogger(__name__)
 
 
-@task(name="take in", task_run_name="take in", cache_policy=NO_CACHE, persist_result=False)
-def take_in(spec: DatasetSpec) -> None:
+@task(
+    name="add incoming", task_run_name="add incoming", cache_policy=NO_CACHE, persist_result=False
+)
+def add_incoming(spec: DatasetSpec) -> None:
     """Add what is there, and tell of each batch what became of it; a refused one stops nothing."""
     workspace = current_workspace()
     if not waiting(spec.name, workspace.settings):
         return
-    from digits.intake.additions import take_incoming
+    from digits.intake.additions import add_all_incoming
 
-    for intake in take_incoming(spec, workspace):
+    for intake in add_all_incoming(spec, workspace):
         logger.info("%s", intake.describe())
         page = batch_page(spec.title, intake)
         show(f"batch-{slug(spec.name)}", page, f"{intake.source}: {intake.status}")
-        emit_intake(intake)
+        emit_addition(intake)
