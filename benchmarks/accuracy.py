@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.prepared import Prepared, held_out, prepare
+from digits.models import TrainingSettings
 from digits.progress import Progress
-from digits.recipes import TrainingSettings, training_settings
+from digits.recipes import training_settings
 from digits.settings import Settings
 from digits.storage.workspace import current_workspace
 from digits.training.checkpoints import Checkpoint
@@ -45,7 +46,7 @@ class Clock(Progress):
 
 def train(arrays: Prepared, model: str, settings: TrainingSettings, folder: Path) -> dict[str, Any]:
     """Train in `folder`, or go on with what lies there; the last epoch's figures, and seconds."""
-    from digits.training.models import BUILDERS
+    from digits.models import MODELS
     from digits.training.trainer import train_model
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +54,7 @@ def train(arrays: Prepared, model: str, settings: TrainingSettings, folder: Path
     _, seconds = train_model(
         arrays.folder,
         arrays.facts,
-        BUILDERS[model],
+        MODELS[model].build,
         settings,
         checkpoint=Checkpoint(folder / "checkpoint"),
         progress=clock,

@@ -25,8 +25,8 @@ def main() -> None:
     options = parser.parse_args()
     prepare_environment(Settings())
     configure_backend(resolve_device("auto"))
+    from digits.models import MODELS
     from digits.training.learner import make_learner
-    from digits.training.models import BUILDERS
     from digits.training.training_data import Minibatches, feed
 
     arrays = prepare(current_workspace())
@@ -39,7 +39,7 @@ def main() -> None:
         best = training_settings("best", model)
         learners = []
         for settings in (best.model_copy(update={"distortion": None}), best):
-            plain = BUILDERS[model]((28, 28, 1), 10, settings.dropout, settings.seed)
+            plain = MODELS[model].build((28, 28, 1), 10, settings.dropout, settings.seed)
             batches = Minibatches(x, y, settings)
             learners.append((make_learner(plain, settings, len(batches)), batches))
         times: list[list[tuple[float, float]]] = [[], []]

@@ -92,7 +92,7 @@ def train(_: DatasetSpec, workspace: Workspace, folder: Path, model: str) -> Non
     from digits.training.devices import configure_backend
 
     configure_backend("cpu")
-    from digits.training.models import BUILDERS
+    from digits.models import MODELS
     from digits.training.trainer import train_model
 
     arrays = _arrays(folder)
@@ -101,7 +101,7 @@ def train(_: DatasetSpec, workspace: Workspace, folder: Path, model: str) -> Non
     train_model(
         workspace.store.folder(arrays),
         arrays,
-        BUILDERS[model],
+        MODELS[model].build,
         training_settings("reference", model, epochs=1),
         checkpoint=Checkpoint(output / "checkpoint"),
         progress=Progress(model),

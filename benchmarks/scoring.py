@@ -95,8 +95,8 @@ def main() -> None:
     prepare_environment(Settings())
     device = resolve_device("auto")
     configure_backend(device)
+    from digits.models import MODELS
     from digits.recipes import training_settings
-    from digits.training.models import BUILDERS
 
     workspace = current_workspace()
     champion = load_champion(options.dataset, workspace)
@@ -106,13 +106,13 @@ def main() -> None:
     models = {champion.version.model.model: champion.model}
     if options.reference:
         models = {
-            name: build(
+            name: model.build(
                 (*layout.image_shape, 1),
                 layout.num_classes,
                 training_settings("reference", name).dropout,
                 0,
             )
-            for name, build in BUILDERS.items()
+            for name, model in MODELS.items()
         }
     print(f"{options.images:,} images, {options.rounds} rounds, {os.cpu_count()} cores, {device}")
     for name, model in models.items():

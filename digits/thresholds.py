@@ -1,30 +1,48 @@
-"""The bounds that a dataset must keep, as the [thresholds] table of its spec states them.
+"""What a dataset is checked for, and the bounds that the [thresholds] table of its spec sets.
 
-Every bound is off until the spec names it. What each bound is compared with is computed by
-digits.validation.summary; the expectation made of it is in digits.validation.checks.
+A bound is off unless the spec sets it. digits.validation.summary computes what it is compared with,
+digits.validation.checks makes an expectation of it. A new check of each image is a function in a
+file of digits/validation, and an entry in IMAGE_CHECKS.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Literal, Self, get_args
+import math
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, Field, model_validator
-
-from digits.defects import DefectName, Severity
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-ImageCheck = Literal[
+DefectName = Literal[
+    "empty_file",
+    "corrupt_file",
+    "file_type",
+    "byte_order",
+    "unbounded",
+    "count_mismatch",
+    "image_size",
+    "value_type",
+    "not_a_number",
+    "pixel_range",
+    "already_scaled",
+    "label_missing",
+    "label_unknown",
+]
+"""What files are checked for while they are read."""
+
+DEFECTS: tuple[DefectName, ...] = get_args(DefectName)
+SPLIT_CHECKS = (
     "columns",
     "complete",
     "num_images",
     "classes_present",
     "class_size",
-    "pixel_min",
-    "pixel_max",
     "blank_images",
     "inverted_colours",
-    "ink",
     "mean_pixel",
     "duplicates",
     "known_images",
@@ -34,14 +52,66 @@ ImageCheck = Literal[
     "centroid_accuracy",
     "label_repeats",
     "label_divergence",
-]
-"""What images and labels are checked for, once they were read."""
+)
+"""What the images and labels of a split or a batch are checked for as a whole."""
 
-CheckName = Literal[DefectName, ImageCheck]
+
+@dataclass(frozen=True)
+class ImageCheck:
+    """A number that is measured of each image, and that a spec bounds by min_NAME and max_NAME.
+
+    `about` says what is measured. `measure` takes images uint8 (n, height, width) and returns one
+    number for each (n,); as "module:function" it is imported only by what measures. A bound is
+    from `lowest` to `highest`.
+    """
+
+    about: str
+    measure: str | Callable[[Any], Any]
+    lowest: float = -math.inf
+    highest: float = math.inf
+
+    def of(self, images: Any) -> Any:
+        """Measure images; see `measure`."""
+        measure = self.measure
+        return (pkgutil.resolve_name(measure) if isinstance(measure, str) else measure)(images)
+
+
+IMAGE_CHECKS: Mapping[str, ImageCheck] = MappingProxyType(
+    {
+        "pixel_min": ImageCheck(
+            about="darkest pixel of each image",
+            measure="digits.validation.image_measures:darkest_pixel",
+            lowest=0,
+            highest=255,
+        ),
+        "pixel_max": ImageCheck(
+            about="brightest pixel of each image",
+            measure="digits.validation.image_measures:brightest_pixel",
+            lowest=0,
+            highest=255,
+        ),
+        "ink": ImageCheck(
+            about="share of each image's pixels above 127",
+            measure="digits.validation.image_measures:ink",
+            lowest=0,
+            highest=1,
+        ),
+    }
+)
+
+
+def _check_name(name: str) -> str:
+    if name not in (*DEFECTS, *SPLIT_CHECKS, *IMAGE_CHECKS):
+        known = ", ".join((*DEFECTS, *SPLIT_CHECKS, *IMAGE_CHECKS))
+        raise ValueError(f"unknown check {name!r} (expected one of {known})")
+    return name
+
+
+CheckName = Annotated[str, AfterValidator(_check_name)]
 """What a dataset is checked for: the names in results, pages, messages and a spec's severities."""
 
+Severity = Literal["error", "warning", "off"]
 Count = Annotated[int, Field(ge=0)]
-Pixel = Annotated[int, Field(ge=0, le=255)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -56,8 +126,13 @@ class CentroidFile(BaseModel, frozen=True, extra="forbid"):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class SplitThresholds(BaseModel, frozen=True, extra="forbid"):
-    """The bounds of one split. Pixels are 0..255; shares are 0..1; None means unbounded."""
+class SplitThresholds(BaseModel, frozen=True, extra="allow"):
+    """The bounds of one split. Pixels are 0..255; shares are 0..1; None means unbounded.
+
+    In addition to the fields below it takes min_NAME and max_NAME of each of IMAGE_CHECKS.
+    """
+
+    __pydantic_extra__: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
 
     num_images: Annotated[int, Field(gt=0)] | None = None
     """Exact number of images."""
@@ -66,16 +141,6 @@ class SplitThresholds(BaseModel, frozen=True, extra="forbid"):
     """Fewest images that a class may have."""
     max_class_size: Count | None = None
     """Most images that a class may have."""
-
-    max_pixel_min: Pixel | None = None
-    """Brightest that the darkest pixel of an image may be; a grey background breaks it."""
-    min_pixel_max: Pixel | None = None
-    """Darkest that the brightest pixel of an image may be; blank or faded images break it."""
-
-    min_ink: Share | None = None
-    """Least share of an image's pixels above 127."""
-    max_ink: Share | None = None
-    """Greatest share of an image's pixels above 127; inverted colours break it."""
 
     min_mean_pixel: Annotated[float, Field(ge=0, le=255)] | None = None
     """Least mean over all pixels of the split."""
@@ -101,12 +166,26 @@ class SplitThresholds(BaseModel, frozen=True, extra="forbid"):
     """Greatest share of rows whose label equals that of the row before; near 1 in sorted files."""
 
     @model_validator(mode="after")
-    def _check_order(self) -> Self:
-        for quantity in ("class_size", "ink", "mean_pixel", "label_repeats"):
-            low, high = getattr(self, f"min_{quantity}"), getattr(self, f"max_{quantity}")
+    def _check_bounds(self) -> Self:
+        for key, bound in (self.model_extra or {}).items():
+            side, _, name = key.partition("_")
+            check = IMAGE_CHECKS.get(name)
+            if side not in ("min", "max") or check is None:
+                raise ValueError(f"unknown key {key!r}")
+            if not check.lowest <= bound <= check.highest:
+                raise ValueError(
+                    f"{key} = {bound:g} is out of range "
+                    f"(expected {check.lowest:g} to {check.highest:g})"
+                )
+        for name in ("class_size", "mean_pixel", "label_repeats", *IMAGE_CHECKS):
+            low, high = self.of(name)
             if low is not None and high is not None and low > high:
-                raise ValueError(f"min_{quantity} = {low} is above max_{quantity} = {high}")
+                raise ValueError(f"min_{name} = {low:g} is above max_{name} = {high:g}")
         return self
+
+    def of(self, name: str) -> tuple[float | None, float | None]:
+        """Return the lower and the upper bound of a check, for those that can have both."""
+        return getattr(self, f"min_{name}", None), getattr(self, f"max_{name}", None)
 
 
 class Thresholds(BaseModel, frozen=True, extra="forbid"):

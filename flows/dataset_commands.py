@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from digits.errors import UsageError
-from digits.spec import FILE_LAYOUTS, MAX_SIDE, MIN_SIDE, FileLayout, load_spec
+from digits.layouts import LAYOUTS
+from digits.spec import MAX_SIDE, MIN_SIDE, load_spec
 from digits.storage.workspace import current_workspace
 from flows import console
 
@@ -31,7 +32,7 @@ def dataset() -> None:
     type=click.Path(path_type=Path),
     help="The folder of its files, or the one file.",
 )
-@click.option("--layout", type=click.Choice(FILE_LAYOUTS), help="Instead of what the names say.")
+@click.option("--layout", type=click.Choice(list(LAYOUTS)), help="Instead of what the names say.")
 @click.option(
     "--image-shape", nargs=2, type=int, metavar="HEIGHT WIDTH", help="Where it is no square."
 )
@@ -135,7 +136,7 @@ def show(name: str, as_json: bool) -> None:
 
 
 def _wishes(
-    layout: FileLayout | None,
+    layout: str | None,
     image_shape: tuple[int, int] | None,
     label_column: str | None,
     test_share: float,

@@ -1,7 +1,7 @@
 """Train: one model, by one recipe, on one kind of device."""
 
+from digits.models import TrainingSettings
 from digits.progress import Progress
-from digits.recipes import TrainingSettings
 from digits.storage.references import ArraysRef, ModelRef
 from digits.storage.workspace import current_workspace
 from digits.training.devices import configure_backend, device_for_one
@@ -12,8 +12,8 @@ from tasks.caching import current_key, step
 def train(arrays: ArraysRef, model: str, settings: TrainingSettings, device: str) -> ModelRef:
     """Train `model` from its last checkpoint, if a run that was killed left one."""
     configure_backend(device)
+    from digits.models import MODELS
     from digits.training.checkpoints import Checkpoint
-    from digits.training.models import BUILDERS
     from digits.training.trainer import train_model
 
     workspace = current_workspace()
@@ -24,7 +24,7 @@ def train(arrays: ArraysRef, model: str, settings: TrainingSettings, device: str
         num_parameters, seconds = train_model(
             workspace.store.folder(arrays),
             arrays,
-            BUILDERS[model],
+            MODELS[model].build,
             settings,
             checkpoint=Checkpoint(workspace.settings.artifacts_dir / "checkpoints" / current_key()),
             progress=Progress(f"train {model}"),

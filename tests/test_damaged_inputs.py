@@ -16,7 +16,6 @@ import pytest
 from digits.datasets.sources.idx import format_idx
 from digits.datasets.splits import is_test
 from digits.settings import Settings
-from digits.spec import FileLayout
 from digits.storage.workspace import Workspace
 from digits.thresholds import CheckName
 from tests.support.commands import call_digits
@@ -34,7 +33,7 @@ DEFAULT_SHARE = 1 / 7
 class Spoilt:
     """What is wrong with an otherwise honest batch, and by what it is noticed."""
 
-    layout: FileLayout
+    layout: str
     spoil: Callable[[Pair], Pair]
     checks: dict[CheckName, tuple[str, ...]]
     """Each check that fails, with the first rows at fault; none: the batch as a whole."""
@@ -240,7 +239,7 @@ def refuse(files: list[Path], settings: Settings) -> Refusal:
     )
 
 
-def write_batch(layout: FileLayout, batch: Pair, folder: Path) -> list[Path]:
+def write_batch(layout: str, batch: Pair, folder: Path) -> list[Path]:
     folder.mkdir()
     if layout == "npz":
         np.savez(folder / "digits.npz", x_train=batch[0], y_train=batch[1])

@@ -48,14 +48,19 @@ class Codebase:
         parents = (PurePosixPath(path).parents for path in self._contents)
         return frozenset(str(folder).replace("/", ".") for one in parents for folder in one)
 
+    def _is_package(self, folder: str) -> bool:
+        return f"{folder}/__init__.py" in self._contents or folder in self.packages
+
     @cached_property
     def _named(self) -> dict[str, set[str]]:
         """Resources by each name that code may use: of the file or of a folder that holds it."""
         named: dict[str, set[str]] = defaultdict(set)
         for resource in self.resources:
             parts = PurePosixPath(resource).parts
-            # A package's own name stands for its code, not for all that lies beneath it.
-            for end in range(2, len(parts) + 1):
+            for end in range(1, len(parts) + 1):
+                # A package's name stands for its code, not for the resources in its folder.
+                if self._is_package("/".join(parts[:end])):
+                    continue
                 for start in range(end):
                     named["/".join(parts[start:end])].add(resource)
                 named[".".join(parts[:end])].add(resource)

@@ -1,11 +1,21 @@
 """What a piece of code refers to: definitions, modules and files."""
 
+import ast
 from collections.abc import Iterator
 
 from digits.cache.codebase import Codebase
 from digits.cache.import_effects import Demand
 from digits.cache.modules import Statement
-from digits.cache.resolution import Definition, Imported, Node, Resource, Trail, Whole, absolute
+from digits.cache.resolution import (
+    Definition,
+    Entry,
+    Imported,
+    Node,
+    Resource,
+    Trail,
+    Whole,
+    absolute,
+)
 from digits.cache.syntax import Target
 from digits.errors import DigitsError
 
@@ -20,10 +30,27 @@ class Reach:
         self._code = code
         self._references: dict[Statement, frozenset[Node]] = {}
         self._effects: dict[Statement, bool] = {}
+        self._entries: dict[Entry, Statement] = {}
 
-    def statements(self, definition: Definition) -> list[Statement]:
+    def statements(self, node: Definition | Entry) -> list[Statement]:
         """The statements that give or alter a name, in the order of the file."""
-        return self._code.module(definition.module).writers.get(definition.name, [])
+        if isinstance(node, Entry):
+            return [self._entries[node]]
+        return self._code.module(node.module).writers.get(node.name, [])
+
+    def entry(self, definition: Definition, key: str, field: str) -> Definition | Entry:
+        """The entry of a registry; all of the registry if only running the code can say what it is.
+
+        Raises KeyError if the registry has no such key.
+        """
+        module = self._code.module(definition.module)
+        value = module.entry(definition.name, key, field)
+        if value is None:
+            return definition
+        entry = Entry(definition.module, definition.name, key, field)
+        if entry not in self._entries:
+            self._entries[entry] = Statement(module, ast.Expr(value), is_run=False)
+        return entry
 
     def unnamed_effects(self, module: str) -> list[Statement]:
         """The statements that do something on import, and that no name stands for."""
@@ -36,7 +63,7 @@ class Reach:
     def neighbours(self, node: Node) -> Iterator[Node]:
         """What a node reaches, apart from what its statements refer to."""
         match node:
-            case Definition(module):
+            case Definition(module) | Entry(module):
                 yield Imported(module)
             case Imported(module):
                 yield from self._beside_import(module)
@@ -96,6 +123,15 @@ class Reach:
             yield from self._executed(module, target)
         for text in parsed.strings:
             yield from map(Resource, self._code.resources_named(text))
+            yield from self._named_as_entry_point(text)
+
+    def _named_as_entry_point(self, text: str) -> Iterator[Node]:
+        """What a string such as "package.module:name" leads to, for code that is loaded by name."""
+        module, _, name = text.partition(":")
+        if module in self._code.modules and all(map(str.isidentifier, name.split("."))):
+            trail = Trail(self._code)
+            trail.follow_attribute(module, tuple(name.split(".")))
+            yield from trail.nodes
 
     def _lost(self, module: str, line: int, what: str) -> DigitsError:
         return DigitsError(

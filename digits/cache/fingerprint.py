@@ -29,6 +29,7 @@ eval, exec, globals, sys.modules, __subclasses__, __doc__.
 
 import ast
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
@@ -38,11 +39,21 @@ from threading import Lock
 from digits.cache.codebase import Codebase
 from digits.cache.dependencies import Reach
 from digits.cache.modules import Module, Statement
-from digits.cache.resolution import Definition, Imported, Node, Resource, Trail, Whole, absolute
+from digits.cache.resolution import (
+    Definition,
+    Entry,
+    Imported,
+    Node,
+    Resource,
+    Trail,
+    Whole,
+    absolute,
+)
 from digits.cache.scopes import names_given
 from digits.errors import DigitsError
 
 # Python's own word for code outside of any function.
+_REGISTRY_ENTRY = re.compile(r"(?P<registry>.*)\[(?P<key>[^]]*)\](\.(?P<field>\w+))?")
 _MODULE = "<module>"
 _IMPORTS = "<imports>"
 
@@ -60,9 +71,11 @@ class Project:
     def code_of(self, roots: Iterable[str], without: Iterable[str] = ()) -> dict[str, str]:
         """The digest of each definition that `roots` reach, by "digits/spec.py: load_spec".
 
-        `roots` and `without` are written "package.module:name". What `without` names is left out,
-        with what only it reaches. The decorators of a root that is a function do not count.
-        What a module does on import is "digits/spec.py: <module>", another file its path.
+        `roots` and `without` are written "package.module:name"; a root also
+        "package.module:REGISTRY[key]" or "package.module:REGISTRY[key].field" for one entry of a
+        dictionary, or one keyword argument of the call that makes the entry. What `without` names
+        is left out, with what only it reaches. The decorators of a root that is a function do not
+        count. What a module does on import is "digits/spec.py: <module>", another file its path.
         Raises DigitsError for a name that is not there, and for code that cannot be followed.
         """
         with _one_at_a_time:
@@ -84,7 +97,19 @@ class Project:
         changed = self.changed_files()
         return not any(path in files or not self._code.is_known(path) for path in changed)
 
-    def _definitions(self, name: str) -> list[Definition]:
+    def _definitions(self, name: str) -> list[Definition | Entry]:
+        registry = _REGISTRY_ENTRY.fullmatch(name)
+        if registry is None:
+            return [*self._named(name)]
+        place, key, field = registry["registry"], registry["key"], registry["field"] or ""
+        try:
+            return [self._reach.entry(one, key, field) for one in self._named(place)]
+        except KeyError as error:
+            raise DigitsError(
+                f"{place}: unknown key {key!r}, but what it depends on was asked for; add the entry"
+            ) from error
+
+    def _named(self, name: str) -> list[Definition]:
         module, _, qualname = name.partition(":")
         path = self._code.modules.get(module)
         if path is None or not qualname:
@@ -112,7 +137,11 @@ class _Walk:
     """One walk from `roots` to all that they reach, not through what is `cut`."""
 
     def __init__(
-        self, code: Codebase, reach: Reach, roots: Iterable[Definition], cut: Iterable[Definition]
+        self,
+        code: Codebase,
+        reach: Reach,
+        roots: Iterable[Definition | Entry],
+        cut: Iterable[Definition | Entry],
     ) -> None:
         self._code = code
         self._reach = reach
@@ -149,13 +178,13 @@ class _Walk:
         digests |= {label: _digest(sorted(lines)) for label, lines in bindings.items() if lines}
         return dict(sorted(digests.items()))
 
-    def _path(self, node: Definition | Imported | Whole) -> str:
+    def _path(self, node: Definition | Entry | Imported | Whole) -> str:
         return self._code.modules.get(node.module, node.module)
 
-    def _content(self, node: Definition | Imported | Whole) -> tuple[list[str], str]:
+    def _content(self, node: Definition | Entry | Imported | Whole) -> tuple[list[str], str]:
         """What a node says of itself, and by which name."""
         match node:
-            case Definition():
+            case Definition() | Entry():
                 return [one.parsed.text for one in self._statements(node)], node.name
             case Imported():
                 return self._order(self._code.module(node.module)), _MODULE
@@ -164,7 +193,7 @@ class _Walk:
     def _statements(self, node: Node) -> list[Statement]:
         """The statements that a node consists of."""
         match node:
-            case Definition():
+            case Definition() | Entry():
                 return [self._seen(one) for one in self._reach.statements(node)]
             case Imported(module):
                 return self._reach.unnamed_effects(module)

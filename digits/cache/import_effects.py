@@ -65,6 +65,8 @@ _HARMLESS_METHODS = {
     *("__init__", "absolute", "as_posix", "encode", "format", "join", "joinpath", "lower"),
     *("replace", "resolve", "split", "splitlines", "strip", "upper", "with_name", "with_suffix"),
 }
+# Methods that copy a frozen value of the project: harmless if making the value was.
+_COPYING_METHODS = {"model_copy"}
 # Decorators that neither call the method nor hand it on to be called by others.
 _PASSIVE_DECORATORS = {
     *("abc.abstractmethod", "builtins.classmethod", "builtins.property", "builtins.staticmethod"),
@@ -220,6 +222,8 @@ class Effects:
                 self._require(method in _HARMLESS_METHODS)
             elif chain[0] in self._own:
                 self._require(chain[-1] in _HARMLESS_METHODS and len(chain) > 1)
+            elif len(chain) > 1 and chain[-1] in _COPYING_METHODS and not self._canonical(chain):
+                yield Demand(chain[:-1], is_strict=False)
             elif not is_harmless(self._canonical(chain)):
                 self._require(self._canonical(chain) is None)
                 yield Demand(chain)

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from digits.cache.fingerprint import Project
 from digits.cache.known_code import KnownCode
 from digits.settings import ROOT, Settings
-from digits.spec import FileLayout, ReadOptions
+from digits.spec import ReadOptions
 from digits.storage.records import StepKey
 from digits.storage.references import Reference
 from digits.training.devices import CUDA_PACKAGES, backend
@@ -40,14 +40,8 @@ PLUMBING = (
     "digits.storage.workspace:current_workspace",
     "tasks.caching:current_key",
 )
-# digits.datasets.formats.readers:READERS by name: to read it there would load what readers need.
-READERS_BY_LAYOUT: Mapping[FileLayout, tuple[str, ...]] = {
-    "idx": ("digits.datasets.formats.idx_files:read_idx",),
-    "npz": ("digits.datasets.formats.npz_arrays:read_npz_arrays",),
-    "parquet": ("digits.datasets.formats.parquet_files:read_parquet",),
-    "folder": ("digits.datasets.formats.image_folders:read_folders",),
-    "csv": ("digits.datasets.formats.csv_files:read_csv",),
-}
+# Of a registry only the entry counts that a step is called for, as a run would call it.
+REGISTRIES = ("digits.layouts:LAYOUTS", "digits.models:MODELS", "digits.thresholds:IMAGE_CHECKS")
 MANIFEST_FORM = "digits.storage.bundles:seal_folder"
 
 
@@ -55,8 +49,17 @@ def _no_roots(_: Arguments) -> tuple[str, ...]:
     return ()
 
 
-def _reader_of(read_options: ReadOptions | None) -> tuple[str, ...]:
-    return READERS_BY_LAYOUT[read_options.file_layout if read_options else "idx"]
+def _reader(arguments: Arguments) -> tuple[str, ...]:
+    options = arguments.get("read_options") or ReadOptions()
+    return (f"digits.layouts:LAYOUTS[{options.file_layout}].reader", "digits.layouts:FileLayout")
+
+
+def _builder(arguments: Arguments) -> tuple[str, ...]:
+    return (f"digits.models:MODELS[{arguments['model']}].builder", "digits.models:Model")
+
+
+def _image_checks(_: Arguments) -> tuple[str, ...]:
+    return ("digits.thresholds:IMAGE_CHECKS",)
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,13 @@ class Step:
     """What, beside its arguments, a step's output depends on.
 
     `ignored` arguments say where or how, never what. `roots` gives code that is reached through
-    the arguments, `without` the definitions that would reach too much (a registry).
+    the arguments: entries of REGISTRIES.
     """
 
     name: str
     libraries: tuple[str, ...]
     ignored: frozenset[str] = frozenset()
     roots: Callable[[Arguments], tuple[str, ...]] = _no_roots
-    without: tuple[str, ...] = ()
 
 
 STEPS: Mapping[str, Step] = {
@@ -81,16 +83,18 @@ STEPS: Mapping[str, Step] = {
             "ingest",
             libraries=("numpy", "pillow", "pyarrow"),
             ignored=frozenset({"sources"}),
-            roots=lambda arguments: _reader_of(arguments.get("read_options")),
-            without=("digits.datasets.formats.readers:READERS",),
+            roots=_reader,
         ),
-        Step("validate", libraries=("great-expectations", "pandas", "numpy", "scipy", "jinja2")),
+        Step(
+            "validate",
+            libraries=("great-expectations", "pandas", "numpy", "scipy", "jinja2"),
+            roots=_image_checks,
+        ),
         Step("normalize", libraries=("numpy",)),
         Step(
             "train",
             libraries=("keras", "numpy"),
-            roots=lambda arguments: (f"digits.training.models:build_{arguments['model']}",),
-            without=("digits.training.models:BUILDERS",),
+            roots=_builder,
         ),
         Step("evaluate", libraries=("keras", "numpy", "scipy", "pyarrow")),
         Step("report", libraries=("jinja2", "matplotlib", "numpy", "pillow", "pyarrow")),
@@ -131,7 +135,7 @@ def find_code(models: Iterable[str]) -> None:
 def _code_of_step(name: str, arguments: Arguments) -> Mapping[str, str]:
     step = STEPS[name]
     roots = (f"tasks.{name}:{name}", MANIFEST_FORM, *step.roots(arguments))
-    return _code_of(project(), roots, (*PLUMBING, *step.without))
+    return _code_of(project(), roots, (*PLUMBING, *REGISTRIES))
 
 
 @cache

@@ -15,6 +15,7 @@ from digits.cache.syntax import (
     Parsed,
     Target,
     bindings_of,
+    chain_of,
     executed_by,
     is_idle,
     read,
@@ -151,6 +152,26 @@ class Module:
         """Whether the order of statements decides what the name stands for."""
         num_writers = len(self.writers.get(name, ())) + len(self.imports.get(name, ()))
         return num_writers > 1 or hasattr(builtins, name)
+
+    def entry(self, registry: str, key: str, field: str) -> ast.expr | None:
+        """The expression that a registry has under a key; None if only running the code can say.
+
+        With `field`, the keyword argument of that name if the entry is made by a call that has it.
+        Raises KeyError if the registry has no such key.
+        """
+        writers = self.writers.get(registry, ())
+        value = getattr(writers[0].node, "value", None) if len(writers) == 1 else None
+        if isinstance(value, ast.Call) and value.args and not value.keywords:
+            is_read_only = self.canonical(chain_of(value.func) or ("",)) == "types.MappingProxyType"
+            value = value.args[0] if is_read_only else None
+        if not isinstance(value, ast.Dict):
+            return None
+        keys = [key.value if isinstance(key, ast.Constant) else None for key in value.keys]
+        if None in keys:
+            return None
+        entry = dict(zip(keys, value.values, strict=True))[key]
+        named = entry.keywords if isinstance(entry, ast.Call) else ()
+        return next((one.value for one in named if one.arg == field), entry)
 
     def _enter(self, statement: Statement) -> None:
         for name in statement.names:

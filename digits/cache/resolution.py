@@ -16,6 +16,26 @@ class Definition:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """What one key of a registry stands for: `module`'s NAME["key"], or one field of it.
+
+    A registry is a module's dictionary with constant keys, made by one statement and perhaps made
+    read-only by MappingProxyType. The field of an entry is a keyword argument of the call that
+    makes the entry.
+    """
+
+    module: str
+    registry: str
+    key: str
+    field: str = ""
+
+    @property
+    def name(self) -> str:
+        """The entry as it is named in a cache key."""
+        return f"{self.registry}[{self.key}]{self.field and '.'}{self.field}"
+
+
+@dataclass(frozen=True)
 class Imported:
     """A module that is imported: what that does beside giving names their values."""
 
@@ -36,7 +56,7 @@ class Resource:
     path: str
 
 
-Node = Definition | Imported | Whole | Resource
+Node = Definition | Entry | Imported | Whole | Resource
 
 
 def absolute(code: Codebase, module: str, target: Target) -> str:

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 
+from digits.datasets.defects import Defects
 from digits.datasets.formats.chunks import LabeledChunk, RowNames
 from digits.datasets.formats.readers import read_files
 from digits.datasets.images import Images, Labels, SplitWriter, content_digest
@@ -12,7 +13,6 @@ from digits.datasets.kept_batches import read_batch
 from digits.datasets.sources.content import Content, opened
 from digits.datasets.splits import is_test
 from digits.datasets.versions import DatasetVersions
-from digits.defects import Defects
 from digits.errors import DataError
 from digits.spec import DatasetSpec, Layout, ReadOptions
 from digits.storage.records import canonical_digest

@@ -11,7 +11,7 @@ from great_expectations import expectations as gxe
 from scipy.stats import betabinom, binom
 
 from digits.intake.baseline import KNOWN_COLUMN, NOT_OF_A_BATCH, Baseline
-from digits.thresholds import SPLITS, CheckName, Split, SplitThresholds, Thresholds
+from digits.thresholds import IMAGE_CHECKS, SPLITS, CheckName, Split, SplitThresholds, Thresholds
 from digits.validation import descriptions
 from digits.validation.checks import (
     CHANCE,
@@ -134,14 +134,9 @@ def _widest(thresholds: Thresholds) -> SplitThresholds:
 
     A bound that one of them does not have holds of neither.
     """
-
-    def of_both(name: str, pick: object) -> float | None:
-        values = [getattr(thresholds.of(split), name) for split in SPLITS]
-        return None if None in values else pick(values)  # type: ignore[operator]
-
-    return SplitThresholds(
-        max_pixel_min=of_both("max_pixel_min", max),
-        min_pixel_max=of_both("min_pixel_max", min),
-        min_ink=of_both("min_ink", min),
-        max_ink=of_both("max_ink", max),
-    )
+    widest: dict[str, float] = {}
+    for name in IMAGE_CHECKS:
+        lows, highs = zip(*(thresholds.of(split).of(name) for split in SPLITS), strict=True)
+        widest |= {} if None in lows else {f"min_{name}": min(lows)}
+        widest |= {} if None in highs else {f"max_{name}": max(highs)}
+    return SplitThresholds(**widest)

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from digits.datasets.defects import Defect, DefectError, Defects, refuse
 from digits.datasets.formats.readers import read_files
 from digits.datasets.images import Images, Labels
 from digits.datasets.kept_batches import canonical_order
 from digits.datasets.sources.file_layouts import detect_layout, files_in
-from digits.defects import Defect, DefectError, Defects, Severity, refuse
 from digits.errors import DataError
 from digits.spec import DatasetSpec
-from digits.thresholds import CheckName
+from digits.thresholds import CheckName, Severity
 from digits.validation.findings import Finding
 
 

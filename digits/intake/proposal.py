@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from digits.datasets.defects import Defects
 from digits.datasets.formats.readers import read_chunks
 from digits.datasets.images import iter_split
 from digits.datasets.ingestion import write_splits
 from digits.datasets.sources.content import content_of, opened
 from digits.datasets.sources.file_layouts import detect_layout
-from digits.defects import Defects
 from digits.errors import DataError, UsageError
 from digits.intake.measured_bounds import Bounds, measure_bounds
 from digits.intake.spec_text import spec_text
@@ -21,7 +21,6 @@ from digits.spec import (
     NAME,
     Column,
     DatasetSpec,
-    FileLayout,
     FolderSource,
     ImageShape,
     available_datasets,
@@ -37,7 +36,7 @@ from digits.validation.summary import summarize
 class Wishes:
     """What a user says of the files; the rest is told by looking at them."""
 
-    file_layout: FileLayout | None = None
+    file_layout: str | None = None
     image_shape: ImageShape | None = None
     label_column: Column | None = None
     test_share: float = 1 / 7
@@ -132,9 +131,7 @@ def _check_name(name: str, settings: Settings) -> None:
         )
 
 
-def _draft(
-    name: str, layout: FileLayout, wishes: Wishes, source: tuple[FolderSource, ...]
-) -> DatasetSpec:
+def _draft(name: str, layout: str, wishes: Wishes, source: tuple[FolderSource, ...]) -> DatasetSpec:
     """A spec as wide as one can be, to find the files by."""
     return DatasetSpec(
         name=name,

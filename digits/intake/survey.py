@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from digits.datasets.defects import Defects
 from digits.datasets.formats.chunks import RawChunk
 from digits.datasets.formats.readers import read_raw
-from digits.defects import Defects
 from digits.errors import DataError
-from digits.spec import MAX_SIDE, MIN_SIDE, Column, FileLayout, ImageShape, PixelRange, ReadOptions
+from digits.spec import MAX_SIDE, MIN_SIDE, Column, ImageShape, PixelRange, ReadOptions
 
 MAX_CLASSES = 1000
 # The value of the brightest pixel, usually: shares, 4 bits, scikit-learn, 8 bits, 16 bits.
@@ -29,7 +29,7 @@ Label = str | int
 class Survey:
     """What was seen: the size of the images, their values, their labels, and what they are for."""
 
-    file_layout: FileLayout
+    file_layout: str
     image_shape: ImageShape
     label_column: Column | None
     is_square_assumed: bool
@@ -78,7 +78,7 @@ class Survey:
 
 def survey(
     files: Sequence[Path],
-    file_layout: FileLayout,
+    file_layout: str,
     image_shape: ImageShape | None,
     label_column: Column | None,
 ) -> Survey:

@@ -4,12 +4,12 @@ import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from digits.cache.differences import differences
 from digits.cache.keys import step_key
 from digits.datasets.sources.content import content_of
 from digits.errors import DigitsError
+from digits.models import MODELS, Builder
 from digits.progress import Progress
 from digits.registry.garbage import runs_lock
 from digits.registry.ledger import Ledger, ModelVersion, find_version
@@ -25,9 +25,6 @@ from digits.training.devices import (
     processor,
     resolve_device,
 )
-
-if TYPE_CHECKING:
-    from digits.training.models import Builder
 
 logger = logging.getLogger(__name__)
 
@@ -136,20 +133,18 @@ def _prepared_again(batches: Mapping[str, str], dataset: str, workspace: Workspa
     return store_arrays(ingested, workspace.store)
 
 
-def _builder(model: ModelRef, device: str) -> "Builder":
+def _builder(model: ModelRef, device: str) -> Builder:
     configure_backend(device)
-    from digits.training.models import BUILDERS
-
-    if model.model not in BUILDERS:
+    if model.model not in MODELS:
         raise DigitsError(
-            f"there is no model {model.model!r} any more, only {', '.join(BUILDERS)}: go back to "
+            f"there is no model {model.model!r} any more, only {', '.join(MODELS)}: go back to "
             "the code that had it, or reproduce another version"
         )
-    return BUILDERS[model.model]
+    return MODELS[model.model].build
 
 
 def _train_again(
-    model: ModelRef, build: "Builder", arrays: ArraysRef, device: str, workspace: Workspace
+    model: ModelRef, build: Builder, arrays: ArraysRef, device: str, workspace: Workspace
 ) -> str:
     from digits.training.trainer import train_model
 

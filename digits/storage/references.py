@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from digits.recipes import TrainingSettings
+from digits.models import TrainingSettings
 from digits.spec import Layout
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from digits.recipes import Distortion
+from digits.models import Distortion
 
 Array = npt.NDArray[Any]
 # Images that share a distortion; more of them save little time.

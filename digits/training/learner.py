@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from digits.recipes import TrainingSettings
+from digits.models import TrainingSettings
 from digits.training.dropout import PooledDropout
 
 OPTIMIZERS = {

@@ -12,13 +12,12 @@ from typing import Any
 import keras
 
 from digits.errors import DigitsError
+from digits.models import Builder, TrainingSettings
 from digits.progress import Progress
-from digits.recipes import TrainingSettings
 from digits.storage.references import ArraysRef
 from digits.training.arrays import StoredArray
 from digits.training.checkpoints import Checkpoint, Variables
 from digits.training.learner import STEPS_PER_EXECUTION, make_learner, make_metrics, outcome
-from digits.training.models import Builder
 from digits.training.training_data import Minibatches, TestMinibatches, feed
 
 logger = logging.getLogger(__name__)

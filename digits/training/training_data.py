@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from digits.recipes import TrainingSettings
+from digits.models import TrainingSettings
 from digits.training.arrays import StoredArray
 from digits.training.distortion import distort
 

@@ -11,7 +11,7 @@ import pandas as pd
 from great_expectations import expectations as gxe
 from scipy.stats import betabinom, chi2
 
-from digits.thresholds import CheckName, SplitThresholds
+from digits.thresholds import IMAGE_CHECKS, CheckName, SplitThresholds
 from digits.validation import descriptions
 from digits.validation.summary import CENTROID_COLUMN, COLUMNS
 
@@ -155,10 +155,8 @@ def of_each_value(bounds: SplitThresholds) -> Iterator[Check]:
     """The checks of each image's pixels by themselves."""
     about = "contrast of each image, 0 where it is blank"
     yield from _each("blank_images", about, 1, None, column="contrast")
-    yield from _each("pixel_min", "darkest pixel of each image", None, bounds.max_pixel_min)
-    yield from _each("pixel_max", "brightest pixel of each image", bounds.min_pixel_max, None)
-    about = "share of each image's pixels above 127"
-    yield from _each("ink", about, bounds.min_ink, bounds.max_ink)
+    for name, check in IMAGE_CHECKS.items():
+        yield from _each(name, check.about, *bounds.of(name))
 
 
 def number_marked(

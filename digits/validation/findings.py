@@ -5,9 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from digits.defects import Severity
 from digits.errors import DigitsError
-from digits.thresholds import CheckName, Split
+from digits.thresholds import CheckName, Severity, Split
 
 Part = Literal[Split, "batch"]
 """What a finding is about: a split of a dataset, or a batch that is to be added to one."""

@@ -12,9 +12,8 @@ from great_expectations.data_context.types.base import (
     ProgressBarsConfig,
 )
 
-from digits.defects import Severity
 from digits.errors import DigitsError
-from digits.thresholds import Thresholds
+from digits.thresholds import Severity, Thresholds
 from digits.validation.checks import Check
 from digits.validation.findings import MAX_ROWS, Finding, Part
 

@@ -14,20 +14,16 @@ import pandas as pd
 
 from digits.datasets.images import Images, Labels
 from digits.errors import DataError
-from digits.thresholds import SPLITS, Split
+from digits.thresholds import IMAGE_CHECKS, SPLITS, Split
 from digits.validation.centroids import nearest_classes
-
-BRIGHT = 127
-"""A pixel above this counts as ink."""
+from digits.validation.image_measures import BRIGHT
 
 COLUMNS = (
     "label",
     "class_size",
-    "pixel_min",
-    "pixel_max",
+    *IMAGE_CHECKS,
     "pixel_mean",
     "contrast",
-    "ink",
     "is_inverted",
     "is_duplicate",
     "is_shared",
@@ -51,8 +47,8 @@ def summarize(
     `splits` gives, for each split, batches of images (n, height, width) uint8 and labels (n,).
     Columns:
         label: as in the file; class_size: number of rows that have this label
-        pixel_min, pixel_max, pixel_mean: of the image, 0..255; contrast: pixel_max - pixel_min
-        ink: share of its pixels above 127
+        each of IMAGE_CHECKS: what it measures of the image
+        pixel_mean: of the image, 0..255; contrast: pixel_max - pixel_min
         is_inverted: its ground is light where that of most train images is dark, or the other way
         is_duplicate: equals an earlier image of its split
         is_shared: equals an image of the other split
@@ -116,18 +112,16 @@ def conflicting_digests(columns: Columns) -> Column:
 def _measured_batches(batches: Chunks, centroids: Images | None) -> Iterator[Columns]:
     for images, labels in filter(lambda batch: len(batch[0]), batches):
         pixels = images.reshape(len(images), -1)
-        is_bright = pixels > BRIGHT
-        darkest, brightest = pixels.min(axis=1), pixels.max(axis=1)
+        measured = {name: check.of(images) for name, check in IMAGE_CHECKS.items()}
+        darkest, brightest = measured["pixel_min"], measured["pixel_max"]
         part: Columns = {
             "label": labels,
-            "pixel_min": darkest,
-            "pixel_max": brightest,
+            **measured,
             "contrast": brightest - darkest,
             "has_light_ground": _has_light_ground(images, darkest, brightest),
             "pixel_mean": pixels.mean(axis=1, dtype=np.float64),
-            "ink": is_bright.mean(axis=1, dtype=np.float64),
             "digest": _digests(pixels),
-            "bright_digest": _digests(np.packbits(is_bright, axis=1)),
+            "bright_digest": _digests(np.packbits(pixels > BRIGHT, axis=1)),
         }
         if centroids is not None:
             part[CENTROID_COLUMN] = nearest_classes(images, centroids) == labels

@@ -131,8 +131,9 @@ NONE: frozenset[str] = frozenset()
 
 READERS = VALIDATION | {"ingest", "normalize"}
 RATE = 'optimizer="adamax", learning_rate='
-MODELS = "digits/training/models.py"
-SUMMARY = "digits/validation/summary.py"
+LAYERS, CNN_FILE = "digits/training/models/layers.py", "digits/training/models/cnn.py"
+MLP_FILE = "digits/training/models/mlp.py"
+MEASURES = "digits/validation/image_measures.py"
 EVALUATION = "digits/training/evaluation.py"
 
 ROWS = (
@@ -147,21 +148,21 @@ ROWS = (
     Row("helper of readers", touched("digits/datasets/images.py", "_opened"), READERS),
     Row("helper of trainings", touched("digits/training/trainer.py", "_timeless"), TRAININGS),
     Row("helper of the page", touched("digits/report/svg.py", "_png"), PAGE),
-    Row("helper of models", replaced(MODELS, "1000 + 1", "1000 + 2"), MLP | CNN),
+    Row("helper of models", replaced(LAYERS, "1000 + 1", "1000 + 2"), MLP | CNN),
     Row(
         "helper of one model",
-        replaced(MODELS, "(filters, 3,", "(filters, 2,"),
+        replaced(LAYERS, "(filters, 3,", "(filters, 2,"),
         CNN,
     ),
-    Row("one model", replaced(MODELS, "_dense(512,", "_dense(256,"), MLP),
+    Row("one model", replaced(MLP_FILE, " dense(512,", " dense(256,"), MLP),
     # A constant in another module.
-    Row("constant of checks", replaced(SUMMARY, "= 127", "= 126"), VALIDATION),
+    Row("constant of checks", replaced(MEASURES, "= 127", "= 126"), VALIDATION),
     Row(
         "constant of scores",
         replaced(EVALUATION, "SHIFT = 6", "SHIFT = 2"),
         SCORES,
     ),
-    Row("settings of a model", replaced("digits/recipes.py", f"{RATE}0.001", f"{RATE}0.002"), MLP),
+    Row("settings of a model", replaced("digits/models.py", f"{RATE}0.001", f"{RATE}0.002"), MLP),
     # A template.
     Row("page of a run", replaced("digits/templates/report.html", "<main>", "<main >"), PAGE),
     Row(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from digits.spec import FILE_LAYOUTS, FileLayout
+from digits.layouts import LAYOUTS
 from digits.storage.workspace import Workspace
 from tests.flows.test_refusals import refused
 from tests.support.commands import call_digits, read_json
@@ -112,10 +112,8 @@ def champion(finished: Workspace) -> Workspace:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", FILE_LAYOUTS)
-def test_the_same_data_in_any_layout_trains_nothing_again(
-    layout: FileLayout, champion: Workspace
-) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_same_data_in_any_layout_trains_nothing_again(layout: str, champion: Workspace) -> None:
     folder = champion.settings.raw_dir / NAME
     folder.mkdir(parents=True)
     WRITERS[layout](folder, make_splits())

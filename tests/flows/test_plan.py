@@ -233,12 +233,12 @@ def test_what_is_cached_is_told_with_where_it_comes_from(done: Run) -> None:
 
 
 def test_changed_code_is_told_by_file_and_name(done: Run, code: Code) -> None:
-    code.texts["digits/training/models.py: build_cnn"] = "another text"
+    code.texts["digits/models.py: MODELS[cnn]/builder"] = "another text"
 
     planned = plan(done.workspace)
 
     assert running(planned) == {
-        "train cnn": "digits/training/models.py: build_cnn changed since v1"
+        "train cnn": "digits/models.py: MODELS[cnn]/builder changed since v1"
     }
     assert would(planned, "evaluate cnn", "report") == {"depend"}
     assert would(planned, "train mlp", "evaluate mlp", "normalize") == CACHED
@@ -323,14 +323,14 @@ def test_a_changed_threshold_validates_again_and_no_more(done: Run) -> None:
 
 def test_many_differences_are_summed_up_and_listed(done: Run, code: Code) -> None:
     code.texts |= {
-        "digits/training/models.py: build_cnn": "another",
+        "digits/models.py: MODELS[cnn]/builder": "another",
         "tasks/train.py: train": "another",
     }
 
     step = plan(done.workspace, epochs=3, seed=7)["train cnn"]
 
     assert step.reason == (
-        "digits/training/models.py: build_cnn changed; tasks/train.py: train changed; "
+        "digits/models.py: MODELS[cnn]/builder changed; tasks/train.py: train changed; "
         "settings.epochs 10 -> 3; and 1 more since v1"
     )
     assert step.changes[-1] == "settings.seed 0 -> 7"
@@ -392,12 +392,12 @@ def test_of_large_files_only_the_size_is_looked_at_and_it_is_said(
 
 
 def test_the_nearest_of_all_that_ran_explains(done: Run, code: Code) -> None:
-    code.texts["digits/training/models.py: build_cnn"] = "another text"
+    code.texts["digits/models.py: MODELS[cnn]/builder"] = "another text"
     arrays = done.made["normalize"]
     settings = training_settings("reference", "cnn", epochs=3)
     arguments = {"arrays": arrays, "model": "cnn", "settings": settings, "device": "cpu"}
     done.record("train cnn", arguments, done.made["train cnn"])
-    del code.texts["digits/training/models.py: build_cnn"]
+    del code.texts["digits/models.py: MODELS[cnn]/builder"]
 
     # From v1 one thing differs, from the newer training two.
     assert running(plan(done.workspace, epochs=4))["train cnn"] == (
@@ -505,18 +505,18 @@ def test_an_edit_of_the_real_code_is_told(
 ) -> None:
     workspace = Workspace(small_dataset)
     Run(workspace).run()
-    path = copied / "digits" / "training" / "models.py"
+    path = copied / "digits" / "training" / "models" / "cnn.py"
     text = path.read_text()
 
     path.write_text("# A comment.\n" + text.replace("\n\n\n", "\n\n\n\n"))
     read_again(copied, monkeypatch)
     assert running(plan(workspace)) == {}
 
-    assert text.count("_convolution(16") == 1
-    path.write_text(text.replace("_convolution(16", "_convolution(17"))
+    assert text.count("convolution(16") == 1
+    path.write_text(text.replace("convolution(16", "convolution(17"))
     read_again(copied, monkeypatch)
     assert running(plan(workspace)) == {
-        "train cnn": "digits/training/models.py: build_cnn changed since v1"
+        "train cnn": "digits/training/models/cnn.py: build_cnn changed since v1"
     }
 
 

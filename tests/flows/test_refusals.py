@@ -67,7 +67,7 @@ def ledger_file(settings: Settings) -> Path:
     [
         (("explode",), "No such command 'explode'"),
         (("status", "--verbose"), "No such option"),
-        (("run", "--dataset", "mnits"), "unknown dataset 'mnits': there is handwriting, mnist"),
+        (("run", "--dataset", "mnits"), "unknown dataset 'mnits' (datasets: handwriting, mnist)"),
         (("plan", "--dataset", "../mnist"), "unknown dataset '../mnist'"),
         (("status", "--dataset", "mnits"), "unknown dataset 'mnits'"),
         (("history", "--dataset", "mnits"), "unknown dataset 'mnits'"),

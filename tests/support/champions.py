@@ -43,7 +43,7 @@ def crown(settings: Settings, model: str = "mlp", *, epochs: int = 5) -> ModelVe
 
 def _train(model: str, arrays: ArraysRef, epochs: int, workspace: Workspace) -> ModelRef:
     configure_backend("cpu")
-    from digits.training.models import BUILDERS
+    from digits.models import MODELS
     from digits.training.trainer import train_model
 
     settings = training_settings("reference", model, epochs=epochs)
@@ -51,7 +51,7 @@ def _train(model: str, arrays: ArraysRef, epochs: int, workspace: Workspace) -> 
         num_parameters, seconds = train_model(
             workspace.store.folder(arrays),
             arrays,
-            BUILDERS[model],
+            MODELS[model].build,
             settings,
             checkpoint=Checkpoint(workspace.settings.artifacts_dir / "checkpoint"),
             progress=Progress("train"),

@@ -14,8 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from digits.defects import DefectName
-from digits.spec import FileLayout
+from digits.thresholds import DefectName
 from tests.support.archives import npy
 from tests.support.handwriting import Splits, make_splits
 from tests.support.layouts import WRITERS, png, write_npz
@@ -29,7 +28,7 @@ SPLITS: Splits = {
 class Damage:
     """What is done to the files in a folder; the check that fails, and what is said."""
 
-    layout: FileLayout
+    layout: str
     do: Callable[[Path], Any]
     check: DefectName
     says: str

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from digits.recipes import TrainingSettings
+from digits.models import TrainingSettings
 from digits.registry.ledger import Deciding, Entry, Ledger, ModelVersion, Verdict
 from digits.settings import Settings
 from digits.storage.references import DatasetRef, EvaluationRef, ModelRef

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from digits.datasets.defects import Defects
 from digits.datasets.formats.readers import read_chunks
-from digits.defects import Defects
 from digits.errors import DataError
-from digits.spec import DatasetSpec, FileLayout
+from digits.spec import DatasetSpec
 from digits.thresholds import Split
 from tests.support.archives import idx_files, npz
 from tests.support.handwriting import NUM_CLASSES, SHAPE, Splits
@@ -97,7 +97,7 @@ def png(image: Any) -> bytes:
     return file.getvalue()
 
 
-WRITERS: Mapping[FileLayout, Callable[[Path, Splits], Written]] = {
+WRITERS: Mapping[str, Callable[[Path, Splits], Written]] = {
     "idx": write_idx,
     "npz": write_npz,
     "parquet": write_parquet,
@@ -106,15 +106,13 @@ WRITERS: Mapping[FileLayout, Callable[[Path, Splits], Written]] = {
 }
 
 
-def make_spec(layout: FileLayout, **changes: Any) -> DatasetSpec:
+def make_spec(layout: str, **changes: Any) -> DatasetSpec:
     """The spec of the made-up handwriting, kept in a layout."""
     facts = {"name": NAME, "title": NAME, "image_shape": SHAPE, "num_classes": NUM_CLASSES}
     return DatasetSpec.model_validate(facts | {"floor": 0.2, "layout": layout} | changes)
 
 
-def read_all(
-    layout: FileLayout, files: Written, **changes: Any
-) -> list[tuple[Any, Any, Split | None]]:
+def read_all(layout: str, files: Written, **changes: Any) -> list[tuple[Any, Any, Split | None]]:
     """Images and labels of each split in files, in its order; `changes` are to the spec.
 
     Raises DataError for whatever is wrong.
@@ -132,7 +130,7 @@ def read_all(
     return found
 
 
-def refused(layout: FileLayout, files: Written, **changes: Any) -> str:
+def refused(layout: str, files: Written, **changes: Any) -> str:
     """The one line by which files are refused."""
     with pytest.raises(DataError) as caught:
         read_all(layout, files, **changes)

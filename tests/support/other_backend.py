@@ -7,16 +7,16 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from digits.models import MODELS
 from digits.recipes import training_settings
 from digits.training.evaluation import load_model, predict
-from digits.training.models import BUILDERS
 from tests.support.trainings import Interrupting, Training, prepare_arrays
 
 
 def num_parameters(model: str) -> int:
     """At the reference's size, with the largest seed there is."""
     settings = training_settings("reference", model, seed=2**31 - 1)
-    built = BUILDERS[model]((28, 28, 1), 10, settings.dropout, settings.seed)
+    built = MODELS[model].build((28, 28, 1), 10, settings.dropout, settings.seed)
     return int(built.count_params())
 
 
@@ -25,7 +25,7 @@ def main(root: Path) -> None:
     model's answers. Print the rest as JSON.
     """
     arrays = prepare_arrays(root)
-    for model in BUILDERS:
+    for model in MODELS:
         training = Training.of(arrays, root / model, model, epochs=2, batch_size=100)
         training.run()
         trained = load_model(training.archive)
@@ -42,6 +42,6 @@ def main(root: Path) -> None:
             resumed.run()
     facts = {
         "backend": keras.config.backend(),
-        "num_parameters": {model: num_parameters(model) for model in BUILDERS},
+        "num_parameters": {model: num_parameters(model) for model in MODELS},
     }
     json.dump(facts, sys.stdout)

@@ -12,8 +12,9 @@ from typing import Any, Self
 from digits.datasets.ingestion import ingest_dataset
 from digits.datasets.normalization import store_arrays
 from digits.datasets.sources.content import content_of
+from digits.models import TrainingSettings
 from digits.progress import Progress
-from digits.recipes import TrainingSettings, training_settings
+from digits.recipes import training_settings
 from digits.settings import ROOT, Settings
 from digits.spec import load_spec
 from digits.storage.references import ArraysRef
@@ -134,7 +135,7 @@ class Training:
     def run(self, progress: Watched | None = None, build: Any = None) -> float:
         """Train on from the checkpoint, if there is one; the seconds that it says it took."""
         configure_backend("cpu")
-        from digits.training.models import BUILDERS
+        from digits.models import MODELS
         from digits.training.trainer import train_model
 
         output = self.folder / "output"
@@ -142,7 +143,7 @@ class Training:
         _, seconds = train_model(
             self.arrays.folder,
             self.arrays.facts,
-            build or BUILDERS[self.model],
+            build or MODELS[self.model].build,
             self.settings,
             checkpoint=self.checkpoint,
             progress=progress or Watched(),

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from digits.datasets.defects import NUM_SHOWN, Defects, refuse
 from digits.datasets.formats.chunks import LabeledChunk, RawChunk
-from digits.defects import NUM_SHOWN, DefectName, Defects, refuse
 from digits.spec import ImageShape, Layout, PixelRange
+from digits.thresholds import DefectName
 
 Found = Callable[[int], str]
 Mask = npt.NDArray[np.bool_]

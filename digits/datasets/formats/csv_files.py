@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pc
 
+from digits.datasets.defects import Defects, refuse
 from digits.datasets.formats.chunks import RawChunk, RowNames, rows_at_once
-from digits.datasets.sources.filenames import splits_of
+from digits.datasets.sources.file_layouts import splits_of
 from digits.datasets.sources.raw_files import open_plain
-from digits.defects import Defects, refuse
 from digits.spec import MAX_SIDE, Column, ImageShape, ReadOptions
 from digits.thresholds import Split
 

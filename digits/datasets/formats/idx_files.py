@@ -7,11 +7,11 @@ from typing import BinaryIO
 
 import numpy as np
 
+from digits.datasets.defects import Defects, refuse
 from digits.datasets.formats.chunks import MAX_ROWS, RawChunk, RowNames
 from digits.datasets.sources.archives import MAX_IMAGES, size_limit
 from digits.datasets.sources.idx import read_shape, read_start
 from digits.datasets.sources.raw_files import open_plain, role_of
-from digits.defects import Defects, refuse
 from digits.spec import MAX_SIDE, ROLES, ImageShape, ReadOptions, Role
 from digits.thresholds import SPLITS, Split
 

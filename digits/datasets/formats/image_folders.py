@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from digits.datasets.defects import Defects, refuse
 from digits.datasets.formats.chunks import MAX_ROWS, RawChunk
 from digits.datasets.formats.pngs import MAX_BYTES, decode_png
-from digits.datasets.sources.folder_trees import ClassFolder, class_folders, pictures
-from digits.defects import Defects, refuse
+from digits.datasets.sources.file_layouts import ClassFolder, class_folders, pictures
 from digits.spec import ImageShape, ReadOptions
 from digits.thresholds import SPLITS
 

@@ -12,12 +12,12 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from digits.datasets.defects import DefectError, Defects, refuse
 from digits.datasets.formats.chunks import RawChunk, RowNames, rows_at_once
 from digits.datasets.sources.archives import MAX_IMAGES
 from digits.datasets.sources.npz import ENTRY, MALFORMED, MAX_ENTRIES, METHODS, read_header
-from digits.defects import DefectError, DefectName, Defects, refuse
 from digits.spec import MAX_SIDE, ImageShape, ReadOptions
-from digits.thresholds import SPLITS, Split
+from digits.thresholds import SPLITS, DefectName, Split
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 # Where a zip file's list of contents ends, counted from the end of the file, at most.

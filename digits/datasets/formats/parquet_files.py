@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from digits.datasets.defects import Defects, refuse
 from digits.datasets.formats.chunks import RawChunk, RowNames, rows_at_once
 from digits.datasets.formats.pngs import PNG, decode_png
-from digits.datasets.sources.filenames import splits_of
-from digits.defects import DefectName, Defects, refuse
+from digits.datasets.sources.file_layouts import splits_of
 from digits.spec import MAX_SIDE, Column, ImageShape, ReadOptions
+from digits.thresholds import DefectName
 
 IMAGE_NAMES = ("image", "images", "img", "pixels", "x")
 LABEL_NAMES = ("label", "labels", "class", "target", "y")

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from digits.defects import DefectName, Defects
+from digits.datasets.defects import Defects
 from digits.spec import MAX_SIDE, MIN_SIDE, ImageShape
+from digits.thresholds import DefectName
 
 PNG = b"\x89PNG\r\n\x1a\n"
 # Up to its width and height.

@@ -1,29 +1,14 @@
 """ReadOptions labelled images from files of any layout, in batches."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from digits.datasets.defects import Defects
 from digits.datasets.formats.chunks import LabeledChunk, RawChunk
 from digits.datasets.formats.cleaning import clean
-from digits.datasets.formats.csv_files import read_csv
-from digits.datasets.formats.idx_files import read_idx
-from digits.datasets.formats.image_folders import read_folders
-from digits.datasets.formats.npz_arrays import read_npz_arrays
-from digits.datasets.formats.parquet_files import read_parquet
-from digits.defects import Defects
 from digits.errors import DataError
-from digits.spec import DatasetSpec, FileLayout, ImageShape, Layout, ReadOptions
-
-Reader = Callable[[Sequence[Path], ImageShape | None, ReadOptions, Defects], Iterable[RawChunk]]
-
-# A step's key reaches only the reader of its layout: see digits.cache.keys.
-READERS: Mapping[FileLayout, Reader] = {
-    "idx": read_idx,
-    "npz": read_npz_arrays,
-    "parquet": read_parquet,
-    "folder": read_folders,
-    "csv": read_csv,
-}
+from digits.layouts import LAYOUTS
+from digits.spec import DatasetSpec, ImageShape, Layout, ReadOptions
 
 
 def read_chunks(
@@ -54,7 +39,7 @@ def read_raw(
 ) -> Iterator[RawChunk]:
     """Rows as the files have them; without `image_shape` of whatever size the first image has."""
     try:
-        yield from READERS[read_options.file_layout](files, image_shape, read_options, defects)
+        yield from LAYOUTS[read_options.file_layout].read(files, image_shape, read_options, defects)
     except OSError as error:
         raise DataError(
             f"{error.filename or files[0]} cannot be read: {error.strerror or error}; make it "

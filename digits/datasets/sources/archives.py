@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
-from digits.defects import DefectError
+from digits.datasets.defects import DefectError
 from digits.errors import DataError
 from digits.spec import ROLES, ImageShape, Role
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from digits.datasets.sources.archives import FILE_NAMES, size_limit
-from digits.datasets.sources.file_layouts import PATTERNS
 from digits.datasets.sources.local_files import find_files, measure, signatures
 from digits.datasets.sources.raw_files import Files, RawFile, find_raw, keep, sweep
 from digits.errors import DataError, UnreachableError
+from digits.layouts import LAYOUTS
 from digits.settings import Settings
 from digits.spec import ROLES, DatasetSpec, FolderSource, RemoteSource, Role
 from digits.storage.locks import hold
@@ -93,8 +93,8 @@ def _files_of(spec: DatasetSpec, settings: Settings) -> list[Path]:
     if not files:
         searched = " or ".join(map(str, places))
         raise DataError(
-            f"the files of {spec.name} cannot be had: {PATTERNS[spec.file_layout]} was not found. "
-            f"Put it into {searched}, then run again"
+            f"the files of {spec.name} cannot be had: {LAYOUTS[spec.file_layout].files} was not "
+            f"found. Put it into {searched}, then run again"
         )
     return files
 

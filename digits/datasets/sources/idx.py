@@ -4,7 +4,7 @@ import math
 import struct
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from digits.defects import DefectError
+from digits.datasets.defects import DefectError
 
 if TYPE_CHECKING:
     import numpy as np

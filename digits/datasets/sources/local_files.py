@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from digits.datasets.sources.file_layouts import files_in
-from digits.datasets.sources.folder_trees import ClassFolder, class_folders
+from digits.datasets.sources.file_layouts import ClassFolder, class_folders, files_in
 from digits.errors import DataError
-from digits.spec import FileLayout
+from digits.layouts import LAYOUTS
 from digits.storage.files import file_digest
 from digits.storage.signatures import Signature, signature_of
 
@@ -23,7 +22,7 @@ class Measured:
     signature: Signature
 
 
-def find_files(layout: FileLayout, places: Iterable[Path]) -> list[Path]:
+def find_files(layout: str, places: Iterable[Path]) -> list[Path]:
     """The files at the first place that has any; of the layout "folder" the root of the tree."""
     for place in places:
         try:
@@ -35,13 +34,13 @@ def find_files(layout: FileLayout, places: Iterable[Path]) -> list[Path]:
     return []
 
 
-def measure(layout: FileLayout, files: Sequence[Path]) -> Mapping[str, Measured]:
+def measure(layout: str, files: Sequence[Path]) -> Mapping[str, Measured]:
     """Each file by its name; of the layout "folder" each class folder by its path in the tree.
 
     Raises DataError for what cannot be read.
     """
     try:
-        if layout != "folder":
+        if LAYOUTS[layout].names is not None:
             return {path.name: _measure_file(path) for path in files}
         return {folder.name: _measure_folder(folder) for folder in _inside(files)}
     except OSError as error:
@@ -50,10 +49,10 @@ def measure(layout: FileLayout, files: Sequence[Path]) -> Mapping[str, Measured]
         ) from error
 
 
-def signatures(layout: FileLayout, files: Sequence[Path]) -> Mapping[str, Signature]:
+def signatures(layout: str, files: Sequence[Path]) -> Mapping[str, Signature]:
     """What `measure` says beside the digests, without reading a file; nothing of what is gone."""
     try:
-        if layout != "folder":
+        if LAYOUTS[layout].names is not None:
             return {path.name: signature_of(path) for path in files if path.exists()}
         return {folder.name: _signature_of_folder(folder) for folder in _inside(files)}
     except OSError:

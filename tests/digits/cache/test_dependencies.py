@@ -275,6 +275,15 @@ def test_files_named_in_code_count(mention: str, expected: set[str], tmp_path: P
     assert files == {f"app/templates/{name}" for name in expected}
 
 
+def test_the_name_of_a_package_stands_for_no_file_in_its_folder(tmp_path: Path) -> None:
+    files = {"app/pages/__init__.py": "", "app/pages/page.html": "", "app/pages/kept/a.css": ""}
+    write(tmp_path, {"app/step.py": "def run(): return 'pages', 'app/pages', 'kept'", **files})
+
+    found = {label for label in code_of(tmp_path) if not label.endswith(": run")}
+
+    assert found == {"app/pages/kept/a.css"}
+
+
 def test_another_content_of_a_file_that_code_names_changes_its_digest(tmp_path: Path) -> None:
     write(tmp_path, {"app/step.py": "def run(): return 'report.html'", **RESOURCES})
 

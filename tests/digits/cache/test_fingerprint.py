@@ -13,7 +13,7 @@ from digits.cache.fingerprint import Project, digest_of
 from digits.errors import DigitsError
 from tests.support.edits import ROOT, changed, code_of, edited, write
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 
 # A root that reaches through three modules. Cases below change one thing in it.
 CHAIN = {

@@ -185,6 +185,19 @@ EFFECTS = {
         ("app/other.py", "1", "2"),
         {"app/other.py: C"},
     ),
+    "copy of what notes its objects": Case(
+        {
+            "app/other.py": """
+                from app.registry import ALL
+                class C:
+                    def __init__(self, n): ALL.append(n)
+                A = C(1)
+                B = A.model_copy(update={"n": 2})
+            """
+        },
+        ("app/other.py", "2", "3"),
+        {"app/other.py: B"},
+    ),
     "order of what is done": Case(
         {"app/other.py": "from library import f, g\nf()\ng()"},
         ("app/other.py", "f()\ng()", "g()\nf()"),
@@ -282,6 +295,18 @@ EFFECTS = {
             """
         },
         ("app/other.py", "share=1", "share=2"),
+    ),
+    "copy of a model": Case(
+        {
+            "app/other.py": """
+                from pydantic import BaseModel
+                class Part(BaseModel, frozen=True):
+                    share: float = 0.5
+                A = Part(share=1)
+                B = A.model_copy(update={"share": 2})
+            """
+        },
+        ("app/other.py", "2", "3"),
     ),
     "error": Case(
         {"app/other.py": "class A(ValueError): pass\nclass B(A):\n    x = 1"},

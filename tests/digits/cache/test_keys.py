@@ -6,11 +6,11 @@ import pytest
 
 from digits.cache import codebase, keys
 from digits.cache.fingerprint import Project
-from digits.cache.keys import READERS_BY_LAYOUT, STEPS, find_code, step_key, step_label
-from digits.datasets.formats.readers import READERS
+from digits.cache.keys import STEPS, find_code, step_key, step_label
+from digits.layouts import LAYOUTS
 from digits.recipes import training_settings
 from digits.settings import ROOT
-from digits.spec import FileLayout, ReadOptions
+from digits.spec import ReadOptions
 from digits.storage.records import RESULTS, StepKey
 from digits.storage.references import ArraysRef
 from digits.storage.workspace import Workspace
@@ -122,24 +122,14 @@ def test_how_files_are_read_counts(changes: dict[str, Any]) -> None:
     assert ingest_key(**changes).digest != ingest_key().digest
 
 
-@pytest.mark.parametrize("layout", READERS)
-def test_ingestion_depends_on_the_reader_of_its_own_layout_alone(layout: FileLayout) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_ingestion_depends_on_the_reader_of_its_own_layout_alone(layout: str) -> None:
     reached = {label.partition(": ")[0] for label in ingest_key(file_layout=layout).code}
 
-    modules = {
-        name: f"{reader.__module__.replace('.', '/')}.py" for name, reader in READERS.items()
-    }
+    readers = {name: str(one.reader).partition(":")[0] for name, one in LAYOUTS.items()}
+    modules = {name: f"{module.replace('.', '/')}.py" for name, module in readers.items()}
     assert reached & set(modules.values()) == {modules[layout]}
     assert "digits/datasets/formats/cleaning.py" in reached
-
-
-def test_the_readers_of_all_layouts_are_known_to_the_keys() -> None:
-    named = {
-        layout: (f"{reader.__module__}:{reader.__name__}",)  # type: ignore[attr-defined]
-        for layout, reader in READERS.items()
-    }
-
-    assert named == READERS_BY_LAYOUT
 
 
 def test_lists_of_references_are_described_one_by_one() -> None:

@@ -9,8 +9,9 @@ import pytest
 from digits.datasets.sources.idx import format_idx
 from digits.errors import DataError, UsageError
 from digits.intake.proposal import Proposal, Wishes, propose
+from digits.layouts import LAYOUTS
 from digits.settings import Settings
-from digits.spec import FILE_LAYOUTS, FileLayout, load_spec
+from digits.spec import load_spec
 from digits.thresholds import SPLITS
 from digits.validation.dataset_validation import validate_dataset
 from tests.support.handwriting import Splits, make_splits, write_dataset
@@ -23,16 +24,14 @@ def look(settings: Settings, place: Path, **wishes: Any) -> Proposal:
     return propose("mine", place, Wishes(**wishes), settings)
 
 
-def written(layout: FileLayout, folder: Path, splits: Splits | None = None) -> Path:
+def written(layout: str, folder: Path, splits: Splits | None = None) -> Path:
     folder.mkdir(parents=True)
     WRITERS[layout](folder, splits or SPLITS_OF_BOTH)
     return folder
 
 
-@pytest.mark.parametrize("layout", FILE_LAYOUTS)
-def test_what_every_layout_holds_is_seen(
-    layout: FileLayout, settings: Settings, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_every_layout_holds_is_seen(layout: str, settings: Settings, tmp_path: Path) -> None:
     place = written(layout, tmp_path / "files")
 
     proposal = look(settings, place)
@@ -50,7 +49,7 @@ def test_what_every_layout_holds_is_seen(
 
 @pytest.mark.parametrize("layout", ["npz", "idx"])
 def test_the_bounds_hold_for_the_very_images_and_not_for_damaged_ones(
-    layout: FileLayout, settings: Settings, tmp_path: Path
+    layout: str, settings: Settings, tmp_path: Path
 ) -> None:
     look(settings, written(layout, tmp_path / "files"))
     spec = load_spec("mine", settings)
@@ -164,7 +163,7 @@ def test_a_spec_that_is_there_is_never_written_over(
 REFUSALS = {
     "a wrong name": (lambda _: None, "'../x' cannot be a dataset's name", UsageError),
     "no files": (lambda _: None, "is not there: --from names", UsageError),
-    "an empty folder": (lambda place: place.mkdir(), "holds none of any layout", DataError),
+    "an empty folder": (lambda place: place.mkdir(), "no supported files found", DataError),
     "one class": (
         lambda place: written("npz", place, only([3])),
         "holds one class, 3, expected two at least",

@@ -1,8 +1,8 @@
 import copy
 import shutil
 from pathlib import Path
+from typing import Any
 
-import keras
 import pytest
 
 from digits.cache import keys
@@ -11,6 +11,7 @@ from digits.datasets.ingestion import ingest_dataset
 from digits.datasets.normalization import store_arrays
 from digits.datasets.sources.content import content_of
 from digits.errors import DamagedError, DigitsError, UsageError
+from digits.models import MODELS, Model, Shape
 from digits.recipes import training_settings
 from digits.registry.garbage import runs_lock
 from digits.registry.ledger import ModelVersion
@@ -23,7 +24,6 @@ from digits.storage.locks import is_free
 from digits.storage.references import ModelRef, Reference
 from digits.storage.store import Store
 from digits.storage.workspace import Workspace
-from digits.training import models
 from digits.training.devices import configure_backend, device_for_one, processor
 from tests.support.histories import store_score
 from tests.support.small_dataset import NAME, write_raw, write_small_dataset
@@ -77,7 +77,7 @@ class Trained:
             num_parameters, seconds = train_model(
                 self.workspace.store.folder(self.arrays),
                 self.arrays,
-                models.build_mlp,
+                MODELS["mlp"].build,
                 SETTINGS,
                 checkpoint=Checkpoint(draft.path.with_name("checkpoint")),
                 progress=Progress("train mlp"),
@@ -160,10 +160,11 @@ def test_arrays_that_are_gone_or_damaged_are_made_again(trained: Trained) -> Non
 def test_another_outcome_is_told_with_what_differs(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def build_other(shape: object, classes: int, dropout: object, seed: int) -> keras.Model:
-        return models.build_mlp(shape, classes, dropout, seed + 1)
+    def build_other(shape: Shape, classes: int, dropout: tuple[float, ...], seed: int) -> Any:
+        return MODELS["mlp"].build(shape, classes, dropout, seed + 1)
 
-    monkeypatch.setattr(models, "BUILDERS", {"mlp": build_other})
+    other = Model(build_other, MODELS["mlp"].settings)
+    monkeypatch.setattr(f"{MODULE}.MODELS", {"mlp": other})
     versions = {"keras": "99"}
     monkeypatch.setattr(keys, "_version", lambda name: versions.get(name, "1"))
 
@@ -226,7 +227,7 @@ def test_an_unknown_version_is_told(trained: Trained) -> None:
 def test_a_model_that_there_is_no_more_is_told(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "BUILDERS", {"cnn": models.build_cnn})
+    monkeypatch.setattr(f"{MODULE}.MODELS", {"cnn": MODELS["cnn"]})
 
     with pytest.raises(DigitsError, match="there is no model 'mlp' any more, only cnn"):
         reproduce(NAME, 1, trained.workspace)

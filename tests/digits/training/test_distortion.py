@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 from scipy import ndimage
 
-from digits.recipes import Distortion
+from digits.models import Distortion
 from digits.training.distortion import GROUP, distort
 
 Array = npt.NDArray[Any]

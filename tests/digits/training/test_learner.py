@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from digits.recipes import RECIPES, TrainingSettings, training_settings
+from digits.models import MODELS, TrainingSettings
+from digits.recipes import RECIPES, training_settings
 from digits.training.dropout import PooledDropout
 from digits.training.learner import make_learner, outcome
-from digits.training.models import BUILDERS
 
 SHAPE, NUM_CLASSES, NUM_BATCHES = (12, 12, 1), 10, 5
 
@@ -18,7 +18,7 @@ def make(
     """A plain model, and the one that is trained in its place."""
     chosen = training_settings(recipe, model).model_dump() | changes
     settings = TrainingSettings.model_validate(chosen)
-    plain = BUILDERS[model](SHAPE, NUM_CLASSES, settings.dropout, settings.seed)
+    plain = MODELS[model].build(SHAPE, NUM_CLASSES, settings.dropout, settings.seed)
     return plain, make_learner(plain, settings, NUM_BATCHES)
 
 

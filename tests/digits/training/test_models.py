@@ -8,8 +8,10 @@ import keras
 import numpy as np
 import pytest
 
-from digits.training import evaluation, models, trainer
-from digits.training.models import BUILDERS, LAYER_SEEDS
+from digits.models import MODELS, Model
+from digits.training import evaluation, trainer
+from digits.training.models import cnn, layers, mlp
+from digits.training.models.layers import LAYER_SEEDS
 
 Row = tuple[str, tuple[int, ...], int]
 DROPOUT = {"mlp": (0.2, 0.2), "cnn": (0.25, 0.25, 0.5)}
@@ -18,7 +20,7 @@ DROPOUT = {"mlp": (0.2, 0.2), "cnn": (0.25, 0.25, 0.5)}
 def build(
     model: str, shape: tuple[int, int] = (28, 28), classes: int = 10, seed: int = 0
 ) -> keras.Model:
-    return BUILDERS[model]((*shape, 1), classes, DROPOUT[model], seed)
+    return MODELS[model].build((*shape, 1), classes, DROPOUT[model], seed)
 
 
 def rows(model: keras.Model) -> list[Row]:
@@ -68,30 +70,30 @@ def test_the_cnn_is_the_reference_layer_by_layer() -> None:
 def test_hidden_layers_are_rectified_and_the_last_gives_probabilities(
     model: str, activations: Sequence[str]
 ) -> None:
-    layers = build(model).layers
+    found = build(model).layers
 
-    assert [layer.activation.__name__ for layer in layers if hasattr(layer, "activation")] == list(
+    assert [layer.activation.__name__ for layer in found if hasattr(layer, "activation")] == list(
         activations
     )
 
 
-@pytest.mark.parametrize("model", BUILDERS)
+@pytest.mark.parametrize("model", MODELS)
 def test_the_recipe_gives_the_dropout_rates(model: str) -> None:
-    layers = build(model).layers
+    found = build(model).layers
 
-    assert tuple(layer.rate for layer in layers if hasattr(layer, "rate")) == DROPOUT[model]
+    assert tuple(layer.rate for layer in found if hasattr(layer, "rate")) == DROPOUT[model]
 
 
-@pytest.mark.parametrize("build_model", BUILDERS.values())
-def test_a_dropout_rate_too_many_or_too_few_is_refused(build_model: models.Builder) -> None:
+@pytest.mark.parametrize("model", MODELS.values())
+def test_a_dropout_rate_too_many_or_too_few_is_refused(model: Model) -> None:
     for rates in ((0.2,), (0.2,) * 4):
         with pytest.raises(ValueError, match="values to unpack"):
-            build_model((28, 28, 1), 10, rates, 0)
+            model.build((28, 28, 1), 10, rates, 0)
 
 
 @pytest.mark.parametrize("num_classes", [2, 47, 1000])
 @pytest.mark.parametrize("shape", [(8, 8), (12, 20), (64, 64)])
-@pytest.mark.parametrize("model", BUILDERS)
+@pytest.mark.parametrize("model", MODELS)
 def test_other_images_and_classes_change_the_ends_alone(
     model: str, shape: tuple[int, int], num_classes: int
 ) -> None:
@@ -114,7 +116,7 @@ def test_other_images_and_classes_change_the_ends_alone(
     assert adapted.count_params() == expected[model]
 
 
-@pytest.mark.parametrize("model", BUILDERS)
+@pytest.mark.parametrize("model", MODELS)
 def test_the_same_seed_gives_the_same_weights_whatever_ran_before(model: str) -> None:
     first = weights(build(model, seed=3))
     keras.utils.set_random_seed(99)
@@ -124,7 +126,7 @@ def test_the_same_seed_gives_the_same_weights_whatever_ran_before(model: str) ->
     assert weights(build(model, seed=3)) == first
 
 
-@pytest.mark.parametrize("model", BUILDERS)
+@pytest.mark.parametrize("model", MODELS)
 def test_the_same_seed_drops_the_same_units_whatever_ran_before(model: str) -> None:
     images = np.random.default_rng(0).random((4, 28, 28, 1), np.float32)
     first = np.asarray(build(model, seed=3)(images, training=True))
@@ -135,7 +137,7 @@ def test_the_same_seed_drops_the_same_units_whatever_ran_before(model: str) -> N
 
 
 @pytest.mark.parametrize("seeds", [(0, 1), (0, 20_260_101), (1, 2**31 - 1)])
-@pytest.mark.parametrize("model", BUILDERS)
+@pytest.mark.parametrize("model", MODELS)
 def test_another_seed_gives_other_weights_in_every_layer(
     model: str, seeds: tuple[int, int]
 ) -> None:
@@ -160,7 +162,7 @@ def test_no_two_layers_share_a_source_of_chance(model: str, num_sources: int, se
     assert max(sources) < LAYER_SEEDS
 
 
-@pytest.mark.parametrize("module", [models, trainer, evaluation])
+@pytest.mark.parametrize("module", [mlp, cnn, layers, trainer, evaluation])
 def test_what_trains_and_scores_needs_no_backend_of_its_own(module: ModuleType) -> None:
     tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
     names = set()

@@ -3,8 +3,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from digits.models import MODELS
 from digits.training.devices import configure_backend
-from digits.training.models import BUILDERS
 from digits.training.scoring import Scorer
 
 RANDOM = np.random.default_rng(0)
@@ -17,9 +17,9 @@ def backend() -> None:
     configure_backend("cpu")
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", MODELS)
 def test_the_answers_are_those_of_predict_with_its_defaults(name: str) -> None:
-    model = BUILDERS[name]((28, 28, 1), 10, DROPOUT[name], 0)
+    model = MODELS[name].build((28, 28, 1), 10, DROPOUT[name], 0)
     expected = model.predict(IMAGES[..., None].astype(np.float32) / np.float32(255), verbose=0)
 
     found = Scorer(model).score(IMAGES)
@@ -32,7 +32,7 @@ def test_the_answers_are_those_of_predict_with_its_defaults(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def scorer() -> Scorer:
-    return Scorer(BUILDERS["mlp"]((28, 28, 1), 10, DROPOUT["mlp"], 0))
+    return Scorer(MODELS["mlp"].build((28, 28, 1), 10, DROPOUT["mlp"], 0))
 
 
 def test_no_images_have_no_answers(scorer: Scorer) -> None:

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 
 from digits.errors import DigitsError
+from digits.models import MODELS
 from digits.settings import Settings
 from digits.spec import Layout
 from digits.storage.references import ArraysRef
 from digits.storage.store import Store
 from digits.training.learner import OPTIMIZERS, STEPS_PER_EXECUTION
-from digits.training.models import BUILDERS
 from digits.training.trainer import METRICS
 from tests.support.trainings import Arrays, Interrupting, Training, Watched, start_python
 
@@ -55,7 +55,7 @@ def interrupted_copy(training: Training, folder: Path) -> Training:
 
 
 def test_the_recipes_here_use_every_model_and_optimizer(straight: dict[str, Training]) -> None:
-    assert {training.model for training in straight.values()} == BUILDERS.keys()
+    assert {training.model for training in straight.values()} == MODELS.keys()
     assert {training.settings.optimizer for training in straight.values()} == OPTIMIZERS.keys()
 
 
@@ -354,7 +354,7 @@ class Observed:
     traced: Counter[str] = field(default_factory=Counter)
 
     def build(self, *arguments: Any) -> keras.Model:
-        model = BUILDERS["mlp"](*arguments)
+        model = MODELS["mlp"].build(*arguments)
         for name in ("train_step", "test_step"):
             setattr(model, name, self.counted(name, getattr(model, name)))
         self.made.append(model)

@@ -4,7 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digits.recipes import TrainingSettings, training_settings
+from digits.models import TrainingSettings
+from digits.recipes import training_settings
 from digits.training import training_data as module
 from digits.training.arrays import StoredArray
 from digits.training.training_data import Minibatches, TestMinibatches, feed

@@ -20,19 +20,19 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from digits.datasets.defects import Defects
 from digits.datasets.formats.readers import read_chunks
 from digits.datasets.images import read_split, write_split
 from digits.datasets.sources.archives import decompress, read_package
 from digits.datasets.sources.content import content_of, opened
 from digits.datasets.sources.idx import format_idx, parse_idx
 from digits.datasets.sources.npz import read_npz
-from digits.defects import Defects
 from digits.errors import DamagedError, DataError, LedgerError, UsageError
 from digits.recipes import training_settings
 from digits.registry.ledger import Ledger, ModelVersion, Verdict
 from digits.settings import Settings
 from digits.spec import NAME as NAMES
-from digits.spec import ROLES, DatasetSpec, FileLayout, Role, load_spec
+from digits.spec import ROLES, DatasetSpec, Role, load_spec
 from digits.storage.references import EvaluationRef, ModelRef
 from tests.support.archives import idx_files, npy, npz, npz_of_members, tar
 from tests.support.handwriting import LAYOUT, SHAPE, make_splits
@@ -116,7 +116,7 @@ def test_idx_is_read_as_it_stands_or_refused(num_examples: int) -> None:
     explore(check, num_examples, content=made_up | senseless(FILES["test-images"][:300]))
 
 
-def read_or_refuse(layout: FileLayout, files: Sequence[Path], **changes: Any) -> None:
+def read_or_refuse(layout: str, files: Sequence[Path], **changes: Any) -> None:
     """Check that what is read of files are images and labels, or else that one line refuses them.
 
     Whatever is refused was refused by a check: nothing else is raised, and nothing is allocated.

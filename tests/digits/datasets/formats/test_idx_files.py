@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from digits.datasets.defects import DefectError
 from digits.datasets.sources.idx import format_idx
-from digits.defects import DefectError
 from digits.errors import DataError
 from digits.spec import ROLES, Role
 from tests.support.archives import idx_files

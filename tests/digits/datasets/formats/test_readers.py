@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from digits.datasets.defects import Defects
 from digits.datasets.formats.readers import read_chunks
-from digits.defects import Defects
-from digits.spec import FILE_LAYOUTS, FileLayout
+from digits.layouts import LAYOUTS
 from tests.support.handwriting import Splits
 from tests.support.handwriting import make_splits as make_all
 from tests.support.layouts import (
@@ -40,10 +40,8 @@ def is_same(found: list[tuple[Any, Any, Any]], splits: Splits) -> None:
         np.testing.assert_array_equal(labels, splits[split][1])
 
 
-@pytest.mark.parametrize("layout", FILE_LAYOUTS)
-def test_every_layout_gives_the_same_rows_in_the_same_order(
-    layout: FileLayout, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_same_rows_in_the_same_order(layout: str, tmp_path: Path) -> None:
     is_same(read_all(layout, WRITERS[layout](tmp_path, make_splits())), make_splits())
 
 
@@ -52,10 +50,8 @@ def test_parquet_may_keep_images_in_any_form(form: str, tmp_path: Path) -> None:
     is_same(read_all("parquet", write_parquet(tmp_path, make_splits(), form)), make_splits())
 
 
-@pytest.mark.parametrize("layout", FILE_LAYOUTS)
-def test_files_of_one_split_alone_say_nothing_of_the_split(
-    layout: FileLayout, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_files_of_one_split_alone_say_nothing_of_the_split(layout: str, tmp_path: Path) -> None:
     train: Splits = {"train": make_splits()["train"]}
 
     ((images, labels, split),) = read_all(layout, WRITERS[layout](tmp_path, train))
@@ -65,8 +61,8 @@ def test_files_of_one_split_alone_say_nothing_of_the_split(
     np.testing.assert_array_equal(labels, train["train"][1])
 
 
-@pytest.mark.parametrize("layout", FILE_LAYOUTS)
-def test_each_row_has_a_name_that_leads_to_it(layout: FileLayout, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_each_row_has_a_name_that_leads_to_it(layout: str, tmp_path: Path) -> None:
     files = WRITERS[layout](tmp_path, make_splits())
     batches = read_chunks(files, make_spec(layout), Defects())
     batch = next(batch for batch in batches if batch.split == "train")
@@ -122,7 +118,7 @@ def test_a_column_of_labels_is_found_by_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["csv", "folder"])
-def test_a_label_may_be_the_name_of_its_class(layout: FileLayout, tmp_path: Path) -> None:
+def test_a_label_may_be_the_name_of_its_class(layout: str, tmp_path: Path) -> None:
     names = tuple("jihgfedcba")
     splits = make_splits()
     if layout == "folder":

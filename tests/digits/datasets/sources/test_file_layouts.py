@@ -4,23 +4,21 @@ import pytest
 
 from digits.datasets.sources.file_layouts import detect_layout, files_in
 from digits.errors import DataError
-from digits.spec import FILE_LAYOUTS, FileLayout
+from digits.layouts import LAYOUTS
 from tests.support.handwriting import make_splits
 from tests.support.layouts import WRITERS
 
 SPLITS = {split: (images[:9], labels[:9]) for split, (images, labels) in make_splits().items()}
 
 
-@pytest.mark.parametrize("layout", FILE_LAYOUTS)
-def test_the_layout_is_told_by_a_folder_and_by_its_files(
-    layout: FileLayout, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_layout_is_told_by_a_folder_and_by_its_files(layout: str, tmp_path: Path) -> None:
     files = WRITERS[layout](tmp_path, SPLITS)
 
     assert detect_layout([tmp_path]) == layout
     assert detect_layout(files) == layout
     assert sorted(files_in(tmp_path, layout)) == sorted(files)
-    assert all(files_in(tmp_path, other) == [] for other in set(FILE_LAYOUTS) - {layout})
+    assert all(files_in(tmp_path, other) == [] for other in set(LAYOUTS) - {layout})
 
 
 @pytest.mark.parametrize(
@@ -33,7 +31,7 @@ def test_the_layout_is_told_by_a_folder_and_by_its_files(
         ("digits.csv.gz", "csv"),
     ],
 )
-def test_names_of_others_are_known(name: str, layout: FileLayout, tmp_path: Path) -> None:
+def test_names_of_others_are_known(name: str, layout: str, tmp_path: Path) -> None:
     (tmp_path / name).touch()
 
     assert detect_layout([tmp_path / name]) == layout
@@ -42,9 +40,9 @@ def test_names_of_others_are_known(name: str, layout: FileLayout, tmp_path: Path
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ((), "holds none of any layout, expected one of idx, npz, parquet, folder, csv"),
-        (("x.txt", ".hidden.csv"), "holds none of any layout"),
-        (("x.csv", "x.npz"), "holds files of the layouts csv, npz"),
+        ((), "no supported files found, expected one of idx: a pair of IDX files"),
+        (("x.txt", ".hidden.csv"), "no supported files found"),
+        (("x.csv", "x.npz"), r"files of several layouts found \(csv, npz\)"),
     ],
 )
 def test_what_is_not_clear_is_said(names: tuple[str, ...], message: str, tmp_path: Path) -> None:

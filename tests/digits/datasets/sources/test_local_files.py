@@ -9,8 +9,9 @@ import pytest
 from digits.datasets.ingestion import ingest_dataset
 from digits.datasets.sources.content import content_of, opened
 from digits.errors import DataError
+from digits.layouts import LAYOUTS
 from digits.settings import Settings
-from digits.spec import FILE_LAYOUTS, DatasetSpec, FileLayout, load_spec
+from digits.spec import DatasetSpec, load_spec
 from digits.storage.references import DatasetRef
 from digits.storage.workspace import Workspace
 from tests.support.handwriting import Splits, make_splits
@@ -21,10 +22,10 @@ from tests.support.small_dataset import NAME, SPEC, write_spec
 SPLITS: Splits = {
     split: (images[:90], labels[:90]) for split, (images, labels) in make_splits().items()
 }
-NEW_LAYOUTS = [layout for layout in FILE_LAYOUTS if layout != "idx"]
+NEW_LAYOUTS = [layout for layout in LAYOUTS if layout != "idx"]
 
 
-def prepare(layout: FileLayout, settings: Settings) -> tuple[DatasetSpec, Path]:
+def prepare(layout: str, settings: Settings) -> tuple[DatasetSpec, Path]:
     folder = settings.raw_dir / NAME
     folder.mkdir(parents=True)
     WRITERS[layout](folder, SPLITS)
@@ -44,7 +45,7 @@ def some_file(folder: Path) -> Path:
 
 def test_all_layouts_of_the_same_images_are_one_dataset(tmp_path: Path) -> None:
     found = []
-    for layout in FILE_LAYOUTS:
+    for layout in LAYOUTS:
         settings = Settings(data_dir=tmp_path / layout, artifacts_dir=tmp_path / "artifacts")
         spec, _ = prepare(layout, settings)
         found.append(ingest(spec, Workspace(settings)))
@@ -53,9 +54,7 @@ def test_all_layouts_of_the_same_images_are_one_dataset(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", NEW_LAYOUTS)
-def test_the_content_is_the_same_wherever_the_files_lie(
-    layout: FileLayout, settings: Settings
-) -> None:
+def test_the_content_is_the_same_wherever_the_files_lie(layout: str, settings: Settings) -> None:
     spec, folder = prepare(layout, settings)
     before = content_of(spec, settings)
     elsewhere = settings.data_dir / "elsewhere"
@@ -72,9 +71,7 @@ def test_the_content_is_the_same_wherever_the_files_lie(
 
 
 @pytest.mark.parametrize("layout", NEW_LAYOUTS)
-def test_other_content_under_the_same_path_is_noticed(
-    layout: FileLayout, settings: Settings
-) -> None:
+def test_other_content_under_the_same_path_is_noticed(layout: str, settings: Settings) -> None:
     spec, folder = prepare(layout, settings)
     before = content_of(spec, settings)
     path = some_file(folder)
@@ -107,7 +104,7 @@ def test_a_picture_more_less_or_renamed_is_noticed(settings: Settings) -> None:
 
 @pytest.mark.parametrize("layout", NEW_LAYOUTS)
 def test_files_that_are_others_than_were_hashed_are_refused(
-    layout: FileLayout, settings: Settings
+    layout: str, settings: Settings
 ) -> None:
     spec, folder = prepare(layout, settings)
     workspace = Workspace(settings)
@@ -118,10 +115,8 @@ def test_files_that_are_others_than_were_hashed_are_refused(
         ingest_dataset(spec.layout, content, spec.read_options, spec, workspace)
 
 
-@pytest.mark.parametrize("layout", FILE_LAYOUTS)
-def test_files_that_change_while_they_are_read_are_refused(
-    layout: FileLayout, settings: Settings
-) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_files_that_change_while_they_are_read_are_refused(layout: str, settings: Settings) -> None:
     spec, folder = prepare(layout, settings)
     content = content_of(spec, settings)
     path = some_file(folder)
@@ -140,9 +135,7 @@ def test_files_that_change_while_they_are_read_are_refused(
 
 
 @pytest.mark.parametrize("layout", NEW_LAYOUTS)
-def test_files_that_are_not_there_say_where_they_belong(
-    layout: FileLayout, settings: Settings
-) -> None:
+def test_files_that_are_not_there_say_where_they_belong(layout: str, settings: Settings) -> None:
     spec, folder = prepare(layout, settings)
     shutil.rmtree(folder)
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from digits.datasets.defects import DefectError, Defects
 from digits.datasets.formats.readers import read_chunks
-from digits.defects import DEFECTS, DefectError, Defects
 from digits.errors import DataError
+from digits.thresholds import DEFECTS
 from tests.support.damage import DAMAGES, write
 from tests.support.handwriting import make_splits
 from tests.support.layouts import make_spec, write_npz

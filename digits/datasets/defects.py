@@ -3,31 +3,13 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NoReturn, get_args
+from typing import NoReturn
 
 from digits.errors import DataError
+from digits.thresholds import DefectName, Severity
 
 logger = logging.getLogger(__name__)
 
-DefectName = Literal[
-    "empty_file",
-    "corrupt_file",
-    "file_type",
-    "byte_order",
-    "unbounded",
-    "count_mismatch",
-    "image_size",
-    "value_type",
-    "not_a_number",
-    "pixel_range",
-    "already_scaled",
-    "label_missing",
-    "label_unknown",
-]
-"""What files are checked for while they are read; the names in messages and in the spec."""
-
-Severity = Literal["error", "warning", "off"]
-DEFECTS: tuple[DefectName, ...] = get_args(DefectName)
 NUM_SHOWN = 5
 
 

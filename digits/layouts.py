@@ -1,0 +1,74 @@
+"""The file layouts that a dataset or a batch can have.
+
+A new layout is a reader in a file of digits/datasets/formats, and an entry in LAYOUTS.
+"""
+
+import pkgutil
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+Reader = Callable[..., Iterable[Any]]
+"""Reads files: (paths, image shape or None, ReadOptions, Defects) to an iterable of RawChunk."""
+
+
+@dataclass(frozen=True)
+class FileLayout:
+    """How files contain labeled images.
+
+    `files` describes them in messages. `names` is a regular expression for their names in lower
+    case; None if the images are in class folders instead. A reader that is named as
+    "module:function" is imported, with the libraries that it needs, only by what reads files.
+    """
+
+    files: str
+    names: str | None
+    reader: str | Reader
+
+    def matches(self, path: Path) -> bool:
+        """Whether a path is a file of this layout, or a tree of class folders; by name alone."""
+        if self.names is None:
+            return path.is_dir() and any(
+                one.is_dir() and not one.name.startswith(".") for one in path.iterdir()
+            )
+        name = path.name.lower()
+        return not name.startswith(".") and re.fullmatch(self.names, name) is not None
+
+    def read(self, *arguments: Any) -> Iterable[Any]:
+        """Read files; see Reader."""
+        reader = self.reader
+        return (pkgutil.resolve_name(reader) if isinstance(reader, str) else reader)(*arguments)
+
+
+LAYOUTS: Mapping[str, FileLayout] = MappingProxyType(
+    {
+        "idx": FileLayout(
+            files="a pair of IDX files (train-images.idx, train-labels.idx)",
+            names=r"(?=.*(image|label|idx1|idx3)).*(\.idx|[.-]ubyte)(\.gz)?",
+            reader="digits.datasets.formats.idx_files:read_idx",
+        ),
+        "npz": FileLayout(
+            files="an .npz",
+            names=r".*\.npz",
+            reader="digits.datasets.formats.npz_arrays:read_npz_arrays",
+        ),
+        "parquet": FileLayout(
+            files="a .parquet file",
+            names=r".*\.parquet",
+            reader="digits.datasets.formats.parquet_files:read_parquet",
+        ),
+        "folder": FileLayout(
+            files="a tree of folders (CLASS/file.png)",
+            names=None,
+            reader="digits.datasets.formats.image_folders:read_folders",
+        ),
+        "csv": FileLayout(
+            files="a .csv file",
+            names=r".*\.csv(\.gz)?",
+            reader="digits.datasets.formats.csv_files:read_csv",
+        ),
+    }
+)

@@ -1,0 +1,108 @@
+"""The models that a run can train, and all that a training of one can set.
+
+A new model is a builder in a file of digits/training/models, and an entry in MODELS.
+"""
+
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Optimizer = Literal["adamax", "adadelta", "adam", "adamw"]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Limit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Distortion(BaseModel):
+    """By how much an image is changed at random each time that it is trained on.
+
+    Uniform up to these limits: `rotation` in degrees; `shear`, and `scaling` of height and width,
+    as a share; `translation` in pixels. `elastic`: the standard deviation, in pixels, by which a
+    pixel is moved by itself, and `smoothness` the one of the Gaussian over which its neighbours
+    move along.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rotation: Limit = 0.0
+    scaling: Rate = 0.0
+    shear: Limit = 0.0
+    translation: Limit = 0.0
+    elastic: Limit = 0.0
+    smoothness: float = Field(default=4.0, gt=0, allow_inf_nan=False)
+
+
+class TrainingSettings(BaseModel):
+    """Everything that a training reads beside its data, its code and its device.
+
+    `schedule`: the learning rate stays, or falls to 0 along a cosine after it has risen for the
+    share `warmup` of all steps. `averaging`: the momentum of the moving average of the weights,
+    which then become the model's; 0 for none. `precision`: in which numbers layers are computed;
+    weights are float32 always. `masks`: drawn for each step, or taken from a pool
+    (digits.training.dropout).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    optimizer: Optimizer
+    learning_rate: float = Field(gt=0, allow_inf_nan=False)
+    dropout: tuple[Rate, ...]
+    batch_size: int = Field(default=128, ge=1)
+    epochs: int = Field(default=10, ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: Rate = 0.0
+    weight_decay: Limit = 0.0
+    label_smoothing: Rate = 0.0
+    averaging: Rate = 0.0
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    masks: Literal["drawn", "pooled"] = "drawn"
+    distortion: Distortion | None = None
+
+
+Shape = tuple[int, int, int]
+"""Height, width and channels of an image."""
+Builder = Callable[[Shape, int, tuple[float, ...], int], Any]
+"""Builds a model of a shape, number of classes, dropout rates and seed."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model: its builder, and its settings in the recipe `reference`.
+
+    The builder returns an uncompiled keras.Model from float32 (N, H, W, C) in 0..1 to class
+    probabilities (N, K). Named as "module:function", it is imported, with Keras, only by what
+    builds the model.
+    """
+
+    builder: str | Builder
+    settings: TrainingSettings
+
+    def build(
+        self, image_shape: Shape, num_classes: int, dropout: tuple[float, ...], seed: int
+    ) -> Any:
+        """Build the model; see `builder`."""
+        builder = self.builder
+        found = pkgutil.resolve_name(builder) if isinstance(builder, str) else builder
+        return found(image_shape, num_classes, dropout, seed)
+
+
+# The reference gives layers, optimizers, batch and epochs. It does not give the learning rates and
+# the dropout rates; these are the ones that came nearest to its published curves.
+MODELS: Mapping[str, Model] = MappingProxyType(
+    {
+        "mlp": Model(
+            builder="digits.training.models.mlp:build_mlp",
+            settings=TrainingSettings(optimizer="adamax", learning_rate=0.001, dropout=(0.2, 0.2)),
+        ),
+        "cnn": Model(
+            builder="digits.training.models.cnn:build_cnn",
+            settings=TrainingSettings(
+                optimizer="adadelta", learning_rate=1.0, dropout=(0.25, 0.25, 0.5)
+            ),
+        ),
+    }
+)

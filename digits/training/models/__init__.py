@@ -1,0 +1,1 @@
+"""Builders of the models that digits/models.py lists: one file each."""
