@@ -1,25 +1,25 @@
-"""What a user is told when something is wrong: found, expected, where, and what to do next."""
+"""Error types whose messages users see: found, expected, where, and what to do next."""
 
 
 class DigitsError(Exception):
-    """A run or a check failed; its message is one that a user can act on. Exit code 1."""
+    """A run or a check failed, with a message the user can act on. Exit code 1."""
 
 
 class UsageError(DigitsError):
-    """The call itself was wrong. Exit code 2."""
+    """The command was called incorrectly. Exit code 2."""
 
 
 class DataError(DigitsError):
-    """Source data is missing, is not what its spec says, or cannot be obtained."""
+    """Source data is missing, does not match its dataset spec, or cannot be obtained."""
 
 
 class UnreachableError(DataError):
-    """No source gave the data; another time one may."""
+    """No source could provide the data; a later attempt may succeed."""
 
 
 class DamagedError(DigitsError):
-    """Something in the store or the cache is gone, cut short or altered."""
+    """Something in the store or the cache is missing, truncated or corrupted."""
 
 
 class LedgerError(DigitsError):
-    """The ledger is not as it was written."""
+    """The ledger is corrupted, incomplete or unreadable."""

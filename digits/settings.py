@@ -1,4 +1,4 @@
-"""The settings: one for each of the two run-time folders, and who is told of what happens."""
+"""Settings: the two run-time folders, and the webhook that is notified of events."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,13 +13,13 @@ def _from_root(path: Path) -> Path:
     return ROOT / path.expanduser()
 
 
-# Relative to the project's root, wherever a command is typed or a worker is started: otherwise
-# the champion would be gone in another folder.
+# Relative to the project root rather than the current directory: otherwise a command or a worker
+# started elsewhere would not find the champion.
 Folder = Annotated[Path, AfterValidator(_from_root)]
 
 
 class Settings(BaseSettings):
-    """Settings from the environment (DIGITS_...) or from .env in the project's root."""
+    """Settings from the environment (DIGITS_...) or from .env in the project root."""
 
     model_config = SettingsConfigDict(
         env_prefix="DIGITS_",
@@ -35,15 +35,15 @@ class Settings(BaseSettings):
 
     @property
     def raw_dir(self) -> Path:
-        """Source files as they were distributed."""
+        """The source files, exactly as distributed."""
         return self.data_dir / "raw"
 
     @property
     def prepared_dir(self) -> Path:
-        """Datasets and arrays, made from the source files."""
+        """The datasets and arrays made from the source files."""
         return self.data_dir / "prepared"
 
     @property
     def datasets_dirs(self) -> tuple[Path, ...]:
-        """Where specs are looked for, in this order."""
+        """The folders searched for dataset specs, in this order."""
         return (self.data_dir / "datasets", ROOT / "data" / "datasets")

@@ -1,1 +1,1 @@
-"""The champion: the ledger of decisions, promotion, rollback, reproduction, export."""
+"""The champion: decision ledger, promotion, rollback, reproduction, export."""

@@ -1,4 +1,4 @@
-"""The champion of a dataset, ready to label: every byte checked, none of its code run."""
+"""Load a dataset's champion for labeling: every byte is checked, no code in it is executed."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class DatasetBundle(Reference):
-    """A dataset's bundle by its digest alone, as a lineage names it."""
+    """A dataset bundle identified only by its digest, as recorded in a lineage."""
 
     kind: ClassVar[Kind] = "datasets"
 
 
 @dataclass(frozen=True)
 class Champion:
-    """A version that is champion now, its file, its Keras model, and what its images look like."""
+    """The current champion: its model version, file, Keras model and image layout."""
 
     version: ModelVersion
     path: Path
@@ -35,14 +35,14 @@ class Champion:
 
     @cached_property
     def scorer(self) -> "Scorer":
-        """Its answers to many images, fast."""
+        """A scorer for fast predictions on many images."""
         from digits.training.scoring import Scorer
 
         return Scorer(self.model)
 
 
 def champion_version(dataset: str, workspace: Workspace) -> ModelVersion:
-    """The champion's version. Raises UsageError where there is none, or no such dataset."""
+    """Return the champion's model version. Raises UsageError if it or the dataset is missing."""
     load_spec(dataset, workspace.settings)
     version = Ledger(dataset, workspace.settings).champion()
     if version is None:
@@ -53,10 +53,10 @@ def champion_version(dataset: str, workspace: Workspace) -> ModelVersion:
 
 
 def load_champion(dataset: str, workspace: Workspace) -> Champion:
-    """The champion, after every byte of it was checked. The backend must be configured.
+    """Load the champion after checking every byte. The backend must already be configured.
 
-    Raises UsageError where there is none, DamagedError where it is not as it was written, and
-    DigitsError where the dataset's spec is now about other images or classes.
+    Raises UsageError if there is no champion, DamagedError if it is corrupted, and DigitsError if
+    the dataset spec now defines a different image size or number of classes.
     """
     version = champion_version(dataset, workspace)
     layout = load_spec(dataset, workspace.settings).layout
@@ -69,29 +69,31 @@ def load_champion(dataset: str, workspace: Workspace) -> Champion:
     if found != ((*layout.image_shape, 1), layout.num_classes):
         height, width = layout.image_shape
         raise DigitsError(
-            f"the champion of {dataset} takes {'x'.join(map(str, found[0]))} and knows {found[1]} "
-            f"classes; its spec now says {height}x{width}x1 and {layout.num_classes}: "
-            f"`digits run --dataset {dataset}` trains one for the spec"
+            f"the champion of {dataset} does not match the dataset spec: it was trained on "
+            f"{'x'.join(map(str, found[0]))} images of {found[1]} classes (expected "
+            f"{height}x{width}x1 and {layout.num_classes}); `digits run --dataset {dataset}` "
+            "trains a new one"
         )
     return Champion(version=version, path=path, model=model, layout=layout)
 
 
 def dataset_folder(version: ModelVersion, workspace: Workspace) -> Path:
-    """Where the data lies that a version was trained and scored on, after all of it was checked.
+    """Return the checked bundle of the dataset a model version was trained and scored on.
 
-    Raises DigitsError where it is not in the store any more, or was never noted.
+    Raises DigitsError if the bundle is missing or corrupted, or was never recorded.
     """
     lineage = read_lineage(version.lineage, workspace.store)
     if "ingest" not in lineage:
         raise DigitsError(
-            f"which data version {version.number} was trained on was not kept; promote another"
+            f"the training data of version {version.number} was not recorded; promote another "
+            "version"
         )
     bundle = DatasetBundle(digest=lineage["ingest"].output)
     try:
         workspace.store.verify(bundle)
     except DamagedError as error:
         raise DigitsError(
-            f"the data that version {version.number} was trained on is not in the store as it was "
-            f"({error}); `digits run` makes it again from the same sources"
+            f"the training data of version {version.number} is missing or corrupted ({error}); "
+            "`digits run` rebuilds it from the same sources"
         ) from error
     return workspace.store.folder(bundle)

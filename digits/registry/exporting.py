@@ -1,4 +1,4 @@
-"""The champion in other formats, each proved to give the champion's labels before it is seen."""
+"""Export the champion to other formats, publishing only exports that give the same labels."""
 
 import importlib.util
 import json
@@ -32,9 +32,10 @@ FACTS = "export.json"
 
 @dataclass(frozen=True)
 class Format:
-    """How a model is written in a format, and read again by the library that its users have.
+    """How a model is exported to a format, and loaded again with the library its users have.
 
-    `suffix` follows the model's name; `packages` are what it needs beside TensorFlow.
+    `suffix` is appended to the model's name; `packages` maps the modules needed in addition to
+    TensorFlow to their package names.
     """
 
     suffix: str
@@ -47,11 +48,11 @@ class Format:
 def export_champion(
     champion: Champion, folder: Path, formats: Sequence[str], workspace: Workspace
 ) -> dict[str, Any]:
-    """Write the champion into a new folder in each format; the facts that export.json holds.
+    """Export the champion to a new folder in each format, and return the facts in export.json.
 
-    Each format is read again and must give the champion's label for every test image. The folder
-    appears with all of it, or not at all. Raises UsageError where a format or its packages are
-    unknown here or the folder is taken, DigitsError where a format does not give the same labels.
+    Each exported model is loaded again and must give the champion's label for every test image. The
+    folder is created atomically. Raises UsageError if a format is unknown, its packages are missing
+    or the folder already exists, and DigitsError if an exported model gives other labels.
     """
     _check_request(folder, formats)
     data = dataset_folder(champion.version, workspace) / "test.parquet"
@@ -61,12 +62,12 @@ def export_champion(
     try:
         paths = {form: draft / f"{name}{FORMATS[form].suffix}" for form in formats}
         with warnings.catch_warnings():
-            # The converters use names that their libraries are about to drop.
+            # The converters use deprecated names of their libraries.
             warnings.simplefilter("ignore", FutureWarning)
             for form, path in paths.items():
                 FORMATS[form].write(champion, path)
-        batches = (images for images, _ in iter_split(data, champion.layout))
-        num_images = check_labels(champion.model, paths, batches)
+        chunks = (images for images, _ in iter_split(data, champion.layout))
+        num_images = check_labels(champion.model, paths, chunks)
         facts = _facts(champion, paths, num_images)
         (draft / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
         for path in (*draft.rglob("*"), draft):
@@ -79,23 +80,23 @@ def export_champion(
 
 
 def check_labels(model: keras.Model, paths: Mapping[str, Path], batches: Iterator[Images]) -> int:
-    """Compare the labels of exported models with the model's own; the number of images.
+    """Compare the labels of exported models with the model's own, and return the number of images.
 
-    `batches` are images uint8 (n, H, W). Raises DigitsError naming the formats that differ.
+    `batches` yields images uint8 (n, H, W). Raises DigitsError naming the formats that differ.
     """
     others = {form: FORMATS[form].read(path) for form, path in paths.items()}
     wrong, num_images = dict.fromkeys(paths, 0), 0
-    for images in (part for batch in batches for part in _parts(batch)):
+    for images in (part for chunk in batches for part in _parts(chunk)):
         pixels = np.divide(images[..., np.newaxis], np.float32(255))
         labels = np.asarray(model.predict_on_batch(pixels)).argmax(axis=1)
         num_images += len(labels)
         for form, other in others.items():
             wrong[form] += int((other(pixels).argmax(axis=1) != labels).sum())
-    differing = [f"{form} of {number:,}" for form, number in wrong.items() if number]
+    differing = [f"{form} on {number:,}" for form, number in wrong.items() if number]
     if differing:
         raise DigitsError(
-            f"of {num_images:,} test images, other labels than the champion's came out of "
-            f"{', '.join(differing)}; nothing was written"
+            f"exported labels do not match the champion's: {', '.join(differing)} of "
+            f"{num_images:,} test images; nothing was written"
         )
     return num_images
 
@@ -104,22 +105,23 @@ def _check_request(folder: Path, formats: Sequence[str]) -> None:
     unknown = [form for form in formats if form not in FORMATS]
     if unknown or not formats:
         raise UsageError(
-            f"unknown format {', '.join(unknown) or 'none'}: choose among {', '.join(FORMATS)}"
+            f"unknown format {', '.join(unknown) or '(none given)'}: choose from "
+            f"{', '.join(FORMATS)}"
         )
     missing = {form: lacking for form in formats if (lacking := ", ".join(_missing_packages(form)))}
     if missing:
         needs = "; ".join(f"{form} needs {packages}" for form, packages in missing.items())
         rest = ",".join(form for form in FORMATS if not _missing_packages(form))
         raise UsageError(
-            f"{needs}, not installed here: pip install -e '.[export]' adds what is missing, "
-            f"--format {rest} goes without"
+            f"missing packages: {needs}; install them with pip install -e '.[export]', or use "
+            f"--format {rest}"
         )
     if backend() != "tensorflow" and any(FORMATS[form].needs_tensorflow for form in formats):
         raise UsageError(
-            f"KERAS_BACKEND={backend()} exports keras only; unset it for the other formats"
+            f"KERAS_BACKEND={backend()} can only export keras; unset it for the other formats"
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is there already; name a new folder, or remove it first")
+        raise UsageError(f"{folder} already exists; choose a new folder, or delete it first")
 
 
 def _missing_packages(form: str) -> list[str]:
@@ -175,7 +177,7 @@ def _exporter(form: str) -> Callable[[Champion, Path], None]:
 def _read_saved_model(path: Path) -> Predict:
     import tensorflow as tf
 
-    # The function alone would not keep the variables alive.
+    # The lambda must reference `loaded`: `serve` alone would not keep the variables alive.
     loaded = tf.saved_model.load(str(path))
     return lambda images: np.asarray(loaded.serve(images))
 

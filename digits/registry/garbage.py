@@ -1,4 +1,4 @@
-"""What may be deleted: all that no kept version, no recent cache entry and no run needs."""
+"""Garbage collection: delete whatever no model version, recent cache record or run needs."""
 
 import contextlib
 import logging
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class Garbage(Frozen):
-    """Files and folders that nothing needs, and how many bytes they take."""
+    """Files and folders that nothing needs, and their total size in bytes."""
 
     paths: tuple[Path, ...]
     num_bytes: int
@@ -32,17 +32,17 @@ def collect(
     is_dry_run: bool,
     announce: Callable[[Garbage], None],
 ) -> None:
-    """Find what nothing needs, announce it, and delete it unless `is_dry_run`.
+    """Find garbage, pass it to `announce`, and delete it unless `is_dry_run`.
 
-    Kept are every version in any ledger, hence the champion and all that a rollback could choose,
-    with the page that shows why it became champion; the `keep_records` last used cache entries of
-    each step and model, with what they refer to; the last `keep_records` checkpoints of trainings
-    that have not ended, and as many validations that failed. To delete, it waits for the runs that
-    are under way. Raises LedgerError, and deletes nothing, when a ledger cannot be believed.
+    Keeps every model version in any ledger (so the champion and every rollback target) and the page
+    of its promotion; the `keep_records` most recently used cache records of each step and model,
+    with their bundles; the latest `keep_records` checkpoints of unfinished trainings; and the
+    latest `keep_records` failed validations. Waits for active runs before deleting. Raises
+    LedgerError, and deletes nothing, if any ledger is corrupted.
     """
     with _undisturbed(workspace, is_dry_run):
-        # Records go first: without its bundle a record only makes its step run again, but a bundle
-        # that no record names is found here next time.
+        # Records are deleted before bundles, so an interruption leaves at most unreferenced
+        # bundles, which the next collection finds.
         kept, files = _sort_records(workspace, keep_records)
         files += _values(workspace, kept) + _checkpoints(workspace, keep_records)
         files += _locks(workspace)
@@ -57,7 +57,7 @@ def collect(
 
 
 def runs_lock(workspace: Workspace) -> Path:
-    """The lock that every run shares and garbage collection takes alone."""
+    """Return the path of the lock that runs share and garbage collection takes exclusively."""
     return workspace.settings.artifacts_dir / "locks" / "runs.lock"
 
 
@@ -65,17 +65,17 @@ def runs_lock(workspace: Workspace) -> Path:
 def _undisturbed(workspace: Workspace, is_dry_run: bool) -> Iterator[None]:
     lock = runs_lock(workspace)
     if not is_dry_run:
-        with hold(lock, "waiting for the runs that are under way to end"):
+        with hold(lock, "waiting for active runs to finish"):
             yield
         return
     with attempt(lock) as is_alone:
         if not is_alone:
-            logger.warning("runs are under way: what they have made so far is listed as well")
+            logger.warning("runs are in progress; their results so far are listed as well")
         yield
 
 
 def _sort_records(workspace: Workspace, keep: int) -> tuple[list[Record], list[Path]]:
-    """The records to keep, and the files to delete beside them."""
+    """Split the records folder into records to keep and files to delete."""
     versions = _versions(workspace)
     makers = {made.made_by for version in versions for made in (version.model, version.evaluation)}
     unshown = {version.model.digest for version in versions}
@@ -87,13 +87,13 @@ def _sort_records(workspace: Workspace, keep: int) -> tuple[list[Record], list[P
         unshown -= shown
         if counts[record.label] <= keep or record.key.digest in makers or shown:
             kept.append(record)
-    # Also those that cannot be read: they will never be believed.
+    # Unreadable records are deleted too: they will never be trusted.
     paths = {workspace.records.path(record.key.digest) for record in kept}
     return kept, [path for path in _listed(workspace.records.root) if path not in paths]
 
 
 def _shown(record: Record) -> set[str]:
-    """The model whose promotion a page shows."""
+    """The digest of the model whose promotion a report page shows, if any."""
     verdict = record.key.inputs.get("verdict")
     if isinstance(verdict, dict) and verdict.get("outcome") == "promoted":
         return {str(verdict.get("candidate_digest"))}
@@ -106,7 +106,7 @@ def _values(workspace: Workspace, kept: Iterable[Record]) -> list[Path]:
 
 
 def _checkpoints(workspace: Workspace, keep: int) -> list[Path]:
-    """Those of trainings that have ended, and of all but the last that were interrupted."""
+    """Checkpoints of finished trainings, and all but the latest of interrupted ones."""
     folders = _newest_first(_listed(workspace.settings.artifacts_dir / "checkpoints"))
     ended = {record.key.digest for record in workspace.records.of_step("train")}
     interrupted = [folder for folder in folders if folder.name not in ended]
@@ -114,7 +114,7 @@ def _checkpoints(workspace: Workspace, keep: int) -> list[Path]:
 
 
 def _locks(workspace: Workspace) -> list[Path]:
-    """Locks of steps whose holder was killed; nobody can hold one now."""
+    """Step locks left by killed runs; none can be in use while the runs lock is held."""
     paths = _listed(workspace.settings.artifacts_dir / "locks")
     return [path for path in paths if KEY.fullmatch(path.stem)]
 
@@ -129,7 +129,7 @@ def _bundles(workspace: Workspace, kept: Iterable[Record], keep: int) -> list[Pa
     for kind in get_args(Kind):
         paths = [path for path in store.contents(kind) if path not in folders]
         if kind == "validations":
-            # One that failed has no record, but somebody may be about to read its page.
+            # A failed validation has no record, but someone may still want to read its page.
             whole = [path for path in paths if KEY.fullmatch(path.name)]
             recent = _newest_first(whole)[:keep]
             paths = [path for path in paths if path not in recent]

@@ -1,4 +1,4 @@
-"""Undoing a promotion, and saying what the champion is and how it became so."""
+"""Roll back a promotion; describe the champion and the decisions about it."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from digits.storage.workspace import Workspace
 
 
 def status(dataset: str, workspace: Workspace) -> dict[str, Any]:
-    """The champion and the last decision of a dataset, as plain values."""
+    """Return a dataset's champion and its last decision, as plain values."""
     entries = Ledger(dataset, workspace.settings).entries()
     champion = champion_of(entries)
     return {
@@ -20,7 +20,7 @@ def status(dataset: str, workspace: Workspace) -> dict[str, Any]:
 
 
 def describe_version(version: ModelVersion, entries: list[Entry]) -> dict[str, Any]:
-    """A version's facts, and since when it is what it is."""
+    """Return the facts of a model version, and since when it has been champion."""
     since = max(
         entry.time
         for entry in entries
@@ -40,7 +40,7 @@ def describe_version(version: ModelVersion, entries: list[Entry]) -> dict[str, A
 
 
 def describe_entry(entry: Entry) -> dict[str, Any]:
-    """A decision's facts as plain values."""
+    """Return the facts of a decision, as plain values."""
     verdict = entry.verdict
     return {
         "number": entry.number,
@@ -52,11 +52,11 @@ def describe_entry(entry: Entry) -> dict[str, Any]:
 
 
 def roll_back(dataset: str, number: int | None, run: str, workspace: Workspace) -> Entry:
-    """Make an earlier version champion again, after every byte of it was checked.
+    """Make an earlier version champion again after checking every byte of it.
 
-    Without `number`, the champion before the present one. The version that it replaces is not
-    promoted again by a run; only another rollback brings it back. Raises UsageError where there is
-    no such version, DamagedError where its bytes are not whole: the champion then stays.
+    Without `number`, this is the previous champion. Runs never promote the replaced version again;
+    only another rollback restores it. Raises UsageError if there is no such version, and
+    DamagedError if it is corrupted; the champion is then unchanged.
     """
     with Ledger(dataset, workspace.settings).deciding() as ledger:
         champion = ledger.champion
@@ -68,7 +68,7 @@ def roll_back(dataset: str, number: int | None, run: str, workspace: Workspace) 
             number = _champion_before(ledger.entries, champion, dataset)
         target = find_version(ledger.entries, number, dataset)
         if target.number == champion.number:
-            raise UsageError(f"version {number} of {dataset} is the champion already")
+            raise UsageError(f"version {number} of {dataset} is already the champion")
         workspace.store.verify(target.model)
         workspace.store.verify(target.evaluation)
         is_same_test = champion.evaluation.test_digest == target.evaluation.test_digest
@@ -89,12 +89,12 @@ def roll_back(dataset: str, number: int | None, run: str, workspace: Workspace) 
 
 
 def _champion_before(entries: list[Entry], champion: ModelVersion, dataset: str) -> int:
-    # The champion that this version replaced when it was promoted, so that one rollback after
-    # another goes further back rather than forth and back.
+    # The champion that this version replaced when it was promoted, so that repeated rollbacks go
+    # further back instead of alternating between two versions.
     for entry in entries:
         before = entry.verdict.champion_before
         if entry.version and entry.version.number == champion.number and before is not None:
             return before
     raise UsageError(
-        f"version {champion.number} of {dataset} is the first champion: there is none before it"
+        f"version {champion.number} of {dataset} is the first champion; there is no earlier one"
     )

@@ -1,7 +1,7 @@
-"""The ledger: every decision ever taken about a dataset's champion, one line each, append-only.
+"""The ledger: an append-only file with one line per decision about a dataset's champion.
 
-The champion is what the last line says: there is no second place that could disagree, and one
-flushed append switches it.
+The last line alone determines the champion: nothing else could disagree with it, and one flushed
+append replaces the champion.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ CHAIN_SUFFIXES = frozenset({".jsonl", ".head"})
 
 
 class ModelVersion(Frozen):
-    """A model that became champion: enough to score it again, prove it and make it again."""
+    """A model that became champion, with all that is needed to score, verify and reproduce it."""
 
     number: int
     model: ModelRef
@@ -33,11 +33,12 @@ class ModelVersion(Frozen):
 
 
 class Verdict(Frozen):
-    """What was decided about a candidate and why: the facts, without the moment and the run.
+    """The facts of one decision about a candidate, without its time and run.
 
-    `champion_score` is the champion's on the same test set. `discordant` counts the test images
-    that only the champion, and only the candidate, got right; `p_value` is the exact McNemar test
-    on them. All four are empty where there was no champion on the same test set to compare with.
+    `champion_score` is the champion's score on the same test set. `discordant` counts the test
+    images that only the champion, and only the candidate, got right; `p_value` is the exact McNemar
+    test on them. These three and `champion_accuracy` are None if there was no champion to compare
+    with on the same test set.
     """
 
     outcome: Literal["promoted", "kept", "unchanged", "rolled back"]
@@ -55,9 +56,9 @@ class Verdict(Frozen):
 
 
 class Entry(Frozen):
-    """One line of the ledger. `version` is there where a new version begins."""
+    """One line of the ledger. `version` is set if the decision created a model version."""
 
-    # On the disk a verdict has always been called "judgement".
+    # In the file format, the verdict is called "judgement".
     model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True)
 
     format: Literal[2] = FORMAT
@@ -73,7 +74,7 @@ class Entry(Frozen):
 
 
 class Ledger:
-    """The decisions about one dataset's champion."""
+    """The ledger of one dataset."""
 
     def __init__(self, dataset: str, settings: Settings) -> None:
         self.dataset = dataset
@@ -82,20 +83,20 @@ class Ledger:
         self._lock = settings.artifacts_dir / "locks" / f"ledger-{dataset}.lock"
 
     def entries(self) -> list[Entry]:
-        """All lines, oldest first. Raises LedgerError at the first that is not as written."""
+        """Read all lines, oldest first. Raises LedgerError for the first invalid one."""
         return self._parsed(self.chain.read())
 
     def versions(self) -> dict[int, ModelVersion]:
-        """Every version that ever was champion, by number."""
+        """Return every model version that was ever champion, by number."""
         return versions_of(self.entries())
 
     def champion(self) -> ModelVersion | None:
-        """The present champion; None before the first promotion."""
+        """Return the current champion, or None before the first promotion."""
         return champion_of(self.entries())
 
     @contextlib.contextmanager
     def deciding(self) -> Iterator["Deciding"]:
-        """Hold the ledger while a decision is read, taken and appended: no other comes between."""
+        """Lock the ledger to read it, decide and append, excluding other decisions."""
         with contextlib.ExitStack() as stack:
             try:
                 waiting = f"waiting for another decision about {self.dataset}"
@@ -123,32 +124,32 @@ class Ledger:
             found = _format(line.text)
             if isinstance(found, int) and found != FORMAT:
                 raise LedgerError(
-                    f"{self.path} line {number} has format {found}, this version of digits reads "
-                    f"{FORMAT}: use the version that wrote it"
+                    f"{self.path} line {number} has format {found} (this version of digits reads "
+                    f"{FORMAT}); use the version that wrote it"
                 ) from error
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
             what = f"{place}: {first['msg']}" if place else first["msg"]
-            raise self.chain.problem(number, f"is damaged: {what}") from error
+            raise self.chain.problem(number, f"is invalid: {what}") from error
 
 
 class Deciding:
-    """The ledger as it stands while it is held; `append` adds the decision."""
+    """A locked ledger; `append` adds the decision."""
 
     def __init__(self, ledger: Ledger, entries: list[Entry], lines: Lines) -> None:
         self._ledger, self.entries, self._lines = ledger, entries, lines
 
     @property
     def champion(self) -> ModelVersion | None:
-        """The champion at this moment."""
+        """The champion, including any decision appended under this lock."""
         return champion_of(self.entries)
 
     def append(
         self, verdict: Verdict, *, run: str, data_digest: str, version: ModelVersion | None = None
     ) -> Entry:
-        """Add one line, flushed to the disk before this returns; all of it or nothing.
+        """Append one line atomically and flush it to disk.
 
-        Raises DigitsError when the disk refuses: the champion is then as it was.
+        Raises DigitsError if writing fails; the champion is then unchanged.
         """
         entry = Entry(
             number=len(self.entries) + 1,
@@ -171,32 +172,32 @@ class Deciding:
 
 
 class Withdrawal(NamedTuple):
-    """A version that a rollback took down, and when."""
+    """A model version withdrawn by a rollback, and when."""
 
     number: int
     time: datetime
 
 
 def all_ledgers(settings: Settings) -> list[Ledger]:
-    """The ledgers of all datasets that anything was decided about, lost ones included."""
-    # The head of a ledger that is lost is still there: reading it then says so.
+    """Return the ledgers of all datasets with decisions, including those whose file is missing."""
+    # A missing ledger may still have its head file; reading the ledger then reports the loss.
     names = {path.stem for path in _folder(settings).glob("*.*") if path.suffix in CHAIN_SUFFIXES}
     return [Ledger(name, settings) for name in sorted(names)]
 
 
 def versions_of(entries: list[Entry]) -> dict[int, ModelVersion]:
-    """Every version in a history, by number."""
+    """Return every model version in a history, by number."""
     return {entry.version.number: entry.version for entry in entries if entry.version}
 
 
 def champion_of(entries: list[Entry]) -> ModelVersion | None:
-    """The version that the last line of a history leaves as champion."""
+    """Return the champion after the last line of a history, or None if there is none."""
     after = entries[-1].verdict.champion_after if entries else None
     return None if after is None else versions_of(entries)[after]
 
 
 def standing_verdict(entries: list[Entry], champion: ModelVersion) -> Verdict:
-    """The judgement that made a version champion for the first time."""
+    """Return the verdict that first made a model version champion."""
     return next(
         entry.verdict
         for entry in entries
@@ -205,10 +206,10 @@ def standing_verdict(entries: list[Entry], champion: ModelVersion) -> Verdict:
 
 
 def withdrawn(entries: list[Entry]) -> dict[str, Withdrawal]:
-    """Models that a rollback took down, by digest, unless a later one put them back.
+    """Return the models withdrawn by a rollback and not restored by a later one, by digest.
 
-    A rollback takes down the champion of that moment, and all that was promoted since the version
-    that it goes back to: going back over two promotions undoes both.
+    A rollback withdraws the champion it replaces and every version promoted after its target, so
+    rolling back over two promotions undoes both.
     """
     known: dict[int, str] = {}
     down: dict[str, Withdrawal] = {}
@@ -228,30 +229,31 @@ def withdrawn(entries: list[Entry]) -> dict[str, Withdrawal]:
 
 
 def find_version(entries: list[Entry], number: int, dataset: str) -> ModelVersion:
-    """A version by number; UsageError names those that there are."""
+    """Return a model version by number. Raises UsageError listing the known versions."""
     known = versions_of(entries)
     if number not in known:
         listed = ", ".join(str(known_number) for known_number in known) or "none yet"
-        raise UsageError(f"{dataset} has no version {number}: there is {listed}")
+        raise UsageError(f"{dataset} has no version {number} (versions: {listed})")
     return known[number]
 
 
 def _problem(entry: Entry, before: list[Entry], known: set[int], dataset: str) -> str | None:
-    """Why a line cannot follow those before it; adds the version that begins with it to `known`."""
+    """Why a line cannot follow those before it, or None; adds its new version to `known`."""
     if entry.number != len(before) + 1:
-        return f"says that it is line {entry.number}"
+        return f"is numbered {entry.number}"
     if entry.dataset != dataset:
-        return f"is about {entry.dataset}, not {dataset}"
+        return f"belongs to {entry.dataset} (expected {dataset})"
     champion = before[-1].verdict.champion_after if before else None
     verdict = entry.verdict
     if verdict.champion_before != champion:
-        return f"says that the champion was {verdict.champion_before}, but it was {champion}"
+        return f"says the previous champion was {verdict.champion_before} (expected {champion})"
     if entry.version:
-        if entry.version.number != max(known, default=0) + 1:
-            return f"begins version {entry.version.number}, but {len(known)} came before it"
+        expected = max(known, default=0) + 1
+        if entry.version.number != expected:
+            return f"adds version {entry.version.number} (expected {expected})"
         known.add(entry.version.number)
     if verdict.champion_after is not None and verdict.champion_after not in known:
-        return f"makes version {verdict.champion_after} champion, which there is not"
+        return f"promotes version {verdict.champion_after}, which does not exist"
     return None
 
 
@@ -268,6 +270,6 @@ def _format(text: bytes) -> object:
 
 def _unwritable(path: str, error: OSError) -> DigitsError:
     return DigitsError(
-        f"{path} cannot be written: {error.strerror}; the champion is as it was - make room or "
-        "give write permission, then run again"
+        f"{path} cannot be written: {error.strerror}; the champion is unchanged; free some space "
+        "or fix the permissions, then run again"
     )

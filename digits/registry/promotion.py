@@ -1,4 +1,4 @@
-"""The promotion rule: when a candidate becomes champion, and when the champion stays."""
+"""The promotion rule: whether a candidate is promoted or the champion is kept."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -21,14 +21,14 @@ from digits.storage.workspace import Workspace
 
 
 class Rule(Frozen):
-    """What a candidate must fulfil beside being more accurate than the champion."""
+    """Requirements for promotion in addition to being more accurate than the champion."""
 
     floor: float
     require_significance: bool = False
     significance_level: float = 0.05
 
     def describe(self) -> str:
-        """The rule in one sentence, as the ledger keeps it."""
+        """Describe the rule in one sentence, as recorded in the ledger."""
         text = f"higher test accuracy than the champion, at least {self.floor:.2%}"
         if self.require_significance:
             text += f", exact McNemar p < {self.significance_level:g}"
@@ -36,11 +36,11 @@ class Rule(Frozen):
 
 
 class Decision(Frozen):
-    """A line of the ledger, and the judgement by which the champion of that moment stands.
+    """A ledger entry, and the verdict to show for it.
 
-    They differ when a run's candidate is the champion already: then `standing` is what was judged
-    when it became champion, so that the same question keeps the same answer. `rival` is the version
-    that `standing` was judged against.
+    The two differ if a run's candidate is already the champion: `standing` is then the verdict that
+    promoted it, so that an unchanged run gets an unchanged report page. `rival` is the model
+    version that `standing` compares the candidate with.
     """
 
     entry: Entry
@@ -49,10 +49,10 @@ class Decision(Frozen):
 
 
 class Comparison(Frozen):
-    """Champion and candidate on the same test images.
+    """The comparison of champion and candidate on the same test images.
 
-    `discordant`: images that only the champion, and only the candidate, got right. `p_value`: the
-    exact McNemar test, two-sided.
+    `discordant` counts the images that only the champion, and only the candidate, got right;
+    `p_value` is the two-sided exact McNemar test.
     """
 
     champion: EvaluationRef
@@ -70,11 +70,11 @@ def decide(
     run: str,
     workspace: Workspace,
 ) -> Decision | None:
-    """Judge a run's best model and write the decision into the ledger, with nothing in between.
+    """Decide about a run's best model and append the decision to the ledger, under one lock.
 
-    `incumbent` is the champion's score on the test set of `scored`, `lineage` that of the run,
-    which is kept if its model becomes champion. Returns None, and decides nothing, when another run
-    has changed the champion since: score the new one and ask again.
+    `incumbent` is the champion's score on the test set of `scored`; `lineage` is the run's lineage,
+    stored if its model is promoted. Returns None, without a decision, if another run has changed
+    the champion in the meantime: score the new champion and call again.
     """
     candidate = choose_candidate([score for _, score in scored])
     model = next(model for model, score in scored if score == candidate)
@@ -102,19 +102,18 @@ def decide(
 
 
 def choose_candidate(evaluations: Sequence[EvaluationRef]) -> EvaluationRef:
-    """The most accurate; on a tie the lower loss, then the fewer parameters."""
+    """Return the most accurate score; ties go to the lower loss, then to fewer parameters."""
     return min(evaluations, key=lambda e: (-e.num_correct / e.num_images, e.loss, e.num_parameters))
 
 
 def compare(champion: EvaluationRef, candidate: EvaluationRef, store: Store) -> Comparison:
-    """The exact McNemar test on the answers to the same test images (McNemar, 1947)."""
+    """Run the exact McNemar test (McNemar, 1947) on predictions for the same test images."""
     from digits.training.predictions import read_predictions
 
     if champion.test_digest != candidate.test_digest:
         raise DigitsError(
-            f"the champion was scored on the test set {champion.test_digest[:12]}, the candidate "
-            f"on {candidate.test_digest[:12]}; a comparison would mean nothing, so the champion "
-            "is kept"
+            f"cannot compare scores: the champion's test set {champion.test_digest[:12]} does not "
+            f"match the candidate's {candidate.test_digest[:12]}; the champion is kept"
         )
     champion_path, candidate_path = (
         store.folder(evaluation) / "predictions.parquet" for evaluation in (champion, candidate)
@@ -128,9 +127,9 @@ def compare(champion: EvaluationRef, candidate: EvaluationRef, store: Store) -> 
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """The exact two-sided p of as uneven a split of discordant pairs, were both sides as likely.
+    """Return the exact two-sided p-value of a split of discordant pairs, assuming even odds.
 
-    Counted in whole numbers: the statistics library takes a second to load, in every run.
+    Uses integer arithmetic, since importing the statistics library would cost every run a second.
     """
     num_pairs, fewer = only_first + only_second, min(only_first, only_second)
     num_ways, ways = 0, 1
@@ -144,7 +143,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 def apply_rule(
     candidate: EvaluationRef, entries: list[Entry], comparison: Comparison | None, rule: Rule
 ) -> Verdict:
-    """Decide about `candidate`. `comparison` is None when it is the champion, or there is none."""
+    """Decide about `candidate`; `comparison` is None if it is the champion or there is none."""
     current = champion_of(entries)
     outcome, reason = _outcome(candidate, current, entries, comparison, rule)
     before = current.number if current else None
@@ -175,17 +174,17 @@ def _outcome(
 ) -> tuple[Literal["promoted", "kept", "unchanged"], str]:
     name, accuracy = candidate.model, f"{candidate.accuracy:.2%}"
     if current is not None and candidate.model_digest == current.model.digest:
-        return "unchanged", f"the {name} of this run is the champion already ({accuracy})"
+        return "unchanged", f"the {name} of this run is already the champion ({accuracy})"
     if candidate.accuracy < rule.floor:
         return "kept", f"the {name} reached {accuracy}, below the floor of {rule.floor:.2%}"
     down = withdrawn(entries).get(candidate.model_digest)
     if down is not None:
         return "kept", (
             f"this {name} is version {down.number}, which was rolled back on "
-            f"{down.time:%Y-%m-%d}; `digits rollback {down.number}` would make it champion again"
+            f"{down.time:%Y-%m-%d}; `digits rollback {down.number}` makes it champion again"
         )
     if current is None or comparison is None:
-        return "promoted", f"the {name} reached {accuracy}; there was no champion before"
+        return "promoted", f"the {name} reached {accuracy}; there was no previous champion"
     return _against_champion(candidate, current, comparison, rule)
 
 

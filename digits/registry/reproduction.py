@@ -1,4 +1,4 @@
-"""Training a version again, and saying whether its weights came out the same to the bit."""
+"""Train a model version again and report whether its weights are bit-identical."""
 
 import logging
 import tempfile
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class Reproduction(Frozen):
-    """What came out: `differences` lists what was not as it was when the version was made."""
+    """The result; `differences` lists what has changed since the original training."""
 
     version: int
     is_same: bool
@@ -42,9 +42,9 @@ class Reproduction(Frozen):
 def reproduce(dataset: str, number: int, workspace: Workspace) -> Reproduction:
     """Train version `number` again from its recorded data and settings.
 
-    Nothing is cached and nothing of the ledger changes; a model that was lost and comes out the
-    same is in the store again. Raises UsageError where there is no such version, DigitsError where
-    its data or its model's code can neither be found nor made again.
+    The cache and the ledger do not change; a missing model that is reproduced identically is
+    restored to the store. Raises UsageError if there is no such version, and DigitsError if its
+    data or its model's code is neither available nor reproducible.
     """
     version = find_version(Ledger(dataset, workspace.settings).entries(), number, dataset)
     with hold(runs_lock(workspace), "waiting for garbage collection to end", shared=True):
@@ -57,7 +57,7 @@ def _reproduce(version: ModelVersion, dataset: str, workspace: Workspace) -> Rep
     build = _builder(version.model, device)
     found = tuple(_differences(version, arrays, device, workspace))
     for difference in found:
-        logger.info("differs from when version %d was made: %s", version.number, difference)
+        logger.info("changed since version %d was trained: %s", version.number, difference)
     digest = _train_again(version.model, build, arrays, device, workspace)
     return Reproduction(
         version=version.number,
@@ -88,14 +88,14 @@ def _training(version: ModelVersion, workspace: Workspace) -> LineageStep:
     label = f"train {version.model.model}"
     if label not in lineage:
         raise DigitsError(
-            f"version {version.number} was trained while the sources were being edited: which code "
-            "made it was not kept, so that it cannot be reproduced; reproduce another version"
+            f"cannot reproduce version {version.number}: the source code was edited during its "
+            "training, so its code was not recorded; reproduce another version"
         )
     return lineage[label]
 
 
 def _arrays_of(version: ModelVersion, dataset: str, workspace: Workspace) -> ArraysRef:
-    """The arrays that the version was trained on, made again from the sources if they are gone."""
+    """The arrays the version was trained on, rebuilt from the sources if necessary."""
     then = _training(version, workspace).key.inputs["arrays"]
     for record in workspace.records.of_step("normalize"):
         reference = record.reference
@@ -103,19 +103,19 @@ def _arrays_of(version: ModelVersion, dataset: str, workspace: Workspace) -> Arr
             continue
         if workspace.store.is_whole(reference):
             return reference
-    logger.info("the arrays of version %d are not in the store: making them again", version.number)
+    logger.info("the arrays of version %d are not in the store; rebuilding them", version.number)
     arrays = _prepared_again(_batches_of(version, workspace), dataset, workspace)
     if arrays.digest != then:
         raise DigitsError(
-            f"version {version.number} was trained on arrays {then[:12]}; the dataset {dataset} "
-            f"now gives {arrays.digest[:12]}: its data has changed, so the same weights cannot "
-            "come out; bring the old source files back, or reproduce a newer version"
+            f"cannot reproduce version {version.number}: its data has changed, and {dataset} now "
+            f"gives arrays {arrays.digest[:12]} (expected {then[:12]}); restore the old source "
+            "files, or reproduce a newer version"
         )
     return arrays
 
 
 def _batches_of(version: ModelVersion, workspace: Workspace) -> Mapping[str, str]:
-    """The batches that the dataset had when the version was trained."""
+    """The batches the dataset contained when the version was trained."""
     ingested = read_lineage(version.lineage, workspace.store).get("ingest")
     batches: Mapping[str, str] = ingested.key.inputs.get("batches", {}) if ingested else {}
     return batches
@@ -137,8 +137,8 @@ def _builder(model: ModelRef, device: str) -> Builder:
     configure_backend(device)
     if model.model not in MODELS:
         raise DigitsError(
-            f"there is no model {model.model!r} any more, only {', '.join(MODELS)}: go back to "
-            "the code that had it, or reproduce another version"
+            f"unknown model {model.model!r} (known: {', '.join(MODELS)}); check out the code "
+            "that defined it, or reproduce another version"
         )
     return MODELS[model.model].build
 
@@ -158,7 +158,7 @@ def _train_again(
             arrays,
             build,
             model.settings,
-            # A checkpoint of its own: one of a run would spare the training that is to be proved.
+            # A separate checkpoint: resuming from a run's own would skip the training to verify.
             checkpoint=Checkpoint(Path(scratch)),
             progress=Progress(f"train {model.model}"),
             output=draft.path,

@@ -1,1 +1,1 @@
-"""What is kept between runs: bundles named by content, cache records, chained lines, locks."""
+"""Storage between runs: content-addressed bundles, cache records, hash-chained files, locks."""

@@ -16,30 +16,30 @@ from digits.storage.references import Digest, Frozen
 
 MANIFEST = "manifest.json"
 
-# Two writes within one tick of the kernel's clock leave one change time: a file that has just
-# changed could change again without a trace. Two seconds is the coarsest clock of a file system.
+# Two writes within one tick of the kernel's clock leave the same change time, so a file that has
+# just changed could change again unnoticed. The coarsest file system clock ticks every two seconds.
 SETTLED_NS = 2 * 10**9
 
 
 class FileFacts(Frozen):
-    """What a manifest says of one file."""
+    """The digest and size of one file in a manifest."""
 
     sha256: Digest
     bytes: Annotated[int, Field(ge=0)]
 
 
 class Manifest(Frozen):
-    """The files of a bundle, by names that cannot lead out of its folder."""
+    """The files of a bundle, by names that cannot point outside its folder."""
 
     files: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")], FileFacts]
 
     def dump(self) -> bytes:
-        """The one form that equal manifests share."""
+        """Serialize to canonical JSON: equal manifests give equal bytes."""
         return json.dumps(self.model_dump(), indent=1, sort_keys=True).encode()
 
 
 def seal_folder(folder: Path) -> str:
-    """Write the manifest of a folder's files, flush all of it; the manifest's SHA-256."""
+    """Write a manifest of the folder's files, flush everything, and return its SHA-256."""
     files = {}
     for path in sorted(folder.iterdir()):
         flush(path)
@@ -54,16 +54,16 @@ def seal_folder(folder: Path) -> str:
 
 
 class Inspector:
-    """Checks bundles; what was checked and not touched since is not read again."""
+    """Checks bundles; files untouched since their last check are not read again."""
 
     def __init__(self) -> None:
         self._verified: dict[Path, tuple[object, ...]] = {}
 
     def inspect(self, folder: Path, digest: str, limit: int | None = None) -> list[str]:
-        """Check a folder against its manifest's digest, file by file.
+        """Check every file of a folder against the manifest with this digest.
 
-        Files of more than `limit` bytes are only measured; returns their names. Raises DamagedError
-        naming the file and what differs.
+        For files larger than `limit` bytes only the size is checked; returns their names. Raises
+        DamagedError naming the file and the difference.
         """
         try:
             return self._inspect(folder, digest, limit)
@@ -82,7 +82,7 @@ class Inspector:
                 self._check(folder / name, facts)
         for path in folder.iterdir():
             if path.name != MANIFEST and path.name not in manifest.files:
-                raise DamagedError(f"{path} is not in the bundle's manifest")
+                raise DamagedError(f"{path} is not listed in the bundle's manifest")
         return measured
 
     def _check(self, path: Path, facts: FileFacts) -> None:
@@ -108,26 +108,25 @@ def _read_manifest(path: Path, digest: str) -> Manifest:
         return Manifest.model_validate_json(content)
     except ValidationError as error:
         problem = error.errors()[0]["msg"]
-        raise DamagedError(f"{path} is not the manifest of a bundle: {problem}") from error
+        raise DamagedError(f"{path} is not a valid bundle manifest: {problem}") from error
 
 
 def _measure(path: Path, facts: FileFacts) -> os.stat_result:
-    """A file's status. Raises DamagedError unless it is a plain file of the right size."""
     status = _status(path)
     if status.st_size != facts.bytes:
-        raise DamagedError(f"{path} has {status.st_size} bytes, not {facts.bytes} as written")
+        raise DamagedError(f"{path} has {status.st_size} bytes (expected {facts.bytes})")
     return status
 
 
 def _status(path: Path) -> os.stat_result:
-    # Not followed: a link could lead anywhere, and a pipe would never end.
+    # Links are not followed: they could point anywhere. Reading a pipe could block forever.
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
-        raise DamagedError(f"{path} is not a plain file, as it was when written")
+        raise DamagedError(f"{path} is not a plain file")
     return status
 
 
 def _altered(path: Path, found: str, expected: str) -> DamagedError:
     return DamagedError(
-        f"{path} was altered: its SHA-256 is {found[:12]}, not {expected[:12]} as written"
+        f"{path} is corrupted: its SHA-256 is {found[:12]} (expected {expected[:12]})"
     )

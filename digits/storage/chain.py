@@ -1,8 +1,8 @@
-"""An append-only file of JSON lines, each sealed and naming the digest of the line before it.
+"""An append-only file of sealed JSON lines, each containing the digest of the previous line.
 
-An edited, removed, moved or inserted line breaks the chain where it stands. Beside the file lies
-its head, which witnesses how far the chain had come: lines that are missing at the end, or the
-whole file, are noticed as well. The head decides nothing; only the lines do.
+An edited, removed, moved or inserted line breaks the chain at that point. A separate head file
+records the number of lines and the last digest, so missing lines at the end or a missing file are
+detected as well. The head is only a check; the lines alone are authoritative.
 """
 
 import logging
@@ -23,14 +23,14 @@ logger = logging.getLogger(__name__)
 
 
 class Line(NamedTuple):
-    """A line as it stands in the file, and its digest."""
+    """A line's bytes in the file, and its digest."""
 
     text: bytes
     digest: str
 
 
 class Head(Frozen):
-    """How many lines there were, and the digest of the last."""
+    """The number of lines written, and the digest of the last one."""
 
     number: Annotated[int, Field(ge=1)]
     line: Digest
@@ -38,27 +38,27 @@ class Head(Frozen):
 
 @dataclass(frozen=True)
 class Lines:
-    """What is in force of a file: the lines that end, and how many bytes they take."""
+    """The complete lines of a file, and their size in bytes."""
 
     lines: list[Line]
     size: int
 
     @property
     def last_digest(self) -> str:
-        """The digest that the next line names; empty before the first."""
+        """The digest that the next line must contain; empty before the first line."""
         return self.lines[-1].digest if self.lines else ""
 
 
 class Chain:
-    """The file at `path`, and its head beside it."""
+    """The file at `path`, and its head file next to it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.head_path = path.with_suffix(".head")
 
     def read(self) -> Lines:
-        """All lines, oldest first. Raises LedgerError at the first that is not as written."""
-        # Before the lines: another process may append one at any moment.
+        """Read all lines, oldest first. Raises LedgerError for the first invalid one."""
+        # Read before the lines, because another process may append one at any moment.
         head = self._read_head()
         try:
             content = self.path.read_bytes()
@@ -66,7 +66,7 @@ class Chain:
             content = b""
         except OSError as error:
             raise LedgerError(f"{self.path} cannot be read: {error.strerror}") from error
-        # A line without its end was being written when its process died: it was never in force.
+        # A line without a line break is an unfinished write of a process that died; it is ignored.
         whole = content[: content.rfind(b"\n") + 1]
         lines: list[Line] = []
         for text in whole.split(b"\n")[:-1]:
@@ -76,9 +76,9 @@ class Chain:
         return Lines(lines, len(whole))
 
     def append(self, fields: Mapping[str, Any], after: Lines) -> Lines:
-        """Add one line, flushed to the disk before this returns; all of it or nothing.
+        """Append one line atomically and flush it to disk.
 
-        Only for one writer at a time: `after` is what is in force. Raises OSError.
+        `after` is the current content. The caller must be the only writer. Raises OSError.
         """
         text = seal({**fields, "previous": after.last_digest})
         make_folder(self.path.parent)
@@ -86,7 +86,7 @@ class Chain:
         descriptor = os.open(self.path, flags, 0o644)
         try:
             if os.fstat(descriptor).st_size != after.size:
-                logger.warning("%s: removed a line that a killed run left unfinished", self.path)
+                logger.warning("%s: removed an incomplete line left by a killed run", self.path)
                 os.ftruncate(descriptor, after.size)
             try:
                 _write_all(descriptor, text + b"\n")
@@ -101,14 +101,14 @@ class Chain:
         return Lines(lines, after.size + len(text) + 1)
 
     def problem(self, number: int, what: str) -> LedgerError:
-        """The error about a line, with what to do."""
+        """Create the error for a line, with advice on what to do."""
         return LedgerError(f"{self.path} line {number} {what}; {self._advice}")
 
     @property
     def _advice(self) -> str:
         return (
-            "nothing was changed; put the file back from a copy, or, to begin a new history, move "
-            f"it and {self.head_path.name} aside"
+            "nothing was changed; restore the file from a backup, or move it and "
+            f"{self.head_path.name} away to start a new history"
         )
 
     def _check(self, text: bytes, before: list[Line]) -> str:
@@ -117,11 +117,11 @@ class Chain:
         try:
             body, digest = unseal(text)
         except DamagedError as error:
-            raise self.problem(number, f"was altered: {error}") from error
+            raise self.problem(number, f"is corrupted: {error}") from error
         if not body.endswith(b',"previous":"' + previous.encode() + b'"}'):
             raise self.problem(
                 number,
-                "does not follow the one before it: a line was removed, moved, added or altered",
+                "does not follow the previous line: a line was removed, moved, added or changed",
             )
         return digest
 
@@ -134,25 +134,26 @@ class Chain:
             raise LedgerError(f"{self.head_path} cannot be read: {error.strerror}") from error
         except (DamagedError, ValidationError) as error:
             raise LedgerError(
-                f"{self.head_path} was altered; it only witnesses how many lines were written: "
-                f"make sure that {self.path.name} has them all, then remove it"
+                f"{self.head_path} is corrupted; it only records how many lines were written: "
+                f"check that {self.path.name} is complete, then delete {self.head_path.name}"
             ) from error
 
     def _witness(self, head: Head, lines: list[Line]) -> None:
         if len(lines) < head.number:
             raise LedgerError(
                 f"{self.path} has {len(lines)} lines, but {head.number} were written; "
-                f"{self._advice}, or remove only {self.head_path.name} to accept what is left"
+                f"{self._advice}, or delete only {self.head_path.name} to accept the lines that "
+                "are left"
             )
         if lines[head.number - 1].digest != head.line:
-            raise self.problem(head.number, "is not the one that was written there")
+            raise self.problem(head.number, f"does not match the digest in {self.head_path.name}")
 
     def _write_head(self, lines: list[Line]) -> None:
         head = Head(number=len(lines), line=lines[-1].digest)
         try:
             write_whole(self.head_path, seal(head.model_dump()))
         except OSError as error:
-            # The line is in force; the next one brings the head up to date.
+            # The line itself is valid; the next append brings the head up to date.
             logger.warning("%s cannot be written: %s", self.head_path, error.strerror)
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole after a crash, and the digests of files."""
+"""Crash-safe writing of files, and file digests."""
 
 import hashlib
 import os
@@ -8,17 +8,17 @@ from pathlib import Path
 from digits.storage import locks
 
 TEMPORARY = ".tmp-"
-"""What is being written has a name that begins with this."""
+"""Prefix of the names of unfinished files and folders."""
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def flush(path: Path) -> None:
-    """Force a file's bytes, or a folder's entries, to the disk."""
+    """Flush a file's bytes, or a folder's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -27,7 +27,7 @@ def flush(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents so that they are still there after a crash."""
+    """Create a folder and its parents so that they survive a crash."""
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
@@ -35,7 +35,7 @@ def make_folder(path: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Remove a file or a folder with all that is in it, if it is there."""
+    """Delete a file, or a folder with its contents, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -43,9 +43,10 @@ def discard(path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a small file so that a reader sees the old content or the new, never a part.
+    """Write a small file atomically: readers see the old content or the new, never a part of it.
 
-    Who writes the same file at the same moment waits. What a killed writer left is taken over.
+    Concurrent writers of the same file wait for each other. The temporary file of a killed writer
+    is reused.
     """
     make_folder(path.parent)
     temporary = path.with_name(f"{TEMPORARY}{path.name}")

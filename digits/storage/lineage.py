@@ -1,4 +1,4 @@
-"""Lineage: what each step that led to a result depended on, and what it made."""
+"""Lineage: the inputs and the output of each step that led to a result."""
 
 import contextlib
 import json
@@ -14,13 +14,13 @@ from digits.storage.store import Store
 
 
 class LineageRef(Reference):
-    """A version's lineage: lineage.json."""
+    """The lineage of a model version: lineage.json."""
 
     kind: ClassVar[Kind] = "lineages"
 
 
 class LineageStep(Frozen):
-    """One step: its key's parts, the digest of what it made, and on which processor it did."""
+    """One step: the parts of its key, the digest of its output, and the processor it ran on."""
 
     key: StepKey
     output: str
@@ -32,9 +32,9 @@ LINEAGE = TypeAdapter(dict[str, LineageStep])
 
 
 def trace(references: Iterable[Reference], records: Records) -> Lineage:
-    """What the records say of the steps that made `references`, by label ("train cnn").
+    """Collect the records of the steps that made `references`, by label ("train cnn").
 
-    A step without a whole record is left out: its result was used but could not be kept.
+    Steps without a valid record are omitted: their results were used but could not be cached.
     """
     steps = {}
     for reference in references:
@@ -48,7 +48,7 @@ def trace(references: Iterable[Reference], records: Records) -> Lineage:
 
 
 def write_lineage(lineage: Lineage, store: Store) -> str:
-    """Keep a version's lineage in the store; the bundle's digest."""
+    """Store the lineage of a model version and return the bundle's digest."""
     steps: dict[str, Any] = {label: step.model_dump(mode="json") for label, step in lineage.items()}
     with store.create("lineages") as draft:
         text = json.dumps(steps, indent=1, sort_keys=True)
@@ -57,7 +57,7 @@ def write_lineage(lineage: Lineage, store: Store) -> str:
 
 
 def read_lineage(digest: str, store: Store) -> Lineage:
-    """A version's lineage by its digest. Raises DamagedError."""
+    """Read the lineage of a model version by its digest. Raises DamagedError."""
     reference = LineageRef(digest=digest)
     store.verify(reference)
     path = store.folder(reference) / "lineage.json"
@@ -67,4 +67,4 @@ def read_lineage(digest: str, store: Store) -> Lineage:
         raise DamagedError(f"{path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         problem = error.errors()[0]["msg"]
-        raise DamagedError(f"{path} is not a lineage: {problem}") from error
+        raise DamagedError(f"{path} is not a valid lineage: {problem}") from error

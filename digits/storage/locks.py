@@ -1,4 +1,4 @@
-"""Locks between processes that free themselves when their holder dies, however it dies."""
+"""Locks between processes; the kernel releases a lock when its holder dies for any reason."""
 
 import contextlib
 import fcntl
@@ -11,12 +11,12 @@ logger = logging.getLogger(__name__)
 
 
 def acquire(path: Path, waiting: str = "", *, shared: bool = False, wait: bool = True) -> int:
-    """Take the lock at `path`, alone or, if `shared`, beside others that share it.
+    """Acquire the lock at `path`, exclusively or, if `shared`, together with other sharers.
 
-    Waits as long as another holds it otherwise; `waiting` is logged once if there is a wait. The
-    kernel drops the lock with the descriptor, so a killed holder never blocks anyone. Returns the
-    descriptor to close. Without `wait` raises BlockingIOError where another holds it; OSError where
-    no file can be written.
+    Waits while another process has a conflicting lock; `waiting` is logged once if so. The kernel
+    releases the lock with the descriptor, so a killed holder never blocks anyone. Returns the
+    descriptor, which the caller closes. Raises BlockingIOError instead of waiting if `wait` is
+    False, and OSError if the lock file cannot be written.
     """
     operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     while True:
@@ -29,8 +29,8 @@ def acquire(path: Path, waiting: str = "", *, shared: bool = False, wait: bool =
                     logger.info("%s", waiting)
                     waiting = ""
                 fcntl.flock(descriptor, operation)
-            # The file may have been removed while we waited: only a lock on the file that is at
-            # `path` now keeps others out.
+            # The file may have been deleted while we waited: only a lock on the file that is now
+            # at `path` excludes others.
             if _is_same_file(descriptor, path):
                 return descriptor
         except BaseException:
@@ -41,7 +41,7 @@ def acquire(path: Path, waiting: str = "", *, shared: bool = False, wait: bool =
 
 @contextlib.contextmanager
 def hold(path: Path, waiting: str = "", *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock at `path` for the length of a block."""
+    """Hold the lock at `path` for the duration of a block."""
     descriptor = acquire(path, waiting, shared=shared)
     try:
         yield
@@ -51,9 +51,9 @@ def hold(path: Path, waiting: str = "", *, shared: bool = False) -> Iterator[Non
 
 @contextlib.contextmanager
 def attempt(path: Path) -> Iterator[bool]:
-    """Hold the lock at `path` for the length of a block if nobody has it: whether it is held.
+    """Try to hold the lock at `path` for the duration of a block; yield whether it succeeded.
 
-    Never waits. What is removed inside such a block cannot be of somebody who has just come.
+    Never waits. Files deleted inside such a block cannot belong to a process that started later.
     """
     descriptor = _open(path)
     try:
@@ -63,7 +63,7 @@ def attempt(path: Path) -> Iterator[bool]:
 
 
 def is_free(path: Path) -> bool:
-    """Whether nobody holds the lock at `path` at this moment."""
+    """Return whether the lock at `path` is currently free."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except (FileNotFoundError, NotADirectoryError):
@@ -80,7 +80,7 @@ def _open(path: Path) -> int:
 
 
 def _is_taken(descriptor: int, operation: int) -> bool:
-    """Take a lock without waiting: whether we have it now."""
+    """Try to take a lock without waiting, and return whether that succeeded."""
     try:
         fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,7 +1,7 @@
-"""The cache's records: for each key, which step made what, from what, in which run.
+"""Cache records: for each cache key, the step, its inputs, its result and the run that made it.
 
-One sealed JSON file a key. A record is believed only after every byte that it speaks of was
-checked: its own, and those of the bundle that its value refers to.
+Each key has one sealed JSON file. A record is trusted only after all bytes have been checked: its
+own, and those of the bundle it refers to.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from digits.storage.references import (
 from digits.storage.seals import seal, unseal
 from digits.storage.store import Store
 
-# What each step makes. Nothing else is ever made from what lies on the disk.
+# The result type of each step. Nothing else is ever constructed from files on disk.
 RESULTS: Mapping[str, type[Reference]] = {
     "ingest": DatasetRef,
     "validate": ValidationRef,
@@ -45,7 +45,7 @@ KEY = re.compile(r"[0-9a-f]{64}")
 
 
 class StepKey(Frozen):
-    """What a step's output depends on; `digest` of it all is the cache key."""
+    """Everything a step's output depends on; its `digest` is the cache key."""
 
     step: str
     inputs: dict[str, Any]
@@ -59,10 +59,10 @@ class StepKey(Frozen):
 
 
 class Record(Frozen):
-    """What the cache knows of one executed step: what it made, from what, where and in which run.
+    """One executed step: its result, its inputs, the processor and the run.
 
-    `processor` is no part of the key: a result is used on other machines as well. It is empty in
-    records from before it was kept.
+    `processor` is not part of the key, because results are reused across machines. It is empty in
+    records written before the field was introduced.
     """
 
     format: Literal[1] = 1
@@ -75,21 +75,21 @@ class Record(Frozen):
 
     @property
     def reference(self) -> Reference:
-        """The value as the step returned it."""
+        """The step's return value."""
         made = RESULTS.get(self.key.step)
         if made is None:
-            raise DamagedError(f"there is no step {self.key.step!r}")
+            raise DamagedError(f"unknown step {self.key.step!r}")
         return made.model_validate(self.value)
 
     @property
     def label(self) -> str:
-        """The step, and the model where it is about one."""
+        """The step's name, followed by the model if the result has one."""
         model = self.value.get("model")
         return f"{self.key.step} {model}" if model else self.key.step
 
 
 def canonical_digest(value: Any) -> str:
-    """SHA-256 of a JSON value in the one form that equal values share."""
+    """Return the SHA-256 of the canonical JSON form of a value."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -97,7 +97,7 @@ def canonical_digest(value: Any) -> str:
 class Records:
     """The records on disk, under `artifacts/cache/records`.
 
-    `values` is where Prefect keeps its own copies of the values, which nothing here relies on.
+    `values` is the folder of Prefect's own copies of the values, which are never relied on.
     """
 
     def __init__(self, settings: Settings, store: Store) -> None:
@@ -108,7 +108,7 @@ class Records:
     def write(
         self, key: StepKey, value: Reference, *, run_id: str, run_name: str, processor: str = ""
     ) -> None:
-        """Record that this run made `value` under `key`. Raises OSError when the disk refuses."""
+        """Record that this run made `value` under `key`. Raises OSError if writing fails."""
         record = Record(
             key=key,
             value=value.model_dump(mode="json"),
@@ -120,7 +120,7 @@ class Records:
         write_whole(self.path(key.digest), seal(record.model_dump(mode="json")))
 
     def read(self, key: str) -> Record | None:
-        """The record under `key`; None where there is none. Raises DamagedError."""
+        """Return the record of `key`, or None if there is none. Raises DamagedError."""
         if not KEY.fullmatch(key):
             return None
         path = self.path(key)
@@ -132,19 +132,19 @@ class Records:
         except OSError as error:
             raise DamagedError(f"{path} cannot be read: {error.strerror}") from error
         except DamagedError as error:
-            raise DamagedError(f"{path} was altered: {error}") from error
+            raise DamagedError(f"{path} is corrupted: {error}") from error
         except ValidationError as error:
             problem = error.errors()[0]["msg"]
-            raise DamagedError(f"{path} is not a record of the cache: {problem}") from error
+            raise DamagedError(f"{path} is not a valid cache record: {problem}") from error
         if record.key.digest != key:
-            raise DamagedError(f"{path} is the record of another key")
+            raise DamagedError(f"{path} contains the record of another key")
         return record
 
     def verified(self, key: str) -> Record | None:
-        """The record under `key` after every byte that its value refers to was found whole.
+        """Return the record of `key` after checking every byte of the bundle it refers to.
 
-        None where nothing is recorded. Raises DamagedError saying what is gone or altered. The
-        record counts as used now, so that garbage collection keeps what is in use.
+        Returns None if there is no record. Raises DamagedError naming the missing or corrupted
+        file. Marks the record as just used, which protects it from garbage collection.
         """
         record = self.read(key)
         if record is not None:
@@ -154,7 +154,7 @@ class Records:
         return record
 
     def all(self) -> Iterator[Record]:
-        """All readable records, the last used first."""
+        """Iterate over all readable records, most recently used first."""
         used = {}
         for path in self.root.glob("*.json"):
             with contextlib.suppress(OSError):
@@ -166,9 +166,9 @@ class Records:
                     yield record
 
     def of_step(self, step: str) -> Iterator[Record]:
-        """All readable records of one step, the last used first."""
+        """Iterate over the readable records of one step, most recently used first."""
         return (record for record in self.all() if record.key.step == step)
 
     def path(self, key: str) -> Path:
-        """Where the record under `key` lies."""
+        """Return the path of the record of `key`."""
         return self.root / f"{key}.json"

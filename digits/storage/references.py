@@ -1,7 +1,7 @@
-"""What passes between steps: references to content in the store by its digest, plus a few facts.
+"""The values passed between steps: references to bundles by digest, plus a few facts.
 
-They hold no arrays and no paths, are frozen, and are persisted as JSON, so that nothing which a run
-reads back has to be unpickled.
+They are frozen, contain no arrays or paths, and are persisted as JSON, so reading them back never
+requires unpickling.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -12,13 +12,13 @@ from digits.models import TrainingSettings
 from digits.spec import Layout
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-# Of what was made outside a run, nothing is known.
+# Empty for results made outside a run.
 Key = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 Kind = Literal["datasets", "arrays", "validations", "models", "evaluations", "reports", "lineages"]
 
 
 class Frozen(BaseModel):
-    """An immutable value that refuses fields it does not know."""
+    """An immutable value that rejects unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -26,8 +26,8 @@ class Frozen(BaseModel):
 class Reference(Frozen):
     """A bundle in the store: `digest` is the SHA-256 of its manifest.
 
-    `made_by` is the cache key of the step that made it (empty outside a run). It is a fact about
-    provenance and never part of what later steps depend on.
+    `made_by` is the cache key of the step that made it (empty outside a run). It only records
+    provenance; later steps never depend on it.
     """
 
     kind: ClassVar[Kind]
@@ -36,15 +36,15 @@ class Reference(Frozen):
 
     @property
     def content(self) -> str:
-        """What the steps after it depend on; equal content keeps them cached."""
+        """The digest that later steps depend on: while it is unchanged, they stay cached."""
         return self.digest
 
 
 class DatasetRef(Reference):
     """A dataset as two Parquet files.
 
-    `content_digest` covers pixels and labels alone, so that another Parquet encoding of the same
-    images changes nothing downstream; `test_digest` the same for the test split.
+    `content_digest` covers only pixels and labels, so re-encoding the same images as Parquet
+    changes nothing downstream; `test_digest` is the same for the test split.
     """
 
     kind: ClassVar[Kind] = "datasets"
@@ -56,7 +56,7 @@ class DatasetRef(Reference):
 
     @property
     def content(self) -> str:
-        """The images and what they are called, however their files are encoded."""
+        """The digest of images and labels, independent of how the files are encoded."""
         return self.content_digest
 
 
@@ -69,7 +69,7 @@ class ValidationRef(Reference):
 
 
 class ArraysRef(Reference):
-    """x_*.npy float32 (N, H, W, 1) in 0..1 and y_*.npy int32 (N,), ready to be memory-mapped."""
+    """Memory-mappable arrays: x_*.npy float32 (N, H, W, 1) in 0..1, y_*.npy int32 (N,)."""
 
     kind: ClassVar[Kind] = "arrays"
     layout: Layout
@@ -79,7 +79,7 @@ class ArraysRef(Reference):
 
 
 class ModelRef(Reference):
-    """A trained model: model.keras and history.json. `seconds` is the training's wall time."""
+    """A trained model: model.keras and history.json. `seconds` is the wall time of the training."""
 
     kind: ClassVar[Kind] = "models"
     model: str
@@ -93,7 +93,7 @@ class EvaluationRef(Reference):
     """A model's score on one test set: metrics.json and predictions.parquet.
 
     `interval` is the 95% Wilson score interval of the accuracy, `loss` the mean cross-entropy in
-    nats, `test_digest` names the test set.
+    nats, `test_digest` identifies the test set.
     """
 
     kind: ClassVar[Kind] = "evaluations"
@@ -109,6 +109,6 @@ class EvaluationRef(Reference):
 
 
 class ReportRef(Reference):
-    """A run's page: report.html."""
+    """The report page of a run: report.html."""
 
     kind: ClassVar[Kind] = "reports"

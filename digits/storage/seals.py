@@ -1,4 +1,4 @@
-"""A JSON object with its own SHA-256 as the last member, so that any changed byte is noticed."""
+"""JSON objects that end with their own SHA-256, so that any changed byte is detected."""
 
 import hashlib
 import json
@@ -12,15 +12,15 @@ _LENGTH = len(_BEFORE) + 64 + len(_AFTER)
 
 
 def seal(fields: Mapping[str, Any]) -> bytes:
-    """The fields as one line of JSON, with the SHA-256 of that line as their "digest"."""
+    """Serialize the fields to one line of JSON and append its SHA-256 as the member "digest"."""
     body = json.dumps(fields, separators=(",", ":")).encode()
     return body[:-1] + _BEFORE + hashlib.sha256(body).hexdigest().encode() + _AFTER
 
 
 def unseal(sealed: bytes) -> tuple[bytes, str]:
-    """The JSON that was sealed and its digest. Raises DamagedError for other bytes."""
+    """Return the sealed JSON and its digest. Raises DamagedError if they do not match."""
     body, end = sealed[:-_LENGTH] + b"}", sealed[-_LENGTH:]
     digest = hashlib.sha256(body).hexdigest()
     if end != _BEFORE + digest.encode() + _AFTER:
-        raise DamagedError("its digest does not match it")
+        raise DamagedError("its digest does not match")
     return body, digest

@@ -1,8 +1,8 @@
-"""The content-addressed store: the one place that knows where things lie.
+"""The content-addressed store: the only module that knows where bundles are stored.
 
 A bundle is named by the SHA-256 of its manifest. It is written under a temporary name, flushed to
-disk, and renamed, so that whatever is visible under its final name is whole; it is removed the
-other way round.
+disk and then renamed, so a bundle under its final name is always complete. Deleting works in
+reverse: rename first, then delete.
 """
 
 import contextlib
@@ -29,12 +29,12 @@ PREPARED_KINDS = frozenset({"datasets", "arrays"})
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 NO_ACCESS = frozenset({errno.EACCES, errno.EPERM, errno.EIO})
 
-# A file that is larger is only measured at a glance.
+# For larger files, `glance` checks only the size.
 GLANCE_BYTES = 16 * 2**20
 
 
 class Draft:
-    """A bundle that is being written; `digest` is known once the writing ended well."""
+    """A bundle being written; `digest` is set once it is complete."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -49,20 +49,20 @@ class Store:
         self._inspector = Inspector()
 
     def root(self, kind: Kind) -> Path:
-        """The folder that holds all bundles of one kind."""
+        """Return the folder that contains all bundles of one kind."""
         prepared = kind in PREPARED_KINDS
         base = self._settings.prepared_dir if prepared else self._settings.artifacts_dir
         return base / kind
 
     def folder(self, reference: Reference) -> Path:
-        """Where a bundle lies; whether it is there and whole, `verify` tells."""
+        """Return the path of a bundle, without checking that it exists or is intact."""
         return self.root(reference.kind) / reference.digest
 
     @contextlib.contextmanager
     def create(self, kind: Kind) -> Iterator[Draft]:
-        """Write files into `draft.path`; on leaving, they become one visible bundle, or nothing.
+        """Create a bundle from the files written to `draft.path` in the block, or nothing at all.
 
-        Raises DigitsError when the disk refuses (full, read-only, no permission).
+        Raises DigitsError if the disk is full, read-only or not writable.
         """
         root = self.root(kind)
         draft = Draft(root / _temporary_name())
@@ -81,31 +81,31 @@ class Store:
     def verify(self, reference: Reference) -> None:
         """Check every byte of a bundle against its digest.
 
-        A file that nobody has touched since this process checked it, by its identity and its
-        change time, is not read again. Raises DamagedError naming the file and what differs.
+        Files whose inode and change time are unchanged since this process last checked them are
+        not read again. Raises DamagedError naming the file and the difference.
         """
         self._inspector.inspect(self.folder(reference), reference.digest)
 
     def glance(self, reference: Reference) -> list[str]:
-        """As `verify`, except for files above 16 MiB, which are measured: their names.
+        """Like `verify`, but check only the size of files above 16 MiB, and return their names.
 
-        For those who only want to know what would happen, however large the data is.
+        Keeps a preview such as `digits plan` fast, however large the data is.
         """
         return self._inspector.inspect(self.folder(reference), reference.digest, GLANCE_BYTES)
 
     def is_whole(self, reference: Reference) -> bool:
-        """Whether a bundle is there with every byte as it was written."""
+        """Return whether a bundle exists and every byte is intact."""
         return self._is_whole(self.folder(reference), reference.digest)
 
     def contents(self, kind: Kind) -> list[Path]:
-        """All bundles of one kind, and what killed writers left among them."""
+        """List all bundles of one kind, including what killed writers left behind."""
         root = self.root(kind)
         paths = root.iterdir() if root.is_dir() else ()
         bundles = {path for path in paths if not _is_of_writers(path)}
         return sorted(bundles | {draft for draft in _drafts(root) if is_free(_lock_of(draft))})
 
     def discard(self, path: Path) -> None:
-        """Remove one of `contents`; a bundle is out of sight before its first file goes."""
+        """Delete one of `contents`; a bundle is hidden before its first file is deleted."""
         if _is_of_writers(path):
             _sweep(path.parent)
         else:
@@ -114,11 +114,11 @@ class Store:
             _clear(hidden)
 
     def _publish(self, draft: Draft, root: Path) -> None:
-        """Give a sealed draft its final name, in place of a damaged bundle if there is one."""
+        """Give a sealed draft its final name, replacing a corrupted bundle if there is one."""
         final = root / draft.digest
         with hold(root / PUBLISHING):
             if os.path.lexists(final) and not self._is_whole(final, draft.digest):
-                logger.warning("%s was damaged and is written anew", final)
+                logger.warning("%s was corrupted and is being rewritten", final)
                 self.discard(final)
             if not os.path.lexists(final):
                 draft.path.rename(final)
@@ -134,26 +134,26 @@ class Store:
 
 @contextlib.contextmanager
 def _explained(root: Path) -> Iterator[None]:
-    """Say what to do when the disk refuses."""
+    """Explain OSErrors about `root`: no space, or no permission."""
     try:
         yield
     except OSError as error:
         if error.errno in NO_ROOM or (error.errno in NO_ACCESS and _is_about(error, root)):
             raise DigitsError(
-                f"cannot write to {root}: {error.strerror} - nothing half-written was kept; "
-                "make room or give write permission, then run again"
+                f"cannot write to {root}: {error.strerror}; nothing partial was kept; free some "
+                "space or fix the permissions, then run again"
             ) from error
         raise
 
 
 def _is_about(error: OSError, root: Path) -> bool:
-    """Whether an error names no file, or one beneath `root` or on the way to it."""
+    """Whether an error names no file, or one below or above `root`."""
     path = Path(str(error.filename))
     return error.filename is None or path.is_relative_to(root) or root.is_relative_to(path)
 
 
 def _sweep(root: Path) -> None:
-    """Remove what writers that were killed left behind; the living keep theirs."""
+    """Delete the drafts of killed writers, but not those still being written."""
     for draft in _drafts(root):
         with attempt(_lock_of(draft)) as is_left:
             if is_left:
@@ -161,7 +161,7 @@ def _sweep(root: Path) -> None:
 
 
 def _clear(draft: Path) -> None:
-    """Remove a draft, then the lock that its writer holds."""
+    """Delete a draft, then its writer's lock."""
     if draft.is_dir() and not draft.is_symlink():
         shutil.rmtree(draft, ignore_errors=True)
     else:

@@ -1,4 +1,4 @@
-"""One place to ask for the store and the cache's records of the present settings."""
+"""The store and the cache records that belong to the current settings."""
 
 from functools import cache
 
@@ -8,7 +8,7 @@ from digits.storage.store import Store
 
 
 class Workspace:
-    """What lies under the two run-time folders, `data` and `artifacts`."""
+    """Access to the two run-time folders, `data` and `artifacts`."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -17,7 +17,7 @@ class Workspace:
 
 
 def current_workspace() -> Workspace:
-    """The workspace of the present settings; one object a process, so that checks are shared."""
+    """Return the workspace of the current settings, one per process so that checks are shared."""
     return _workspace(Settings())
 
 

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from digits.settings import ROOT, Settings
 
 
-def test_folders_are_in_the_project_unless_they_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_default_to_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DIGITS_DATA_DIR", raising=False)
     monkeypatch.delenv("DIGITS_ARTIFACTS_DIR", raising=False)
 
@@ -15,7 +15,7 @@ def test_folders_are_in_the_project_unless_they_are_named(monkeypatch: pytest.Mo
     assert (settings.data_dir, settings.artifacts_dir) == (ROOT / "data", ROOT / "artifacts")
 
 
-def test_one_variable_moves_a_folder_and_all_below_it(
+def test_one_variable_moves_a_folder_and_its_subfolders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DIGITS_DATA_DIR", str(tmp_path))
@@ -34,7 +34,7 @@ def test_an_env_file_moves_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert Settings(_env_file=tmp_path / ".env").artifacts_dir == tmp_path
 
 
-def test_relative_folders_do_not_depend_on_where_a_command_is_typed(
+def test_relative_folders_do_not_depend_on_the_current_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DIGITS_DATA_DIR", "elsewhere")
@@ -43,13 +43,13 @@ def test_relative_folders_do_not_depend_on_where_a_command_is_typed(
     assert Settings().data_dir == ROOT / "elsewhere"
 
 
-def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_means_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIGITS_DATA_DIR", "~/digits")
 
     assert Settings().data_dir == Path.home() / "digits"
 
 
-def test_an_empty_variable_is_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIGITS_DATA_DIR", "")
 
     assert Settings(_env_file=None).data_dir == ROOT / "data"

@@ -339,12 +339,12 @@ def test_many_differences_are_summed_up_and_listed(done: Run, code: Code) -> Non
 def alter(folder: Path) -> str:
     path = folder / "content"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    return f"{path} was altered: its SHA-256 is "
+    return f"{path} is corrupted: its SHA-256 is "
 
 
 def cut(folder: Path) -> str:
     (folder / "content").write_bytes(b"")
-    return f"{folder / 'content'} has 0 bytes, not "
+    return f"{folder / 'content'} has 0 bytes (expected "
 
 
 def lose(folder: Path) -> str:
@@ -370,7 +370,7 @@ def test_a_damaged_record_is_told(done: Run) -> None:
     path.write_bytes(path.read_bytes().replace(b"a run", b"no run"))
 
     assert running(plan(done.workspace)) == {
-        "train cnn": f"{path} was altered: its digest does not match it"
+        "train cnn": f"{path} is corrupted: its digest does not match"
     }
 
 

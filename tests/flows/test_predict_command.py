@@ -185,5 +185,5 @@ def test_the_champion_is_exported_and_what_was_proved_is_said(
     again = digits(call, crowned)
     assert again.returncode == 2
     assert errors(again) == [
-        f"Error: {folder} is there already; name a new folder, or remove it first"
+        f"Error: {folder} already exists; choose a new folder, or delete it first"
     ]

@@ -89,7 +89,7 @@ def ledger_file(settings: Settings) -> Path:
         (("rollback", "0", *DATASET), "0 is not in the range"),
         (("rollback", *DATASET), "has no champion yet: nothing to roll back"),
         (("reproduce", *DATASET), "Missing argument 'VERSION'"),
-        (("reproduce", "7", *DATASET), "has no version 7: there is none yet"),
+        (("reproduce", "7", *DATASET), "has no version 7 (versions: none yet)"),
         (("gc", "--keep", "0"), "0 is not in the range"),
     ],
 )
@@ -152,8 +152,8 @@ def test_a_corrupt_ledger_is_named_with_its_line(here: Settings, command: str) -
     ledger_file(here).parent.mkdir(parents=True)
     ledger_file(here).write_text("no ledger\n")
     line = said(call_digits(command, *DATASET), 1)
-    assert line.startswith(f"{ledger_file(here)} line 1 was altered: ")
-    assert "put the file back from a copy" in line
+    assert line.startswith(f"{ledger_file(here)} line 1 is corrupted: ")
+    assert "restore the file from a backup" in line
     assert ledger_file(here).read_text() == "no ledger\n"
 
 
@@ -161,7 +161,7 @@ def test_an_edited_history_is_noticed_by_every_command(finished: Workspace) -> N
     path = ledger_file(finished.settings)
     path.write_text(path.read_text().replace('"promoted"', '"kept"'))
     for command in ("status", "history", "plan", "rollback", "run"):
-        assert "line 1 was altered" in said(call_digits(command, *DATASET), 1)
+        assert "line 1 is corrupted" in said(call_digits(command, *DATASET), 1)
 
 
 def test_a_traceback_is_shown_only_when_asked_for(here: Settings) -> None:
@@ -190,9 +190,9 @@ def test_what_nobody_expected_says_where_to_look(monkeypatch: pytest.MonkeyPatch
 def test_a_rollback_to_no_other_champion_is_refused(finished: Workspace) -> None:
     before = ledger_file(finished.settings).read_bytes()
     for arguments, expected in [
-        ((), "version 1 of handwriting is the first champion: there is none before it"),
-        (("1",), "version 1 of handwriting is the champion already"),
-        (("7",), "handwriting has no version 7: there is 1"),
+        ((), "version 1 of handwriting is the first champion; there is no earlier one"),
+        (("1",), "version 1 of handwriting is already the champion"),
+        (("7",), "handwriting has no version 7 (versions: 1)"),
     ]:
         assert expected in said(call_digits("rollback", *arguments, *DATASET), 2)
     assert ledger_file(finished.settings).read_bytes() == before
@@ -255,7 +255,7 @@ def test_a_full_disk_leaves_nothing_half_written(finished: Workspace) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert f"cannot write to {arrays}: File too large" in line
-    assert "make room" in line
+    assert "free some space or fix the permissions" in line
     assert set(arrays.iterdir()) == before
 
 

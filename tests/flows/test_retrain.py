@@ -64,7 +64,7 @@ def test_a_first_run_shows_both_models_the_decision_and_the_report(first_run: Fi
     assert re.fullmatch(row.format("cnn", "39,130"), cnn)
     decision, champion, data, steps, report = rest
     assert re.fullmatch(
-        r"Decision: promoted: the mlp reached [\d.]+%; there was no champion before", decision
+        r"Decision: promoted: the mlp reached [\d.]+%; there was no previous champion", decision
     )
     assert champion == "Champion: version 1"
     assert data == "Data:     version 1"
@@ -194,7 +194,7 @@ def test_a_champion_is_scored_again_on_another_test_set(finished: Workspace) -> 
     assert printed.exit_code == 1
     assert printed.stderr.splitlines()[-1].startswith(
         "Error: the champion, version 1, has to be scored on this test set, and is not whole: "
-        f"{model} has {len(content) - 1} bytes, not {len(content)} as written"
+        f"{model} has {len(content) - 1} bytes (expected {len(content)})"
     )
     assert "digits rollback" in printed.stderr
     model.write_bytes(content)

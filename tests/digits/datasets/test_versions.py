@@ -84,7 +84,7 @@ def test_an_altered_line_is_refused(versions: DatasetVersions) -> None:
     content = versions.chain.path.read_bytes()
     versions.chain.path.write_bytes(content.replace(b"a.npz", b"b.npz"))
 
-    with pytest.raises(LedgerError, match=r"handwriting\.jsonl line 1 was altered"):
+    with pytest.raises(LedgerError, match=r"handwriting\.jsonl line 1 is corrupted"):
         versions.current()
 
 
@@ -94,7 +94,7 @@ def test_a_line_without_a_seal_is_refused(versions: DatasetVersions) -> None:
     versions.chain.head_path.unlink()
     versions.chain.path.write_bytes(text)
 
-    with pytest.raises(LedgerError, match="line 1 was altered"):
+    with pytest.raises(LedgerError, match="line 1 is corrupted"):
         versions.current()
 
 

@@ -35,12 +35,12 @@ sys.stdin.read()
 
 @pytest.fixture(autouse=True)
 def _without_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
-    # What is on the disk for good is not the question here, and takes most of the time.
+    # Durability is not tested here, and flushing takes most of the time.
     monkeypatch.setattr("os.fsync", lambda _: None)
 
 
 def gc(workspace: Workspace, keep: int = 1, *, is_dry_run: bool = False) -> Garbage:
-    """Collect, and what was announced."""
+    """Collect garbage and return what was announced."""
     announced: list[Garbage] = []
     collect(workspace, keep_records=keep, is_dry_run=is_dry_run, announce=announced.append)
     (garbage,) = announced
@@ -52,7 +52,7 @@ def bundles(workspace: Workspace) -> set[Path]:
 
 
 def all_files(workspace: Workspace) -> dict[Path, bytes]:
-    """Everything in the run-time folders, locks that stay apart."""
+    """All files in the run-time folders except locks, which are permanent."""
     folders = (workspace.settings.artifacts_dir, workspace.settings.data_dir)
     return {
         path: path.read_bytes()
@@ -67,7 +67,7 @@ def versions(workspace: Workspace) -> dict[int, ModelVersion]:
 
 
 def age(workspace: Workspace, record: Record, seconds: int) -> None:
-    """Let a record have been used last so long ago."""
+    """Move the last use of a record into the past."""
     path = workspace.records.path(record.key.digest)
     then = path.stat().st_mtime - seconds
     os.utime(path, (then, then))
@@ -77,7 +77,7 @@ def test_nothing_is_garbage_in_an_empty_workspace(workspace: Workspace) -> None:
     assert gc(workspace) == Garbage(paths=(), num_bytes=0)
 
 
-def test_nothing_of_the_last_run_is_garbage_but_its_checkpoints(workspace: Workspace) -> None:
+def test_only_the_checkpoints_of_the_last_run_are_garbage(workspace: Workspace) -> None:
     run_once(workspace)
     before = all_files(workspace)
 
@@ -101,7 +101,7 @@ def test_an_unchanged_run_after_garbage_collection_executes_nothing(workspace: W
     assert again.executed == []
 
 
-def test_what_would_go_is_announced_and_stays_in_a_dry_run(workspace: Workspace) -> None:
+def test_a_dry_run_announces_garbage_and_deletes_nothing(workspace: Workspace) -> None:
     for number in range(3):
         run_once(workspace, code=f"code {number}")
     leave_remains(workspace, 1)
@@ -116,7 +116,7 @@ def test_what_would_go_is_announced_and_stays_in_a_dry_run(workspace: Workspace)
     assert gc(workspace) == Garbage(paths=(), num_bytes=0)
 
 
-def test_the_announced_bytes_are_those_that_are_freed(workspace: Workspace) -> None:
+def test_the_announced_bytes_are_those_freed(workspace: Workspace) -> None:
     for number in range(3):
         run_once(workspace, code=f"code {number}")
     garbage = gc(workspace, is_dry_run=True)
@@ -127,7 +127,7 @@ def test_the_announced_bytes_are_those_that_are_freed(workspace: Workspace) -> N
 
 
 @pytest.mark.faults
-def test_every_version_stays_whole_and_can_be_chosen(workspace: Workspace) -> None:
+def test_every_version_stays_intact_and_can_be_restored(workspace: Workspace) -> None:
     for number in range(6):
         run_once(workspace, code=f"code {number}", wrong=50 - number)
     roll_back(NAME, 3, "by hand", workspace)
@@ -145,10 +145,10 @@ def test_every_version_stays_whole_and_can_be_chosen(workspace: Workspace) -> No
         roll_back(NAME, number, "by hand", workspace)
 
 
-def test_the_versions_of_all_datasets_stay(workspace: Workspace) -> None:
+def test_the_versions_of_all_datasets_are_kept(workspace: Workspace) -> None:
     run_once(workspace)
     here, there = Ledger(NAME, workspace.settings), Ledger("other", workspace.settings)
-    # As if the other dataset had been retrained here too.
+    # As if the other dataset had also been retrained here.
     content = here.path.read_bytes()
     model = versions(workspace)[1].model
     run_once(workspace, code="newer", wrong=10)
@@ -156,7 +156,7 @@ def test_the_versions_of_all_datasets_stay(workspace: Workspace) -> None:
     here.path.unlink()
     here.chain.head_path.unlink()
 
-    with pytest.raises(LedgerError, match=f"line 1 is about {NAME}, not other"):
+    with pytest.raises(LedgerError, match=rf"line 1 belongs to {NAME} \(expected other\)"):
         gc(workspace)
 
     workspace.store.verify(model)
@@ -164,9 +164,7 @@ def test_the_versions_of_all_datasets_stay(workspace: Workspace) -> None:
 
 @pytest.mark.faults
 @pytest.mark.parametrize("is_lost", [True, False])
-def test_nothing_goes_while_a_ledger_cannot_be_believed(
-    workspace: Workspace, is_lost: bool
-) -> None:
+def test_nothing_is_deleted_while_a_ledger_is_damaged(workspace: Workspace, is_lost: bool) -> None:
     for number in range(3):
         run_once(workspace, code=f"code {number}", wrong=50 - number)
     path = Ledger(NAME, workspace.settings).path
@@ -179,7 +177,7 @@ def test_nothing_goes_while_a_ledger_cannot_be_believed(
     assert all_files(workspace) == before
 
 
-def test_the_pages_that_show_the_promotions_stay(workspace: Workspace) -> None:
+def test_the_report_pages_of_promotions_are_kept(workspace: Workspace) -> None:
     pages = {}
     for number in range(3):
         run = Run(workspace, code=f"code {number}", wrong=50 - number)
@@ -191,18 +189,18 @@ def test_the_pages_that_show_the_promotions_stay(workspace: Workspace) -> None:
     gc(workspace)
 
     assert all(workspace.store.is_whole(page) for page in pages.values())
-    # Beside those, the last one.
+    # Plus the most recent page.
     assert len(workspace.store.contents("reports")) == len(pages) + 1
 
 
-def test_the_last_used_entries_of_each_step_and_model_stay(workspace: Workspace) -> None:
+def test_the_last_used_records_of_each_step_and_model_are_kept(workspace: Workspace) -> None:
     for number in range(5):
         run_once(workspace, data=f"data {number}", code=f"code {number}", wrong=50 + number)
 
     gc(workspace, keep=2)
 
     kept = Counter(record.label for record in workspace.records.all())
-    # The first CNN is the champion: what made it stays, and the page that shows its promotion.
+    # The first CNN is the champion: the records that made it are kept, and its promotion's page.
     assert kept == {
         "ingest": 2,
         "validate": 2,
@@ -218,7 +216,7 @@ def test_the_last_used_entries_of_each_step_and_model_stay(workspace: Workspace)
     assert newest.executed == []
 
 
-def test_what_is_in_use_stays_although_others_are_newer(workspace: Workspace) -> None:
+def test_records_in_use_are_kept_even_if_others_are_newer(workspace: Workspace) -> None:
     run_once(workspace, code="in use")
     for number in range(3):
         run_once(workspace, code=f"tried {number}", wrong=90)
@@ -234,7 +232,7 @@ def test_what_is_in_use_stays_although_others_are_newer(workspace: Workspace) ->
     assert again.executed == []
 
 
-def test_records_that_cannot_be_read_and_values_of_no_record_go(workspace: Workspace) -> None:
+def test_unreadable_records_and_orphaned_values_are_deleted(workspace: Workspace) -> None:
     run_once(workspace)
     damaged = next(workspace.records.all())
     path = workspace.records.path(damaged.key.digest)
@@ -248,7 +246,7 @@ def test_records_that_cannot_be_read_and_values_of_no_record_go(workspace: Works
     assert workspace.records.values / damaged.key.digest in paths
 
 
-def test_a_checkpoint_goes_when_its_training_has_ended(workspace: Workspace) -> None:
+def test_checkpoints_of_finished_trainings_are_deleted(workspace: Workspace) -> None:
     for number in range(3):
         run_once(workspace, code=f"code {number}")
     checkpoints = workspace.settings.artifacts_dir / "checkpoints"
@@ -259,7 +257,7 @@ def test_a_checkpoint_goes_when_its_training_has_ended(workspace: Workspace) -> 
     assert list(checkpoints.iterdir()) == []
 
 
-def test_the_last_interrupted_trainings_can_still_go_on(workspace: Workspace) -> None:
+def test_the_last_interrupted_trainings_can_still_resume(workspace: Workspace) -> None:
     run_once(workspace)
     folders = []
     for number in range(4):
@@ -288,7 +286,7 @@ def test_the_last_failed_validations_can_still_be_read(workspace: Workspace) -> 
 
 
 @pytest.mark.faults
-def test_what_killed_runs_left_goes(workspace: Workspace) -> None:
+def test_leftovers_of_killed_runs_are_deleted(workspace: Workspace) -> None:
     run_once(workspace)
     gc(workspace)
     before = all_files(workspace)
@@ -298,16 +296,14 @@ def test_what_killed_runs_left_goes(workspace: Workspace) -> None:
     gc(workspace, keep=1)
 
     after = all_files(workspace)
-    # The last interrupted training may go on.
+    # The last interrupted training can still resume.
     assert {path.name for path in after.keys() - before.keys()} == {"epoch-0001.npz"}
     locks = {path.name for path in (workspace.settings.artifacts_dir / "locks").iterdir()}
     assert locks == {"runs.lock", f"ledger-{NAME}.lock"}
 
 
 @pytest.mark.faults
-def test_it_waits_for_the_runs_that_are_under_way(
-    workspace: Workspace, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_it_waits_for_active_runs(workspace: Workspace, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "digits")
     for number in range(3):
         run_once(workspace, code=f"code {number}")
@@ -333,7 +329,7 @@ def test_it_waits_for_the_runs_that_are_under_way(
     wait_for(waiting, "waiting")
     would_go = gc(workspace, is_dry_run=True).paths
     assert all(path.exists() for path in would_go)
-    assert caplog.messages == ["runs are under way: what they have made so far is listed as well"]
+    assert caplog.messages == ["runs are in progress; their results so far are listed as well"]
     assert waiting.poll() is None
 
     kill(run)
@@ -343,7 +339,7 @@ def test_it_waits_for_the_runs_that_are_under_way(
     assert not any(path.exists() for path in would_go)
 
 
-def test_a_run_cannot_begin_while_something_goes(workspace: Workspace) -> None:
+def test_a_run_cannot_start_during_garbage_collection(workspace: Workspace) -> None:
     run_once(workspace)
 
     def begin(_: Garbage) -> None:
@@ -356,7 +352,7 @@ def test_a_run_cannot_begin_while_something_goes(workspace: Workspace) -> None:
         pass
 
 
-def test_a_link_is_removed_and_not_followed(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_link_is_deleted_and_not_followed(workspace: Workspace, tmp_path: Path) -> None:
     run_once(workspace)
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -376,7 +372,7 @@ def test_a_link_is_removed_and_not_followed(workspace: Workspace, tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.faults
-def test_two_hundred_scheduled_runs_leave_no_more_than_what_is_kept(workspace: Workspace) -> None:
+def test_two_hundred_scheduled_runs_leave_only_what_is_kept(workspace: Workspace) -> None:
     """New data each week, new code every few days, a run killed now and then."""
     keep, better = 2, count(40, -1)
     for day in range(200):
@@ -393,7 +389,7 @@ def test_two_hundred_scheduled_runs_leave_no_more_than_what_is_kept(workspace: W
     num_versions = len(versions(workspace))
     assert num_versions == 10
     numbers = {kind: len(workspace.store.contents(kind)) for kind in KINDS}
-    # Two models are trained; of failed validations there are none.
+    # Each run trains two models, and no validation fails.
     most = {"datasets": keep, "arrays": keep, "validations": 2 * keep, "lineages": num_versions}
     most |= {"models": 2 * keep + num_versions, "evaluations": 2 * keep + num_versions}
     most |= {"reports": keep + num_versions}
@@ -410,7 +406,7 @@ def test_two_hundred_scheduled_runs_leave_no_more_than_what_is_kept(workspace: W
         workspace.store.verify(version.model)
 
 
-def test_a_page_stays_once_for_each_version(workspace: Workspace) -> None:
+def test_one_page_is_kept_for_each_version(workspace: Workspace) -> None:
     run = Run(workspace)
     run.run()
     for number in range(4):

@@ -13,7 +13,7 @@ from tests.support.small_dataset import NAME
 
 
 def promote(workspace: Workspace, text: str, test_set: str = "a") -> ModelVersion:
-    """Make a model with a bundle the champion, whatever it replaces."""
+    """Store a model and promote it unconditionally."""
     model = store_model(workspace, text)
     score = store_score(workspace, model, range(5), test_set=test_set)
     with Ledger(NAME, workspace.settings).deciding() as ledger:
@@ -35,7 +35,7 @@ def versions(workspace: Workspace) -> list[ModelVersion]:
 
 
 @pytest.mark.usefixtures("versions")
-def test_a_rollback_goes_to_the_champion_before(workspace: Workspace) -> None:
+def test_a_rollback_goes_to_the_previous_champion(workspace: Workspace) -> None:
     entry = roll_back(NAME, None, "by hand", workspace)
 
     verdict = entry.verdict
@@ -46,7 +46,7 @@ def test_a_rollback_goes_to_the_champion_before(workspace: Workspace) -> None:
 
 
 @pytest.mark.usefixtures("versions")
-def test_one_rollback_after_another_goes_further_back(workspace: Workspace) -> None:
+def test_repeated_rollbacks_go_further_back(workspace: Workspace) -> None:
     roll_back(NAME, None, "by hand", workspace)
     roll_back(NAME, None, "by hand", workspace)
 
@@ -56,7 +56,7 @@ def test_one_rollback_after_another_goes_further_back(workspace: Workspace) -> N
 
 
 @pytest.mark.usefixtures("versions")
-def test_any_version_can_be_put_back(workspace: Workspace) -> None:
+def test_any_version_can_be_restored(workspace: Workspace) -> None:
     for number in (1, 3, 2):
         roll_back(NAME, number, "by hand", workspace)
         assert champion_number(workspace) == number
@@ -66,12 +66,12 @@ def test_any_version_can_be_put_back(workspace: Workspace) -> None:
 @pytest.mark.parametrize(
     ("number", "message"),
     [
-        (3, f"version 3 of {NAME} is the champion already"),
-        (4, f"{NAME} has no version 4: there is 1, 2, 3"),
-        (0, f"{NAME} has no version 0: there is 1, 2, 3"),
+        (3, f"version 3 of {NAME} is already the champion"),
+        (4, f"{NAME} has no version 4 (versions: 1, 2, 3)"),
+        (0, f"{NAME} has no version 0 (versions: 1, 2, 3)"),
     ],
 )
-def test_a_wrong_target_is_told(workspace: Workspace, number: int, message: str) -> None:
+def test_an_invalid_target_is_reported(workspace: Workspace, number: int, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         roll_back(NAME, number, "by hand", workspace)
 
@@ -121,7 +121,7 @@ def test_the_targets_bytes_are_checked_first(
     assert champion_number(workspace) == 1
 
 
-def test_accuracies_on_two_test_sets_do_not_stand_side_by_side(workspace: Workspace) -> None:
+def test_accuracies_on_different_test_sets_are_not_combined(workspace: Workspace) -> None:
     promote(workspace, "first", test_set="a")
     promote(workspace, "second", test_set="b")
     third = promote(workspace, "third", test_set="b")
@@ -135,7 +135,7 @@ def test_accuracies_on_two_test_sets_do_not_stand_side_by_side(workspace: Worksp
     assert entry.verdict.champion_accuracy is None
 
 
-def test_the_status_of_a_dataset_that_nothing_was_decided_about(workspace: Workspace) -> None:
+def test_the_status_of_a_dataset_without_decisions(workspace: Workspace) -> None:
     assert status(NAME, workspace) == {
         "dataset": NAME,
         "champion": None,
@@ -166,7 +166,7 @@ def test_the_status_is_the_champion_and_the_last_decision(
     }
 
 
-def test_a_champion_is_one_since_it_last_became_one(workspace: Workspace) -> None:
+def test_a_champions_start_is_when_it_last_became_champion(workspace: Workspace) -> None:
     written = write_history(Ledger(NAME, workspace.settings), "pkpk1k")
     days = [datetime(2026, 1, day, tzinfo=UTC) for day in range(1, 7)]
     entries = [
@@ -179,7 +179,7 @@ def test_a_champion_is_one_since_it_last_became_one(workspace: Workspace) -> Non
     assert since == ["2026-01-05T00:00:00+00:00", "2026-01-03T00:00:00+00:00"]
 
 
-def test_a_described_decision_has_the_moment_the_run_and_the_judgement(
+def test_a_described_decision_has_the_time_the_run_and_the_verdict(
     workspace: Workspace,
 ) -> None:
     (entry,) = write_history(Ledger(NAME, workspace.settings), "p")

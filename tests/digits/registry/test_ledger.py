@@ -45,7 +45,7 @@ for number in range(int(sys.argv[2])):
     print(entry.number, flush=True)
 """
 
-# At each size at which the disk may be full.
+# Try every size at which the disk may be full.
 DECIDER_ON_A_FULL_DISK = """
 import resource, sys
 from pathlib import Path
@@ -62,7 +62,7 @@ for limit in range(len(before), len(before) + 2000):
             keep(deciding)
         except DigitsError as error:
             resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-            assert "cannot be written: File too large; the champion is as it was" in str(error)
+            assert "cannot be written: File too large; the champion is unchanged" in str(error)
             assert ledger.path.read_bytes() == before
             assert ledger.entries() == deciding.entries == entries
         else:
@@ -81,11 +81,11 @@ def compact(fields: Mapping[str, Any]) -> bytes:
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
-def test_nothing_was_decided_in_the_beginning(ledger: Ledger) -> None:
+def test_a_new_ledger_has_no_decisions(ledger: Ledger) -> None:
     assert (ledger.entries(), ledger.versions(), ledger.champion()) == ([], {}, None)
 
 
-def test_decisions_come_back_as_they_were_taken(ledger: Ledger) -> None:
+def test_decisions_are_read_back_unchanged(ledger: Ledger) -> None:
     with ledger.deciding() as deciding:
         taken = [promote_next(deciding, "first"), keep(deciding), promote_next(deciding, "second")]
 
@@ -94,7 +94,7 @@ def test_decisions_come_back_as_they_were_taken(ledger: Ledger) -> None:
     assert {entry.dataset for entry in taken} == {NAME}
 
 
-def test_the_champion_is_what_the_last_line_says(ledger: Ledger) -> None:
+def test_the_last_line_determines_the_champion(ledger: Ledger) -> None:
     write_history(ledger, "ppk")
     champion = ledger.champion()
     assert champion is not None
@@ -107,7 +107,7 @@ def test_the_champion_is_what_the_last_line_says(ledger: Ledger) -> None:
     assert set(ledger.versions()) == {1, 2}
 
 
-def test_a_decision_sees_those_before_it(ledger: Ledger) -> None:
+def test_a_decision_sees_earlier_ones(ledger: Ledger) -> None:
     write_history(ledger, "p")
 
     with ledger.deciding() as deciding:
@@ -117,7 +117,7 @@ def test_a_decision_sees_those_before_it(ledger: Ledger) -> None:
 
 
 @pytest.mark.faults
-def test_decisions_of_two_processes_at_once_are_all_kept(ledger: Ledger, tmp_path: Path) -> None:
+def test_concurrent_decisions_of_two_processes_are_all_kept(ledger: Ledger, tmp_path: Path) -> None:
     deciders = [start(DECIDER, tmp_path, 20, name) for name in ("one", "other")]
     for decider in deciders:
         _, errors = decider.communicate()
@@ -133,7 +133,7 @@ def test_decisions_of_two_processes_at_once_are_all_kept(ledger: Ledger, tmp_pat
 
 
 @pytest.mark.faults
-def test_a_reader_never_sees_less_than_the_whole(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_reader_never_sees_fewer_decisions_than_before(ledger: Ledger, tmp_path: Path) -> None:
     decider = start(DECIDER, tmp_path, 100, "one")
     wait_for(decider, "1")
     seen = [0]
@@ -162,9 +162,7 @@ def test_a_decider_killed_at_any_moment_loses_no_decision(ledger: Ledger, tmp_pa
     assert ledger.entries()[-1].verdict.outcome == "kept"
 
 
-def test_a_decision_is_on_the_disk_before_it_counts(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_decision_is_flushed_to_disk(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[tuple[str, int]] = []
     fsync = os.fsync
 
@@ -177,12 +175,12 @@ def test_a_decision_is_on_the_disk_before_it_counts(
     write_history(ledger, "p")
 
     assert (ledger.path.name, ledger.path.stat().st_size) in flushed
-    # The folder too, or a new file could be lost with its first line.
+    # The folder must be flushed too, or a new file could be lost with its first line.
     assert ledger.path.parent.name in {name for name, _ in flushed}
 
 
 @pytest.mark.faults
-def test_a_full_disk_leaves_the_champion_as_it_was(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_champion_unchanged(ledger: Ledger, tmp_path: Path) -> None:
     write_history(ledger, "p")
 
     length = int(result_of(DECIDER_ON_A_FULL_DISK, tmp_path))
@@ -191,18 +189,18 @@ def test_a_full_disk_leaves_the_champion_as_it_was(ledger: Ledger, tmp_path: Pat
     assert [entry.verdict.outcome for entry in ledger.entries()] == ["promoted", "kept"]
 
 
-def test_a_disk_that_cannot_be_written_is_a_clear_error() -> None:
-    # Nobody, root included, can make a folder there.
+def test_an_unwritable_disk_gives_a_clear_error() -> None:
+    # Nobody, not even root, can create a folder there.
     ledger = Ledger(NAME, Settings(artifacts_dir=Path("/sys/digits")))
 
     with (
-        pytest.raises(DigitsError, match=r"/sys/digits/.* cannot be written: .*champion is as it"),
+        pytest.raises(DigitsError, match=r"/sys/digits/.* cannot be written: .*champion is unch"),
         ledger.deciding(),
     ):
         pass
 
 
-def test_an_edited_reason_is_told_with_its_line_and_what_to_do(ledger: Ledger) -> None:
+def test_an_edited_reason_is_reported_with_its_line_and_what_to_do(ledger: Ledger) -> None:
     write_history(ledger, "pkk")
     ledger.path.write_bytes(ledger.path.read_bytes().replace(b"no better", b"far better", 1))
 
@@ -210,24 +208,24 @@ def test_an_edited_reason_is_told_with_its_line_and_what_to_do(ledger: Ledger) -
         ledger.entries()
 
     assert str(caught.value) == (
-        f"{ledger.path} line 2 was altered: its digest does not match it; nothing was changed; put "
-        f"the file back from a copy, or, to begin a new history, move it and {NAME}.head aside"
+        f"{ledger.path} line 2 is corrupted: its digest does not match; nothing was changed; "
+        f"restore the file from a backup, or move it and {NAME}.head away to start a new history"
     )
 
 
-def test_nothing_is_decided_on_a_ledger_that_cannot_be_believed(ledger: Ledger) -> None:
+def test_nothing_is_decided_with_a_corrupted_ledger(ledger: Ledger) -> None:
     write_history(ledger, "pp")
     altered = ledger.path.read_bytes().replace(b"run version 0", b"run version 7")
     ledger.path.write_bytes(altered)
 
-    with pytest.raises(LedgerError, match="line 1 was altered"), ledger.deciding():
+    with pytest.raises(LedgerError, match="line 1 is corrupted"), ledger.deciding():
         raise AssertionError
 
     assert ledger.path.read_bytes() == altered
 
 
 @pytest.mark.parametrize("more", [{}, {"news": True}])
-def test_a_newer_format_is_told_and_not_guessed(ledger: Ledger, more: dict[str, bool]) -> None:
+def test_a_newer_format_is_refused(ledger: Ledger, more: dict[str, bool]) -> None:
     write_history(ledger, "pk")
     first, second = ledger.path.read_bytes().splitlines()
     fields = json.loads(second) | more | {"format": 3}
@@ -240,33 +238,33 @@ def test_a_newer_format_is_told_and_not_guessed(ledger: Ledger, more: dict[str, 
         ledger.entries()
 
     assert str(caught.value) == (
-        f"{ledger.path} line 2 has format 3, this version of digits reads 2: use the "
+        f"{ledger.path} line 2 has format 3 (this version of digits reads 2); use the "
         "version that wrote it"
     )
 
 
 CHANGES: list[tuple[dict[str, Any], str]] = [
-    ({"number": 1}, "says that it is line 1"),
-    ({"number": "two"}, "is damaged: number: Input should be a valid integer"),
-    ({"dataset": "mnist"}, f"is about mnist, not {NAME}"),
-    ({"dataset": "../mnist"}, f"is about ../mnist, not {NAME}"),
-    ({"time": "2026-01-01T00:00:00"}, "is damaged: time: "),
-    ({"judgement": None}, "is damaged: judgement: "),
-    ({"judgement": {"outcome": "crowned"}}, "is damaged: judgement.outcome: "),
-    ({"judgement": {"champion_before": 2}}, "says that the champion was 2, but it was 1"),
-    ({"judgement": {"champion_before": None}}, "says that the champion was None, but it was 1"),
-    ({"judgement": {"champion_after": 3}}, "makes version 3 champion, which there is not"),
-    ({"judgement": {"candidate_accuracy": 1e999}}, "is damaged"),
-    ({"version": {"number": 3}}, "begins version 3, but 1 came before it"),
-    ({"version": {"number": 1}}, "begins version 1, but 1 came before it"),
-    ({"version": {"lineage": "../../elsewhere"}}, "is damaged: version.lineage: "),
-    ({"version": {"model": {"digest": "../../elsewhere"}}}, "is damaged: version.model.digest: "),
-    ({"more": 1}, "is damaged: more: Extra inputs are not permitted"),
+    ({"number": 1}, "is numbered 1"),
+    ({"number": "two"}, "is invalid: number: Input should be a valid integer"),
+    ({"dataset": "mnist"}, f"belongs to mnist (expected {NAME})"),
+    ({"dataset": "../mnist"}, f"belongs to ../mnist (expected {NAME})"),
+    ({"time": "2026-01-01T00:00:00"}, "is invalid: time: "),
+    ({"judgement": None}, "is invalid: judgement: "),
+    ({"judgement": {"outcome": "crowned"}}, "is invalid: judgement.outcome: "),
+    ({"judgement": {"champion_before": 2}}, "says the previous champion was 2 (expected 1)"),
+    ({"judgement": {"champion_before": None}}, "says the previous champion was None (expected 1)"),
+    ({"judgement": {"champion_after": 3}}, "promotes version 3, which does not exist"),
+    ({"judgement": {"candidate_accuracy": 1e999}}, "is invalid"),
+    ({"version": {"number": 3}}, "adds version 3 (expected 2)"),
+    ({"version": {"number": 1}}, "adds version 1 (expected 2)"),
+    ({"version": {"lineage": "../../elsewhere"}}, "is invalid: version.lineage: "),
+    ({"version": {"model": {"digest": "../../elsewhere"}}}, "is invalid: version.model.digest: "),
+    ({"more": 1}, "is invalid: more: Extra inputs are not permitted"),
 ]
 
 
 @pytest.mark.parametrize(("changes", "problem"), CHANGES)
-def test_a_line_that_cannot_be_is_refused_although_its_digest_is_right(
+def test_an_invalid_line_is_refused_even_with_a_correct_digest(
     ledger: Ledger, changes: dict[str, Any], problem: str
 ) -> None:
     write_history(ledger, "pp")
@@ -297,15 +295,15 @@ def merged(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     [b"", b"null", b"[]", b"{}", b"\xff\xfe", b"[" * 1_000_000, b'{"format":1,' + b'"a":[' * 10**5],
     ids=lambda line: repr(line[:20]),
 )
-def test_a_line_of_another_form_is_damage_and_no_crash(ledger: Ledger, line: bytes) -> None:
+def test_a_malformed_line_is_reported_as_damage(ledger: Ledger, line: bytes) -> None:
     ledger.path.parent.mkdir(parents=True)
     ledger.path.write_bytes(line + b"\n")
 
-    with pytest.raises(LedgerError, match=r"line 1 (was altered|is damaged)"):
+    with pytest.raises(LedgerError, match=r"line 1 (is corrupted|is invalid)"):
         ledger.entries()
 
 
-def test_versions_are_numbered_as_they_became_champion(ledger: Ledger) -> None:
+def test_versions_are_numbered_in_order_of_promotion(ledger: Ledger) -> None:
     entries = write_history(ledger, "pkp1p")
 
     assert {number: version.model for number, version in versions_of(entries).items()} == {
@@ -315,7 +313,7 @@ def test_versions_are_numbered_as_they_became_champion(ledger: Ledger) -> None:
     }
 
 
-def test_a_champion_stands_by_the_judgement_that_first_made_it_one(ledger: Ledger) -> None:
+def test_the_standing_verdict_is_the_one_that_first_promoted_the_champion(ledger: Ledger) -> None:
     entries = write_history(ledger, "pp1k2")
     champion = champion_of(entries)
 
@@ -330,10 +328,10 @@ def test_a_champion_stands_by_the_judgement_that_first_made_it_one(ledger: Ledge
         ("ppp", set()),
         ("pp1", {2}),
         ("ppk1k", {2}),
-        # Going back over two promotions undoes both.
+        # Rolling back over two promotions undoes both.
         ("ppp1", {2, 3}),
         ("ppp21", {2, 3}),
-        # A later rollback puts a version back, and takes down the one that it replaces.
+        # A later rollback restores a version and withdraws the one it replaces.
         ("pp12", {1}),
         ("ppp12", {1, 3}),
         ("ppp13", {1, 2}),
@@ -341,23 +339,21 @@ def test_a_champion_stands_by_the_judgement_that_first_made_it_one(ledger: Ledge
         ("pp1p2", {3}),
     ],
 )
-def test_a_rollback_takes_down_what_was_promoted_since(
-    ledger: Ledger, steps: str, down: set[int]
-) -> None:
+def test_a_rollback_withdraws_later_promotions(ledger: Ledger, steps: str, down: set[int]) -> None:
     entries = write_history(ledger, steps)
 
-    taken_down = withdrawn(entries)
+    withdrawals = withdrawn(entries)
 
     numbers = {version.model.digest: number for number, version in versions_of(entries).items()}
-    assert {numbers[model] for model in taken_down} == down
-    assert {withdrawal.number for withdrawal in taken_down.values()} == down
+    assert {numbers[model] for model in withdrawals} == down
+    assert {withdrawal.number for withdrawal in withdrawals.values()} == down
     assert all(
         withdrawal.time in {e.time for e in entries if e.verdict.outcome == "rolled back"}
-        for withdrawal in taken_down.values()
+        for withdrawal in withdrawals.values()
     )
 
 
-def test_a_model_that_is_two_versions_is_up_while_one_of_them_is(ledger: Ledger) -> None:
+def test_a_model_with_two_versions_is_not_withdrawn_while_one_remains(ledger: Ledger) -> None:
     for number, text in enumerate(("same", "other", "same"), start=1):
         model = make_model(text)
         verdict, version = promotion(number, model, make_score(model, 90), number - 1 or None)
@@ -367,14 +363,14 @@ def test_a_model_that_is_two_versions_is_up_while_one_of_them_is(ledger: Ledger)
     assert set(withdrawn(write_history(ledger, "1"))) == {make_model("other").digest}
 
 
-def test_an_unknown_version_is_told_with_those_that_there_are(ledger: Ledger) -> None:
-    with pytest.raises(UsageError, match=f"^{NAME} has no version 1: there is none yet$"):
+def test_an_unknown_version_is_reported_with_the_known_ones(ledger: Ledger) -> None:
+    with pytest.raises(UsageError, match=rf"^{NAME} has no version 1 \(versions: none yet\)$"):
         find_version(ledger.entries(), 1, NAME)
-    with pytest.raises(UsageError, match=f"^{NAME} has no version 3: there is 1, 2$"):
+    with pytest.raises(UsageError, match=rf"^{NAME} has no version 3 \(versions: 1, 2\)$"):
         find_version(write_history(ledger, "pp"), 3, NAME)
 
 
-def test_all_ledgers_are_those_with_lines_and_those_that_were_lost(tmp_path: Path) -> None:
+def test_all_ledgers_include_those_whose_file_is_missing(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data", artifacts_dir=tmp_path / "artifacts")
     assert all_ledgers(settings) == []
     for name in ("lost", "there"):

@@ -41,7 +41,7 @@ def run(
     rule: Rule = RULE,
     test_set: str = "a",
 ) -> Decision:
-    """A run's decision, with the champion's own score unless another is given."""
+    """Decide a run, with the champion's recorded score unless another is given."""
     champion = Ledger(NAME, workspace.settings).champion()
     if incumbent is None and champion is not None:
         incumbent = champion.evaluation
@@ -65,7 +65,7 @@ def facts(entry: Entry) -> tuple[str, int | None, int | None]:
 
 @dataclass
 class Case:
-    """The champion's mistakes and the candidate's, images by number, and what is decided."""
+    """The mistakes of champion and candidate, as image numbers, and the expected decision."""
 
     champion: range | None
     candidate: range
@@ -77,7 +77,7 @@ class Case:
 SIGNIFICANT = Rule(floor=0.8, require_significance=True)
 CASES = {
     "the first above the floor": Case(
-        None, range(10), "promoted", "the cnn reached 90.00%; there was no champion before"
+        None, range(10), "promoted", "the cnn reached 90.00%; there was no previous champion"
     ),
     "the first on the floor": Case(None, range(20), "promoted", "the cnn reached 80.00%; there"),
     "the first below the floor": Case(
@@ -105,7 +105,7 @@ CASES = {
     "significantly better": Case(
         range(10), range(4), "promoted", "(exact McNemar p = 0.0312)", SIGNIFICANT
     ),
-    "on the level is not below it": Case(
+    "p equal to the level is not significant": Case(
         range(10),
         range(4),
         "kept",
@@ -135,7 +135,7 @@ def test_the_rule(workspace: Workspace, case: Case) -> None:
     assert (decision.entry.version is not None) == is_promoted
 
 
-def test_a_decision_keeps_what_it_was_taken_on(workspace: Workspace) -> None:
+def test_a_decision_records_its_grounds(workspace: Workspace) -> None:
     champion = scored(workspace, "champion", range(10))
     run(workspace, champion)
     candidate = scored(workspace, "candidate", range(5, 8))
@@ -153,13 +153,13 @@ def test_a_decision_keeps_what_it_was_taken_on(workspace: Workspace) -> None:
     assert verdict.p_value == pytest.approx(2 / 2**7)
 
 
-def test_the_rule_is_told_with_its_level() -> None:
+def test_the_rule_is_described_with_its_level() -> None:
     assert Rule(floor=0.97, require_significance=True, significance_level=0.01).describe() == (
         "higher test accuracy than the champion, at least 97.00%, exact McNemar p < 0.01"
     )
 
 
-def test_a_version_keeps_all_that_makes_it_again(workspace: Workspace) -> None:
+def test_a_version_records_everything_needed_to_reproduce_it(workspace: Workspace) -> None:
     model, score = scored(workspace, "candidate", range(5))
 
     version = run(workspace, (model, score)).entry.version
@@ -169,7 +169,7 @@ def test_a_version_keeps_all_that_makes_it_again(workspace: Workspace) -> None:
     assert read_lineage(version.lineage, workspace.store) == LINEAGE
 
 
-def test_the_champion_itself_changes_nothing(workspace: Workspace) -> None:
+def test_the_champion_as_candidate_changes_nothing(workspace: Workspace) -> None:
     run(workspace, scored(workspace, "first", range(10)))
     second = scored(workspace, "second", range(5))
     promoted = run(workspace, second).entry
@@ -177,15 +177,15 @@ def test_the_champion_itself_changes_nothing(workspace: Workspace) -> None:
     again = run(workspace, second)
 
     assert facts(again.entry) == ("unchanged", 2, 2)
-    assert again.entry.verdict.reason == "the cnn of this run is the champion already (95.00%)"
+    assert again.entry.verdict.reason == "the cnn of this run is already the champion (95.00%)"
     assert (again.entry.verdict.champion_accuracy, again.entry.version) == (0.95, None)
-    # It stands by what was judged when it became champion, so that its page stays the same.
+    # The original verdict stands, so that the report page stays the same.
     assert again.standing == promoted.verdict
     assert again.rival is not None
     assert again.rival.number == 1
 
 
-def test_a_new_judgement_stands_for_itself(workspace: Workspace) -> None:
+def test_a_new_verdict_is_the_standing_one(workspace: Workspace) -> None:
     run(workspace, scored(workspace, "first", range(10)))
 
     decision = run(workspace, scored(workspace, "worse", range(12)))
@@ -195,7 +195,7 @@ def test_a_new_judgement_stands_for_itself(workspace: Workspace) -> None:
     assert decision.rival.number == 1
 
 
-def test_what_was_rolled_back_is_not_promoted_again(workspace: Workspace) -> None:
+def test_a_rolled_back_model_is_not_promoted_again(workspace: Workspace) -> None:
     run(workspace, scored(workspace, "first", range(10)))
     second = scored(workspace, "second", range(5))
     run(workspace, second)
@@ -206,11 +206,11 @@ def test_what_was_rolled_back_is_not_promoted_again(workspace: Workspace) -> Non
     assert facts(again) == ("kept", 1, 1)
     assert again.verdict.reason == (
         f"this cnn is version 2, which was rolled back on {entry.time:%Y-%m-%d}; "
-        "`digits rollback 2` would make it champion again"
+        "`digits rollback 2` makes it champion again"
     )
 
 
-def test_what_was_put_back_by_hand_is_the_champion_again(workspace: Workspace) -> None:
+def test_a_model_restored_by_hand_is_the_champion_again(workspace: Workspace) -> None:
     run(workspace, scored(workspace, "first", range(10)))
     second = scored(workspace, "second", range(5))
     run(workspace, second)
@@ -220,7 +220,7 @@ def test_what_was_put_back_by_hand_is_the_champion_again(workspace: Workspace) -
     assert facts(run(workspace, second).entry) == ("unchanged", 2, 2)
 
 
-def test_something_better_still_replaces_what_was_rolled_back_to(workspace: Workspace) -> None:
+def test_a_better_model_still_replaces_a_rollback_target(workspace: Workspace) -> None:
     run(workspace, scored(workspace, "first", range(10)))
     run(workspace, scored(workspace, "second", range(5)))
     roll_back(NAME, None, "by hand", workspace)
@@ -228,7 +228,9 @@ def test_something_better_still_replaces_what_was_rolled_back_to(workspace: Work
     assert facts(run(workspace, scored(workspace, "third", range(4))).entry) == ("promoted", 1, 3)
 
 
-def test_a_champion_of_another_test_set_is_compared_by_its_new_score(workspace: Workspace) -> None:
+def test_a_champion_from_another_test_set_is_compared_by_its_new_score(
+    workspace: Workspace,
+) -> None:
     champion = scored(workspace, "champion", range(1), test_set="a")
     run(workspace, champion)
     again = store_score(workspace, champion[0], range(30), test_set="b")
@@ -241,11 +243,11 @@ def test_a_champion_of_another_test_set_is_compared_by_its_new_score(workspace: 
     assert entry.verdict.champion_score == again
 
 
-def test_scores_of_two_test_sets_are_never_compared(workspace: Workspace) -> None:
+def test_scores_on_different_test_sets_are_never_compared(workspace: Workspace) -> None:
     run(workspace, scored(workspace, "champion", range(10), test_set="a"))
     before = Ledger(NAME, workspace.settings).entries()
 
-    with pytest.raises(DigitsError, match="a comparison would mean nothing"):
+    with pytest.raises(DigitsError, match=r"cannot compare scores: .* does not match"):
         run(workspace, scored(workspace, "candidate", range(5), test_set="b"), test_set="b")
 
     assert Ledger(NAME, workspace.settings).entries() == before
@@ -324,12 +326,12 @@ def test_the_comparison_is_the_exact_mcnemar_test(
     )
 
     assert found.discordant == discordant
-    # Under the hypothesis, each of them is as likely to be one's as the other's.
+    # Under the null hypothesis, either model is equally likely to be the one that is right.
     num_tails = 2 * sum(comb(sum(discordant), k) for k in range(min(discordant) + 1))
     assert found.p_value == pytest.approx(min(1.0, num_tails / 2 ** sum(discordant)))
 
 
-def test_damaged_answers_decide_nothing(workspace: Workspace) -> None:
+def test_nothing_is_decided_with_corrupted_predictions(workspace: Workspace) -> None:
     champion = scored(workspace, "champion", range(10))
     run(workspace, champion)
     (workspace.store.folder(champion[1]) / "predictions.parquet").write_bytes(b"no answers")

@@ -34,7 +34,7 @@ SETTINGS = training_settings("reference", "mlp", epochs=1)
 
 
 class Trained:
-    """A workspace in which an MLP was trained for an epoch and became version 1."""
+    """A workspace with an MLP, trained for one epoch, as version 1."""
 
     def __init__(self, root: Path) -> None:
         settings = Settings(data_dir=root / "data", artifacts_dir=root / "artifacts")
@@ -106,7 +106,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.fixture
 def trained(original: Trained, tmp_path: Path) -> Trained:
-    """A copy of its own for each test."""
+    """A separate copy for each test."""
     root = original.workspace.settings.data_dir.parent
     shutil.copytree(root, tmp_path, dirs_exist_ok=True)
     trained = copy.copy(original)
@@ -128,7 +128,7 @@ def test_the_same_data_code_and_settings_give_the_same_bytes(trained: Trained) -
 
 
 def files(workspace: Workspace) -> dict[Path, bytes]:
-    """All that a run could believe: neither cache nor ledger may change."""
+    """The files of cache, ledger, models and checkpoints, none of which may change."""
     folder = workspace.settings.artifacts_dir
     parts = ("cache", "ledger", "models", "checkpoints")
     return {
@@ -139,7 +139,7 @@ def files(workspace: Workspace) -> dict[Path, bytes]:
     }
 
 
-def test_a_model_that_was_lost_comes_back(trained: Trained) -> None:
+def test_a_missing_model_is_restored(trained: Trained) -> None:
     model = trained.version.model
     (trained.workspace.store.folder(model) / "model.keras").unlink()
 
@@ -148,7 +148,7 @@ def test_a_model_that_was_lost_comes_back(trained: Trained) -> None:
     trained.workspace.store.verify(model)
 
 
-def test_arrays_that_are_gone_or_damaged_are_made_again(trained: Trained) -> None:
+def test_corrupted_arrays_are_rebuilt(trained: Trained) -> None:
     path = trained.workspace.store.folder(trained.arrays) / "y_train.npy"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
 
@@ -157,7 +157,7 @@ def test_arrays_that_are_gone_or_damaged_are_made_again(trained: Trained) -> Non
     trained.workspace.store.verify(trained.arrays)
 
 
-def test_another_outcome_is_told_with_what_differs(
+def test_a_different_outcome_is_reported_with_what_has_changed(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def build_other(shape: Shape, classes: int, dropout: tuple[float, ...], seed: int) -> Any:
@@ -175,7 +175,9 @@ def test_another_outcome_is_told_with_what_differs(
     assert any(text.startswith("keras ") and text.endswith("-> 99") for text in outcome.differences)
 
 
-def test_another_processor_is_told(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_different_processor_is_reported(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(f"{MODULE}._train_again", lambda *_: trained.version.model.digest)
     then = processor()
     monkeypatch.setattr("digits.registry.reproduction.processor", lambda: "another, 64 cores")
@@ -185,7 +187,7 @@ def test_another_processor_is_told(trained: Trained, monkeypatch: pytest.MonkeyP
     assert outcome.differences == (f"processor {then} -> another, 64 cores",)
 
 
-def test_a_version_from_before_processors_were_kept_differs_in_none(
+def test_a_version_without_a_recorded_processor_reports_no_difference(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(f"{MODULE}._train_again", lambda *_: trained.version.model.digest)
@@ -195,23 +197,23 @@ def test_a_version_from_before_processors_were_kept_differs_in_none(
 
 
 def without_processors(digest: str, store: Store) -> dict[str, LineageStep]:
-    """A lineage as it was written before."""
+    """A lineage in the older form, without processors."""
     steps = read_lineage(digest, store).items()
     return {label: LineageStep(key=step.key, output=step.output) for label, step in steps}
 
 
-def test_data_that_has_changed_is_told(trained: Trained) -> None:
+def test_changed_data_is_reported(trained: Trained) -> None:
     labels = trained.workspace.settings.raw_dir / NAME / "train-labels.idx"
     content = bytearray(labels.read_bytes())
     content[-1] = (content[-1] + 1) % 10
     write_raw(trained.workspace.settings, "train-labels", bytes(content))
     (trained.workspace.store.folder(trained.arrays) / "y_train.npy").unlink()
 
-    with pytest.raises(DigitsError, match="its data has changed, so the same weights cannot"):
+    with pytest.raises(DigitsError, match="cannot reproduce version 1: its data has changed"):
         reproduce(NAME, 1, trained.workspace)
 
 
-def test_data_that_has_changed_does_not_matter_while_the_arrays_are_there(
+def test_changed_data_does_not_matter_while_the_arrays_exist(
     trained: Trained,
 ) -> None:
     write_raw(trained.workspace.settings, "train-labels", b"not even labels")
@@ -219,21 +221,19 @@ def test_data_that_has_changed_does_not_matter_while_the_arrays_are_there(
     assert reproduce(NAME, 1, trained.workspace).is_same
 
 
-def test_an_unknown_version_is_told(trained: Trained) -> None:
-    with pytest.raises(UsageError, match="has no version 2: there is 1"):
+def test_an_unknown_version_is_reported(trained: Trained) -> None:
+    with pytest.raises(UsageError, match=r"has no version 2 \(versions: 1\)"):
         reproduce(NAME, 2, trained.workspace)
 
 
-def test_a_model_that_there_is_no_more_is_told(
-    trained: Trained, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_removed_model_is_reported(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{MODULE}.MODELS", {"cnn": MODELS["cnn"]})
 
-    with pytest.raises(DigitsError, match="there is no model 'mlp' any more, only cnn"):
+    with pytest.raises(DigitsError, match=r"unknown model 'mlp' \(known: cnn\)"):
         reproduce(NAME, 1, trained.workspace)
 
 
-def test_a_damaged_lineage_is_told(trained: Trained) -> None:
+def test_a_corrupted_lineage_is_reported(trained: Trained) -> None:
     lineage = LineageRef(digest=trained.version.lineage)
     (trained.workspace.store.folder(lineage) / "lineage.json").write_text("{}")
 
@@ -241,7 +241,9 @@ def test_a_damaged_lineage_is_told(trained: Trained) -> None:
         reproduce(NAME, 1, trained.workspace)
 
 
-def test_nothing_is_collected_meanwhile(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_garbage_collection_waits_for_a_reproduction(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held = []
 
     def watched(*_: object) -> str:

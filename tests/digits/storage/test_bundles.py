@@ -42,11 +42,11 @@ def facts_of(content: bytes) -> dict[str, Any]:
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
-def test_a_bundle_as_it_was_written_is_whole(folder: Path, digest: str) -> None:
+def test_an_unchanged_bundle_is_intact(folder: Path, digest: str) -> None:
     assert Inspector().inspect(folder, digest) == []
 
 
-def test_the_digest_follows_from_names_and_bytes_alone(folder: Path, tmp_path: Path) -> None:
+def test_the_digest_depends_only_on_names_and_bytes(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "elsewhere"
     other.mkdir()
     for name, content in reversed(FILES.items()):
@@ -58,29 +58,31 @@ def test_the_digest_follows_from_names_and_bytes_alone(folder: Path, tmp_path: P
 
 @pytest.mark.parametrize("name", [*FILES, MANIFEST])
 @pytest.mark.faults
-def test_every_altered_bit_and_every_cut_is_noticed(folder: Path, digest: str, name: str) -> None:
+def test_every_flipped_bit_and_every_truncation_is_detected(
+    folder: Path, digest: str, name: str
+) -> None:
     for _ in each_damage(folder / name):
         assert_damaged(folder, digest, name)
     Inspector().inspect(folder, digest)
 
 
 @pytest.mark.parametrize("name", [*FILES, MANIFEST])
-def test_a_file_that_is_gone_is_noticed(folder: Path, digest: str, name: str) -> None:
+def test_a_missing_file_is_detected(folder: Path, digest: str, name: str) -> None:
     (folder / name).unlink()
 
     assert_damaged(folder, digest, f"{name} cannot be read: No such file")
 
 
-def test_a_bundle_that_is_gone_is_noticed(folder: Path, digest: str) -> None:
+def test_a_missing_bundle_is_detected(folder: Path, digest: str) -> None:
     assert_damaged(folder.with_name("none"), digest, "No such file")
 
 
 @pytest.mark.parametrize("name", ["extra.json", ".hidden", "folder"])
-def test_what_does_not_belong_to_it_is_noticed(folder: Path, digest: str, name: str) -> None:
+def test_an_unlisted_entry_is_detected(folder: Path, digest: str, name: str) -> None:
     path = folder / name
     path.mkdir() if name == "folder" else path.write_text("")
 
-    assert_damaged(folder, digest, f"{name} is not in the bundle's manifest")
+    assert_damaged(folder, digest, f"{name} is not listed in the bundle's manifest")
 
 
 @pytest.mark.parametrize("name", ["model.keras", MANIFEST])
@@ -103,12 +105,12 @@ NAMES = ["../aside", "/etc/hostname", "..", ".", "", "sub/file", "a\0b", ".hidde
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_manifest_cannot_name_a_file_elsewhere(folder: Path, name: str) -> None:
-    # It would be believed if it were looked at.
+    # For `../aside` the content matches, so only the name is wrong.
     content = (folder.parent / "aside").write_bytes(b"aside") and b"aside"
     files = {path.name: facts_of(path.read_bytes()) for path in folder.iterdir()}
     manifest = json.dumps({"files": files | {name: facts_of(content)}}).encode()
 
-    assert_damaged(folder, write_manifest(folder, manifest), "is not the manifest of a bundle")
+    assert_damaged(folder, write_manifest(folder, manifest), "is not a valid bundle manifest")
 
 
 @pytest.mark.parametrize(
@@ -130,30 +132,30 @@ def test_a_manifest_cannot_name_a_file_elsewhere(folder: Path, name: str) -> Non
         b"9" * 100_000,
     ],
 )
-def test_a_manifest_of_another_form_is_damage_and_no_crash(folder: Path, manifest: bytes) -> None:
-    assert_damaged(folder, write_manifest(folder, manifest), "is not the manifest of a bundle")
+def test_a_malformed_manifest_is_reported_as_damage(folder: Path, manifest: bytes) -> None:
+    assert_damaged(folder, write_manifest(folder, manifest), "is not a valid bundle manifest")
 
 
-def test_files_above_a_limit_are_measured(folder: Path, digest: str) -> None:
+def test_only_the_size_of_files_above_a_limit_is_checked(folder: Path, digest: str) -> None:
     (folder / "history.json").write_bytes(b"x" * len(FILES["history.json"]))
 
     assert Inspector().inspect(folder, digest, limit=10) == ["history.json"]
-    with pytest.raises(DamagedError, match="was altered"):
+    with pytest.raises(DamagedError, match="is corrupted"):
         Inspector().inspect(folder, digest, limit=14)
     (folder / "history.json").write_bytes(b"cut")
-    with pytest.raises(DamagedError, match="has 3 bytes, not 14 as written"):
+    with pytest.raises(DamagedError, match=r"has 3 bytes \(expected 14\)"):
         Inspector().inspect(folder, digest, limit=10)
 
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some hours on: what is on the disk has not been touched for long."""
+    """Move the clock forward by hours, so that no file on disk was touched recently."""
     now = time.time_ns
     monkeypatch.setattr("digits.storage.bundles.time.time_ns", lambda: now() + 10**13)
 
 
 def wait_for_tick(path: Path) -> None:
-    """Wait until a file that changes now gets another change time than `path` has."""
+    """Wait until a file that changes now gets a different change time from that of `path`."""
     scratch = path.parent.with_name("scratch")
     scratch.touch()
     while scratch.stat().st_ctime_ns == path.stat().st_ctime_ns:
@@ -161,7 +163,7 @@ def wait_for_tick(path: Path) -> None:
 
 
 @pytest.mark.usefixtures("later")
-def test_what_nobody_touched_is_not_read_again(
+def test_untouched_files_are_not_read_again(
     folder: Path, digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inspector = Inspector()
@@ -175,7 +177,7 @@ def test_what_nobody_touched_is_not_read_again(
 
 
 @pytest.mark.usefixtures("later")
-def test_an_edit_that_hides_its_time_is_noticed(folder: Path, digest: str) -> None:
+def test_an_edit_that_restores_the_modification_time_is_detected(folder: Path, digest: str) -> None:
     inspector, path = Inspector(), folder / "model.keras"
     inspector.inspect(folder, digest)
     before = path.stat()
@@ -190,14 +192,14 @@ def test_an_edit_that_hides_its_time_is_noticed(folder: Path, digest: str) -> No
         before.st_size,
         before.st_mtime_ns,
     )
-    with pytest.raises(DamagedError, match=r"model\.keras was altered"):
+    with pytest.raises(DamagedError, match=r"model\.keras is corrupted"):
         inspector.inspect(folder, digest)
 
 
-def test_what_was_just_written_is_read_again(
+def test_recently_written_files_are_read_again(
     folder: Path, digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Within one tick of the clock an edit may leave the very same times.
+    # Within one clock tick, an edit may leave the timestamps unchanged.
     frozen = (folder / "model.keras").stat().st_ctime_ns + 10**6
     monkeypatch.setattr("digits.storage.bundles.time.time_ns", lambda: frozen)
     inspector = Inspector()

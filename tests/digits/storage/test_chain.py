@@ -38,9 +38,8 @@ def assert_refused(chain: Chain, match: str) -> None:
     before = chain.path.read_bytes() if chain.path.exists() else None
     with pytest.raises(LedgerError, match=match) as caught:
         chain.read()
-    assert "put the file back from a copy" in str(caught.value) or "then remove it" in str(
-        caught.value
-    )
+    message = str(caught.value)
+    assert "restore the file from a backup" in message or "then delete numbers.head" in message
     assert before == (chain.path.read_bytes() if chain.path.exists() else None)
 
 
@@ -55,7 +54,7 @@ def test_lines_come_back_in_order(chain: Chain) -> None:
     assert [json.loads(line.text)["number"] for line in written.lines] == [1, 2, 3]
 
 
-def test_each_line_names_the_one_before(chain: Chain) -> None:
+def test_each_line_names_the_previous_one(chain: Chain) -> None:
     grow(chain, 3)
 
     lines = [json.loads(text) for text in texts(chain)]
@@ -64,7 +63,7 @@ def test_each_line_names_the_one_before(chain: Chain) -> None:
 
 
 @pytest.mark.faults
-def test_every_altered_bit_and_every_cut_is_noticed(chain: Chain) -> None:
+def test_every_flipped_bit_and_every_truncation_is_detected(chain: Chain) -> None:
     whole = grow(chain, 3)
 
     for path in (chain.path, chain.head_path):
@@ -73,13 +72,13 @@ def test_every_altered_bit_and_every_cut_is_noticed(chain: Chain) -> None:
                 lines = chain.read()
             except LedgerError:
                 continue
-            # What stands there beyond the whole has no end of line: it is not in force.
+            # Any extra bytes have no line break and are ignored.
             assert lines == whole
             assert chain.path.stat().st_size > whole.size
     assert chain.read() == whole
 
 
-def test_the_line_at_fault_is_named(chain: Chain) -> None:
+def test_the_invalid_line_is_named(chain: Chain) -> None:
     grow(chain, 5)
     whole = texts(chain)
 
@@ -88,33 +87,33 @@ def test_the_line_at_fault_is_named(chain: Chain) -> None:
         lines[number - 1] = lines[number - 1].replace(b'"format":2', b'"format":3')
         write(chain, lines)
 
-        assert_refused(chain, rf"numbers\.jsonl line {number} was altered")
+        assert_refused(chain, rf"numbers\.jsonl line {number} is corrupted")
 
 
 @pytest.mark.parametrize("gone", [(1,), (2,), (3,), (2, 3), (1, 2, 3)])
-def test_removed_lines_are_noticed(chain: Chain, gone: tuple[int, ...]) -> None:
+def test_removed_lines_are_detected(chain: Chain, gone: tuple[int, ...]) -> None:
     grow(chain, 4)
     write(chain, [text for number, text in enumerate(texts(chain), 1) if number not in gone])
 
-    assert_refused(chain, f"line {gone[0]} does not follow the one before it")
+    assert_refused(chain, f"line {gone[0]} does not follow the previous line")
 
 
 @pytest.mark.parametrize("num_left", [0, 1, 2, 3])
-def test_lines_that_are_missing_at_the_end_are_noticed(chain: Chain, num_left: int) -> None:
+def test_missing_lines_at_the_end_are_detected(chain: Chain, num_left: int) -> None:
     grow(chain, 4)
     write(chain, texts(chain)[:num_left])
 
     assert_refused(chain, f"has {num_left} lines, but 4 were written")
 
 
-def test_a_lost_file_is_noticed(chain: Chain) -> None:
+def test_a_missing_file_is_detected(chain: Chain) -> None:
     grow(chain, 2)
     chain.path.unlink()
 
     assert_refused(chain, "has 0 lines, but 2 were written")
 
 
-def test_a_cut_in_the_last_line_is_noticed(chain: Chain) -> None:
+def test_a_truncation_in_any_line_is_detected(chain: Chain) -> None:
     grow(chain, 2)
     first = len(texts(chain)[0]) + 1
 
@@ -123,7 +122,7 @@ def test_a_cut_in_the_last_line_is_noticed(chain: Chain) -> None:
         assert_refused(chain, f"has {0 if length < first else 1} lines, but 2 were written")
 
 
-def test_moved_lines_are_noticed(chain: Chain) -> None:
+def test_moved_lines_are_detected(chain: Chain) -> None:
     grow(chain, 4)
     whole = texts(chain)
 
@@ -132,10 +131,10 @@ def test_moved_lines_are_noticed(chain: Chain) -> None:
         lines[one], lines[other] = lines[other], lines[one]
         write(chain, lines)
 
-        assert_refused(chain, f"line {one + 1} does not follow the one before it")
+        assert_refused(chain, f"line {one + 1} does not follow the previous line")
 
 
-def test_an_added_line_is_noticed(chain: Chain) -> None:
+def test_an_added_line_is_detected(chain: Chain) -> None:
     grow(chain, 3)
     whole = texts(chain)
 
@@ -146,17 +145,17 @@ def test_an_added_line_is_noticed(chain: Chain) -> None:
             assert_refused(chain, rf"line {2 if (number, added) == (1, whole[0]) else number} ")
 
 
-def test_another_history_in_its_place_is_noticed(chain: Chain, tmp_path: Path) -> None:
+def test_a_replaced_history_is_detected(chain: Chain, tmp_path: Path) -> None:
     grow(chain, 2)
     other = Chain(tmp_path / "other.jsonl")
     lines = other.append({"format": 2, "number": 7}, other.read())
     other.append({"format": 2, "number": 8}, lines)
     chain.path.write_bytes(other.path.read_bytes())
 
-    assert_refused(chain, "line 2 is not the one that was written there")
+    assert_refused(chain, r"line 2 does not match the digest in numbers\.head")
 
 
-def test_a_copy_with_all_lines_can_be_put_back(chain: Chain) -> None:
+def test_a_complete_backup_can_be_restored(chain: Chain) -> None:
     lines = grow(chain, 3)
     copy = chain.path.read_bytes()
     chain.path.unlink()
@@ -166,7 +165,7 @@ def test_a_copy_with_all_lines_can_be_put_back(chain: Chain) -> None:
     assert chain.read() == lines
 
 
-def test_what_is_left_can_be_accepted_by_removing_the_head(chain: Chain) -> None:
+def test_remaining_lines_can_be_accepted_by_deleting_the_head(chain: Chain) -> None:
     grow(chain, 3)
     write(chain, texts(chain)[:2])
     chain.head_path.unlink()
@@ -176,7 +175,7 @@ def test_what_is_left_can_be_accepted_by_removing_the_head(chain: Chain) -> None
 
 
 @pytest.mark.faults
-def test_a_line_without_its_end_is_not_in_force_and_goes_with_the_next(
+def test_an_incomplete_line_is_ignored_and_removed_by_the_next_append(
     chain: Chain, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = grow(chain, 2)
@@ -184,7 +183,7 @@ def test_a_line_without_its_end_is_not_in_force_and_goes_with_the_next(
     grow(chain, 1)
     whole, next_line = chain.path.read_bytes(), texts(chain)[2]
 
-    # Moments at which the writer of line 3 may have been killed.
+    # Points at which the writer of line 3 may have been killed.
     for length in (*range(0, len(next_line), 7), len(next_line)):
         chain.path.write_bytes(whole[: before.size + length])
         chain.head_path.write_bytes(head)
@@ -195,11 +194,11 @@ def test_a_line_without_its_end_is_not_in_force_and_goes_with_the_next(
 
         assert chain.path.read_bytes() == whole
         assert caplog.messages == [
-            f"{chain.path}: removed a line that a killed run left unfinished"
+            f"{chain.path}: removed an incomplete line left by a killed run"
         ] * (length > 0)
 
 
-def test_a_line_is_in_force_before_its_witness_is_written(chain: Chain) -> None:
+def test_a_line_counts_before_the_head_is_written(chain: Chain) -> None:
     grow(chain, 1)
     head = chain.head_path.read_bytes()
     lines = grow(chain, 1)
@@ -213,7 +212,7 @@ def test_a_line_is_in_force_before_its_witness_is_written(chain: Chain) -> None:
     assert_refused(chain, "has 2 lines, but 3 were written")
 
 
-def test_a_line_that_is_appended_while_another_reads_is_no_damage(
+def test_a_line_appended_during_a_read_is_not_reported_as_damage(
     chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grow(chain, 2)
@@ -231,7 +230,7 @@ def test_a_line_that_is_appended_while_another_reads_is_no_damage(
     assert len(chain.read().lines) in {2, 3}
 
 
-def test_separators_of_other_systems_do_not_split_a_line(chain: Chain) -> None:
+def test_other_line_separators_do_not_split_a_line(chain: Chain) -> None:
     lines = chain.read()
     lines = chain.append({"format": 2, "text": "a\r\nb\u2028c\x0bd\x85e"}, lines)
     grow(chain, 1)
@@ -239,7 +238,7 @@ def test_separators_of_other_systems_do_not_split_a_line(chain: Chain) -> None:
 
     chain.path.write_bytes(chain.path.read_bytes().replace(b"\n", b"\r\n"))
 
-    assert_refused(chain, "line 1 was altered")
+    assert_refused(chain, "line 1 is corrupted")
 
 
 @pytest.mark.parametrize("before", [0, 2])
@@ -249,18 +248,18 @@ def test_a_line_without_a_digest_is_refused(chain: Chain, before: int) -> None:
         chain.head_path.unlink()
     write(chain, [*(texts(chain) if before else []), UNSEALED])
 
-    assert_refused(chain, f"line {before + 1} was altered: its digest does not match it")
+    assert_refused(chain, f"line {before + 1} is corrupted: its digest does not match")
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", seal({}), seal({"number": 0, "line": "0" * 64})])
-def test_a_damaged_head_is_told(chain: Chain, content: bytes) -> None:
+def test_a_corrupted_head_is_reported(chain: Chain, content: bytes) -> None:
     grow(chain, 1)
     chain.head_path.write_bytes(content)
 
-    assert_refused(chain, r"numbers\.head was altered")
+    assert_refused(chain, r"numbers\.head is corrupted")
 
 
-def test_a_file_that_cannot_be_read_is_told(chain: Chain) -> None:
+def test_an_unreadable_file_is_reported(chain: Chain) -> None:
     chain.path.mkdir(parents=True)
     with pytest.raises(LedgerError, match="cannot be read: Is a directory"):
         chain.read()

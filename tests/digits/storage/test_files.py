@@ -30,14 +30,14 @@ write_whole(Path(sys.argv[1]), b"a longer content")
 """
 
 
-def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
+def test_the_digest_is_the_sha256_of_the_bytes(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"digits" * 100_000)
 
     assert file_digest(path) == hashlib.sha256(b"digits" * 100_000).hexdigest()
 
 
-def test_a_file_is_written_with_the_folders_above_it(tmp_path: Path) -> None:
+def test_missing_parent_folders_are_created(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "file"
 
     write_whole(path, b"one")
@@ -47,7 +47,7 @@ def test_a_file_is_written_with_the_folders_above_it(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_who_reads_already_goes_on_reading_the_old_content(tmp_path: Path) -> None:
+def test_an_open_reader_keeps_reading_the_old_content(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_whole(path, b"old")
 
@@ -59,7 +59,7 @@ def test_who_reads_already_goes_on_reading_the_old_content(tmp_path: Path) -> No
 
 
 @pytest.mark.faults
-def test_a_full_disk_leaves_the_old_content_and_nothing_beside_it(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_whole(path, b"old")
 
@@ -69,7 +69,7 @@ def test_a_full_disk_leaves_the_old_content_and_nothing_beside_it(tmp_path: Path
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_is_being_written_can_be_told_by_its_name(
+def test_an_unfinished_file_has_the_temporary_prefix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
@@ -81,7 +81,7 @@ def test_what_is_being_written_can_be_told_by_its_name(
 
 
 @pytest.mark.faults
-def test_what_a_killed_writer_left_is_gone_after_the_next_one(tmp_path: Path) -> None:
+def test_the_next_writer_cleans_up_after_a_killed_one(tmp_path: Path) -> None:
     path = tmp_path / "file"
     killed = start(WRITER_THAT_IS_KILLED, path)
     killed.communicate()
@@ -95,7 +95,7 @@ def test_what_a_killed_writer_left_is_gone_after_the_next_one(tmp_path: Path) ->
 
 
 @pytest.mark.faults
-def test_of_writers_at_once_one_is_the_last_and_nothing_is_left(tmp_path: Path) -> None:
+def test_concurrent_writers_leave_one_complete_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "file"
     contents = [bytes([number]) * 10_000 * number for number in range(1, 9)]
 
@@ -106,9 +106,7 @@ def test_of_writers_at_once_one_is_the_last_and_nothing_is_left(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_new_folders_are_on_the_disk_with_their_entries(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_new_folders_are_flushed_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[Path] = []
     monkeypatch.setattr("digits.storage.files.flush", flushed.append)
 
@@ -119,7 +117,7 @@ def test_new_folders_are_on_the_disk_with_their_entries(
     assert flushed == [tmp_path, tmp_path / "a"]
 
 
-def test_a_file_in_a_folders_place_is_told(tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("")
 
     with pytest.raises(FileExistsError):

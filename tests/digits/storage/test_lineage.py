@@ -27,7 +27,7 @@ STEPS = {
 
 
 def record(workspace: Workspace, text: str, model: str) -> ModelRef:
-    """A model that a recorded step made."""
+    """Store a model and record the step that made it."""
     made_under = key("train", model=model, text=text)
     reference = store_model(workspace, text, model)
     reference = reference.model_copy(update={"made_by": made_under.digest})
@@ -43,7 +43,7 @@ def store_file(store: Store, content: bytes, name: str = "lineage.json") -> str:
     return draft.digest
 
 
-def test_a_lineage_comes_back_as_it_was_written(workspace: Workspace) -> None:
+def test_a_lineage_is_read_back_unchanged(workspace: Workspace) -> None:
     assert read_lineage(write_lineage(STEPS, workspace.store), workspace.store) == STEPS
 
 
@@ -55,7 +55,7 @@ def test_equal_lineages_are_stored_once(workspace: Workspace) -> None:
     assert first == second
 
 
-def test_a_trace_tells_key_output_and_processor_of_each_step(workspace: Workspace) -> None:
+def test_a_trace_contains_key_output_and_processor_of_each_step(workspace: Workspace) -> None:
     models = [record(workspace, text, text) for text in ("mlp", "cnn")]
 
     assert trace(models, workspace.records) == {
@@ -68,7 +68,7 @@ def test_a_trace_tells_key_output_and_processor_of_each_step(workspace: Workspac
     }
 
 
-def test_a_step_without_a_whole_record_is_left_out(workspace: Workspace) -> None:
+def test_a_step_without_a_valid_record_is_omitted(workspace: Workspace) -> None:
     whole, damaged = record(workspace, "mlp", "mlp"), record(workspace, "cnn", "cnn")
     workspace.records.path(damaged.made_by).write_bytes(b"{}")
     unrecorded, outside_a_run = make_model(), ReportRef(digest=digest("page"))
@@ -79,12 +79,12 @@ def test_a_step_without_a_whole_record_is_left_out(workspace: Workspace) -> None
 
 
 @pytest.mark.faults
-def test_an_altered_lineage_is_refused(workspace: Workspace) -> None:
+def test_a_corrupted_lineage_is_refused(workspace: Workspace) -> None:
     written = write_lineage(STEPS, workspace.store)
     path = workspace.store.folder(LineageRef(digest=written)) / "lineage.json"
     path.write_bytes(path.read_bytes().replace(b"3.11", b"3.12"))
 
-    with pytest.raises(DamagedError, match=r"lineage\.json was altered"):
+    with pytest.raises(DamagedError, match=r"lineage\.json is corrupted"):
         read_lineage(written, workspace.store)
 
 
@@ -102,16 +102,14 @@ def test_an_altered_lineage_is_refused(workspace: Workspace) -> None:
     ],
     ids=lambda content: repr(content[:20]),
 )
-def test_a_file_of_another_form_is_damage_and_no_crash(
-    workspace: Workspace, content: bytes
-) -> None:
+def test_a_malformed_file_is_reported_as_damage(workspace: Workspace, content: bytes) -> None:
     written = store_file(workspace.store, content)
 
-    with pytest.raises(DamagedError, match=r"lineage\.json is not a lineage"):
+    with pytest.raises(DamagedError, match=r"lineage\.json is not a valid lineage"):
         read_lineage(written, workspace.store)
 
 
-def test_a_bundle_without_the_file_is_damage(workspace: Workspace) -> None:
+def test_a_bundle_without_the_file_is_reported_as_damage(workspace: Workspace) -> None:
     written = store_file(workspace.store, b"{}", name="other.json")
 
     with pytest.raises(DamagedError, match=r"lineage\.json cannot be read"):

@@ -18,8 +18,8 @@ print("held", flush=True)
 sys.stdin.read()
 """
 
-# Read, add, write: two that do it at once lose a step. Each takes the lock file away when it is
-# done, as a step's lock is.
+# Read, add, write: two processes doing this at once would lose an increment. Each deletes the lock
+# file when it is done, as steps do with theirs.
 COUNT = """
 import sys
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_a_lock_is_free_as_soon_as_its_holder_is_killed(lock: Path) -> None:
 
 
 @pytest.mark.faults
-def test_whoever_waits_goes_on_when_the_holder_is_killed(
+def test_a_waiting_process_continues_when_the_holder_is_killed(
     lock: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "digits")
@@ -83,7 +83,7 @@ def wait_until_logged(caplog: pytest.LogCaptureFixture, message: str) -> None:
 
 
 @pytest.mark.faults
-def test_sharers_keep_out_only_those_who_want_it_alone(lock: Path) -> None:
+def test_a_shared_lock_excludes_only_exclusive_holders(lock: Path) -> None:
     holder = start(HOLD, lock, "shared")
     wait_for(holder, "held")
 
@@ -95,7 +95,7 @@ def test_sharers_keep_out_only_those_who_want_it_alone(lock: Path) -> None:
         assert is_ours
 
 
-def test_an_attempt_keeps_others_out_while_it_lasts(lock: Path) -> None:
+def test_an_attempt_excludes_others_while_it_lasts(lock: Path) -> None:
     with attempt(lock) as is_ours:
         assert is_ours
         with attempt(lock) as is_ours_too:
@@ -103,9 +103,7 @@ def test_an_attempt_keeps_others_out_while_it_lasts(lock: Path) -> None:
     assert is_free(lock)
 
 
-def test_a_lock_on_a_removed_file_counts_for_nothing(
-    lock: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_lock_on_a_deleted_file_is_void(lock: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "digits")
     descriptors: list[int] = []
     first = acquire(lock)
@@ -117,14 +115,14 @@ def test_a_lock_on_a_removed_file_counts_for_nothing(
     os.close(first)
     waiter.join(60)
 
-    # Whoever comes now finds the file of the one who waited, and it is held.
+    # The waiter now holds the lock on a new file at the path.
     assert os.path.samestat(os.fstat(descriptors[0]), lock.stat())
     assert not is_free(lock)
     os.close(descriptors[0])
 
 
 @pytest.mark.faults
-def test_processes_that_remove_the_lock_file_never_overlap(lock: Path, tmp_path: Path) -> None:
+def test_processes_that_delete_the_lock_file_never_overlap(lock: Path, tmp_path: Path) -> None:
     counter = tmp_path / "counter"
     counter.write_text("0")
 

@@ -42,7 +42,7 @@ def records(workspace: Workspace) -> Records:
 
 
 def plant(workspace: Workspace, under: str = KEY.digest, **changes: Any) -> None:
-    """A record whose own digest is right, as somebody who knows the form could write it."""
+    """Write a record with a valid digest, as an attacker who knows the format could."""
     fields = record(workspace).model_dump(mode="json") | changes
     workspace.records.path(under).write_bytes(seal(fields))
 
@@ -52,7 +52,7 @@ def assert_damaged(records: Records, match: str, key: str = KEY.digest) -> None:
         records.read(key)
 
 
-def test_a_record_comes_back_as_it_was_written(workspace: Workspace) -> None:
+def test_a_record_is_read_back_unchanged(workspace: Workspace) -> None:
     reference = store_page(workspace)
     workspace.records.write(KEY, reference, run_id="0-1", run_name="a run")
 
@@ -67,13 +67,13 @@ def test_a_record_comes_back_as_it_was_written(workspace: Workspace) -> None:
     )
 
 
-def test_there_is_no_record_of_what_was_not_recorded(records: Records) -> None:
+def test_an_unknown_key_has_no_record(records: Records) -> None:
     assert records.read("0" * 64) is None
     assert records.verified("0" * 64) is None
     assert list(records.all()) == []
 
 
-def test_every_part_of_a_key_counts() -> None:
+def test_every_part_of_a_key_changes_its_digest() -> None:
     changes: list[dict[str, Any]] = [
         {"step": "train"},
         {"inputs": {}},
@@ -85,7 +85,7 @@ def test_every_part_of_a_key_counts() -> None:
     assert len(digests) == 1 + len(changes)
 
 
-def test_the_order_of_a_keys_parts_does_not_count() -> None:
+def test_the_order_of_inputs_does_not_change_the_digest() -> None:
     one = KEY.model_copy(update={"inputs": {"a": 1, "b": {"c": 2, "d": 3}}})
     other = KEY.model_copy(update={"inputs": {"b": {"d": 3, "c": 2}, "a": 1}})
 
@@ -93,15 +93,15 @@ def test_the_order_of_a_keys_parts_does_not_count() -> None:
 
 
 @pytest.mark.faults
-def test_every_altered_bit_and_every_cut_is_noticed(workspace: Workspace) -> None:
+def test_every_flipped_bit_and_every_truncation_is_detected(workspace: Workspace) -> None:
     record(workspace)
     for _ in each_damage(workspace.records.path(KEY.digest)):
-        assert_damaged(workspace.records, "was altered")
+        assert_damaged(workspace.records, "is corrupted")
     assert workspace.records.verified(KEY.digest) is not None
 
 
 @pytest.mark.faults
-def test_a_record_is_not_believed_when_its_bundle_is_not_whole(workspace: Workspace) -> None:
+def test_a_record_is_not_trusted_when_its_bundle_is_damaged(workspace: Workspace) -> None:
     path = workspace.store.folder(record(workspace).reference) / "report.html"
     path.write_text("pages")
 
@@ -116,7 +116,7 @@ def test_a_record_is_not_believed_when_its_bundle_is_not_whole(workspace: Worksp
 def test_a_record_under_another_key_is_refused(workspace: Workspace) -> None:
     plant(workspace, under="1" * 64)
 
-    assert_damaged(workspace.records, "is the record of another key", "1" * 64)
+    assert_damaged(workspace.records, "contains the record of another key", "1" * 64)
 
 
 @pytest.mark.parametrize(
@@ -138,19 +138,19 @@ def test_a_record_under_another_key_is_refused(workspace: Workspace) -> None:
         {"key": KEY.model_dump() | {"code": {"a": 1}}},
     ],
 )
-def test_a_planted_record_of_another_form_is_refused(
+def test_a_planted_malformed_record_is_refused(
     workspace: Workspace, changes: dict[str, Any]
 ) -> None:
     plant(workspace, **changes)
 
-    assert_damaged(workspace.records, "is not a record of the cache|there is no step 'promote'")
+    assert_damaged(workspace.records, "is not a valid cache record|unknown step 'promote'")
 
 
-def test_a_record_can_only_give_what_its_step_makes(workspace: Workspace) -> None:
+def test_a_record_can_only_contain_its_steps_result_type(workspace: Workspace) -> None:
     key = other_key("as a model", step="train")
     plant(workspace, under=key.digest, key=key.model_dump())
 
-    assert_damaged(workspace.records, "is not a record of the cache", key.digest)
+    assert_damaged(workspace.records, "is not a valid cache record", key.digest)
 
 
 NESTED = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
@@ -170,9 +170,7 @@ CONTENTS = [
 
 
 @pytest.mark.parametrize("content", CONTENTS, ids=lambda content: repr(content[:20]))
-def test_a_file_of_another_form_is_damage_and_no_crash(
-    workspace: Workspace, content: bytes
-) -> None:
+def test_a_malformed_file_is_reported_as_damage(workspace: Workspace, content: bytes) -> None:
     record(workspace)
     workspace.records.path(KEY.digest).write_bytes(content)
 
@@ -180,7 +178,7 @@ def test_a_file_of_another_form_is_damage_and_no_crash(
 
 
 @pytest.mark.parametrize("key", ["", "..", "../../ledger/mnist", "/etc/passwd", "0" * 63, "A" * 64])
-def test_only_a_digest_leads_to_a_file(workspace: Workspace, key: str) -> None:
+def test_only_a_digest_is_accepted_as_a_key(workspace: Workspace, key: str) -> None:
     path = workspace.records.path(key)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
@@ -189,13 +187,13 @@ def test_only_a_digest_leads_to_a_file(workspace: Workspace, key: str) -> None:
     assert workspace.records.read(key) is None
 
 
-def test_a_folder_in_a_records_place_is_damage(workspace: Workspace) -> None:
+def test_a_folder_in_place_of_a_record_is_reported_as_damage(workspace: Workspace) -> None:
     workspace.records.path(KEY.digest).mkdir(parents=True)
 
     assert_damaged(workspace.records, "cannot be read: Is a directory")
 
 
-def test_records_come_in_the_order_of_their_last_use(workspace: Workspace) -> None:
+def test_records_are_sorted_by_last_use(workspace: Workspace) -> None:
     keys = [other_key(title) for title in "abc"]
     for age, key in enumerate(keys):
         record(workspace, key)
@@ -206,7 +204,7 @@ def test_records_come_in_the_order_of_their_last_use(workspace: Workspace) -> No
     assert [read.key for read in workspace.records.all()] == [keys[2], keys[0], keys[1]]
 
 
-def test_looking_at_a_record_is_no_use(workspace: Workspace) -> None:
+def test_reading_a_record_does_not_mark_it_as_used(workspace: Workspace) -> None:
     record(workspace)
     path = workspace.records.path(KEY.digest)
     os.utime(path, (10**9, 10**9))
@@ -216,7 +214,7 @@ def test_looking_at_a_record_is_no_use(workspace: Workspace) -> None:
     assert path.stat().st_mtime == 10**9
 
 
-def test_damaged_records_are_passed_over_in_a_list(workspace: Workspace) -> None:
+def test_damaged_records_are_skipped_in_listings(workspace: Workspace) -> None:
     record(workspace)
     broken = record(workspace, other_key("broken"))
     workspace.records.path(broken.key.digest).write_bytes(b"{}")
@@ -225,7 +223,7 @@ def test_damaged_records_are_passed_over_in_a_list(workspace: Workspace) -> None
     assert [read.key for read in workspace.records.all()] == [KEY]
 
 
-def test_records_of_one_step_can_be_asked_for(workspace: Workspace) -> None:
+def test_records_can_be_filtered_by_step(workspace: Workspace) -> None:
     record(workspace)
 
     assert [read.key for read in workspace.records.of_step("report")] == [KEY]

@@ -17,7 +17,7 @@ from digits.training.evaluation import load_model
 from tests.support.trainings import Training
 
 pytestmark = pytest.mark.filterwarnings(
-    # What an attacker would not mind.
+    # An attacker would ignore this warning.
     "ignore:The object being serialized includes a `lambda`"
 )
 
@@ -30,14 +30,14 @@ Attack = Callable[[Files, Path], None]
 
 @pytest.fixture
 def sound(trained: dict[str, Training]) -> Files:
-    """The members of a trained model's archive."""
+    """The files in the archive of a trained model."""
     with zipfile.ZipFile(trained["mlp"].archive) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
 @pytest.fixture
 def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What comes to be when the code of an attacker runs: `touch`ed, or made by `intruder`."""
+    """A file that exists only if attack code has run: `touch`ed, or created by `intruder`."""
     path = tmp_path / "ran"
     module = f"from pathlib import Path\nPath({str(path)!r}).touch()\nclass Layer: pass\n"
     (tmp_path / "intruder.py").write_text(module)
@@ -53,21 +53,21 @@ def pack(files: Files, path: Path) -> Path:
 
 
 def put_layer(files: Files, **layer: Any) -> None:
-    """Slip a layer into the model's description."""
+    """Insert a layer into the model's config."""
     description = json.loads(files["config.json"])
     description["config"]["layers"].insert(2, {"registered_name": None, "config": {}} | layer)
     files["config.json"] = json.dumps(description).encode()
 
 
 def put_activation(files: Files, **activation: Any) -> None:
-    """Let a layer of the model's description have another activation."""
+    """Replace the activation of a layer in the model's config."""
     description = json.loads(files["config.json"])
     description["config"]["layers"][2]["config"]["activation"] = activation
     files["config.json"] = json.dumps(description).encode()
 
 
 def put_weights(files: Files, edit: Callable[[h5py.File], None]) -> None:
-    """Edit the HDF5 file of the weights."""
+    """Edit the HDF5 file that contains the weights."""
     content = io.BytesIO(files[WEIGHTS])
     with h5py.File(content, "a") as file:
         edit(file)
@@ -108,7 +108,7 @@ def call_a_builtin(files: Files, ran: Path) -> None:  # noqa: ARG001
 
 
 def touching_lambda(ran: Path) -> Callable[[Any], Any]:
-    """A function that touches a file, and has all that it needs in itself."""
+    """A self-contained function that touches a file."""
     path = str(ran)
     return lambda x: (__import__("pathlib").Path(path).touch(), x)[1]
 
@@ -252,7 +252,7 @@ ATTACKS = [
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_a_planted_archive_is_refused_and_nothing_of_it_runs(
+def test_a_planted_archive_is_refused_and_none_of_its_code_runs(
     attack: Attack, sound: Files, ran: Path, tmp_path: Path
 ) -> None:
     attack(sound, ran)
@@ -266,7 +266,7 @@ def test_a_planted_archive_is_refused_and_nothing_of_it_runs(
     assert "\n" not in str(refusal.value)
 
 
-def test_an_archive_cannot_turn_safe_mode_off_for_the_next(
+def test_an_archive_cannot_turn_safe_mode_off_for_the_next_one(
     sound: Files, ran: Path, tmp_path: Path
 ) -> None:
     opening, running = dict(sound), dict(sound)
@@ -279,7 +279,7 @@ def test_an_archive_cannot_turn_safe_mode_off_for_the_next(
     assert not ran.exists()
 
 
-def test_these_lambdas_and_pickles_would_run_where_they_are_trusted(
+def test_these_lambdas_and_pickles_would_run_if_they_were_trusted(
     sound: Files, ran: Path, tmp_path: Path
 ) -> None:
     carry_a_lambda(sound, ran)
@@ -294,7 +294,7 @@ def test_these_lambdas_and_pickles_would_run_where_they_are_trusted(
     assert ran.exists()
 
 
-def test_the_older_format_is_refused_under_the_name_of_the_new_one(
+def test_the_legacy_format_is_refused_even_with_the_new_extension(
     ran: Path, tmp_path: Path
 ) -> None:
     # Keras's HDF5 models have no safe mode.
@@ -310,7 +310,7 @@ def test_the_older_format_is_refused_under_the_name_of_the_new_one(
 
 
 def test_a_compressed_archive_is_refused(sound: Files, tmp_path: Path) -> None:
-    # A thousandth of its size on the disk could unpack to anything.
+    # A small compressed archive could unpack to any size.
     path = tmp_path / "model.keras"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in sound.items():
@@ -321,7 +321,7 @@ def test_a_compressed_archive_is_refused(sound: Files, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 100, 5000, -1, -100, -1000])
-def test_a_truncated_archive_is_damaged(
+def test_a_truncated_archive_is_refused(
     length: int, trained: dict[str, Training], tmp_path: Path
 ) -> None:
     path = tmp_path / "model.keras"
@@ -331,18 +331,18 @@ def test_a_truncated_archive_is_damaged(
         load_model(path)
 
 
-def test_a_missing_archive_is_damaged(tmp_path: Path) -> None:
+def test_a_missing_archive_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DamagedError, match=REFUSED):
         load_model(tmp_path / "model.keras")
 
 
-def test_an_altered_archive_is_damaged_or_the_same_model(
+def test_a_corrupted_archive_is_refused_or_gives_the_same_model(
     trained: dict[str, Training], tmp_path: Path
 ) -> None:
     content = trained["mlp"].archive.read_bytes()
     sound = load_model(trained["mlp"].archive).get_weights()
     path, rng, num_refused = tmp_path / "model.keras", np.random.default_rng(0), 0
-    # Half of the bits are in the zip's own records at its end, where no checksum lies.
+    # Half of the flipped bits are in the zip directory at the end, which has no checksum.
     anywhere = rng.integers(len(content), size=20)
     at_the_end = rng.integers(len(content) - 400, len(content), size=20)
     for place in (*anywhere, *at_the_end):

@@ -11,7 +11,7 @@ from tests.support.bytes import cuts, flips
 FIELDS = {"number": 1, "text": 'a "quoted" digit: \u0663', "p": 1e-05, "none": None}
 
 
-def test_what_was_sealed_comes_back_with_its_digest() -> None:
+def test_sealed_fields_are_read_back_with_their_digest() -> None:
     sealed = seal(FIELDS)
     body, digest = unseal(sealed)
 
@@ -24,16 +24,16 @@ def test_a_sealed_line_has_no_line_break() -> None:
 
 
 @pytest.mark.faults
-def test_every_altered_bit_and_every_cut_is_noticed() -> None:
+def test_every_flipped_bit_and_every_truncation_is_detected() -> None:
     sealed = seal(FIELDS)
 
-    # Among them those after which the JSON still means the same, such as 1E-05.
+    # This includes changes that leave the JSON's meaning the same, such as 1E-05.
     for damaged in (*flips(sealed), *cuts(sealed), sealed + b"\n", b" " + sealed, sealed * 2):
         with pytest.raises(DamagedError):
             unseal(damaged)
 
 
 @given(st.binary() | st.binary().map(lambda body: body + seal(FIELDS)[-77:]))
-def test_other_bytes_are_damage_and_no_crash(content: bytes) -> None:
+def test_any_other_bytes_are_reported_as_damage(content: bytes) -> None:
     with pytest.raises(DamagedError):
         unseal(content)

@@ -30,7 +30,7 @@ with store.create("reports") as draft:
     sys.stdin.read()
 """
 
-# At each size at which the disk may be full: the limit counts for each file alone.
+# Try every size at which the disk may be full; the limit applies to each file separately.
 ON_A_FULL_DISK = """
 import resource, sys
 from pathlib import Path
@@ -65,7 +65,7 @@ def write(store: Store, files: Mapping[str, bytes] = FILES) -> ReportRef:
 
 
 def visible(store: Store, kind: Kind = "reports") -> list[str]:
-    """The names among the bundles of a kind that are not a writer's own."""
+    """The names of the published bundles of a kind."""
     return [path.name for path in store.root(kind).iterdir() if not path.name.startswith(".")]
 
 
@@ -74,7 +74,7 @@ def store(settings: Settings) -> Store:
     return Store(settings)
 
 
-def test_a_bundle_is_visible_when_it_is_whole_and_not_before(store: Store) -> None:
+def test_a_bundle_becomes_visible_only_when_it_is_complete(store: Store) -> None:
     with store.create("reports") as draft:
         (draft.path / "report.html").write_bytes(b"page")
         assert visible(store) == []
@@ -84,12 +84,12 @@ def test_a_bundle_is_visible_when_it_is_whole_and_not_before(store: Store) -> No
     assert not draft.path.exists()
 
 
-def test_data_and_results_lie_in_their_own_folders(store: Store, settings: Settings) -> None:
+def test_data_and_results_have_separate_folders(store: Store, settings: Settings) -> None:
     assert store.root("arrays") == settings.data_dir / "prepared" / "arrays"
     assert store.root("models") == settings.artifacts_dir / "models"
 
 
-def test_a_step_that_fails_leaves_nothing(store: Store) -> None:
+def test_a_failed_step_leaves_nothing(store: Store) -> None:
     with pytest.raises(IsADirectoryError), store.create("reports") as draft:  # noqa: PT012
         (draft.path / "report.html").write_bytes(b"page")
         draft.path.read_bytes()
@@ -108,7 +108,7 @@ def test_equal_content_is_stored_once(store: Store) -> None:
     assert store.folder(first).stat() == before
 
 
-def test_damage_is_told_with_the_file_and_the_difference(store: Store) -> None:
+def test_damage_is_reported_with_the_file_and_the_difference(store: Store) -> None:
     reference = write(store)
     path = store.folder(reference) / "report.html"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
@@ -116,7 +116,7 @@ def test_damage_is_told_with_the_file_and_the_difference(store: Store) -> None:
     with pytest.raises(DamagedError) as caught:
         store.verify(reference)
 
-    assert str(caught.value).startswith(f"{path} was altered: its SHA-256 is ")
+    assert str(caught.value).startswith(f"{path} is corrupted: its SHA-256 is ")
     assert not store.is_whole(reference)
 
 
@@ -157,7 +157,7 @@ def damage_by_a_link_to_nowhere(folder: Path) -> None:
         damage_by_a_link_to_nowhere,
     ],
 )
-def test_making_it_again_heals_a_damaged_bundle(
+def test_creating_a_damaged_bundle_again_repairs_it(
     store: Store, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
 ) -> None:
     reference = write(store)
@@ -168,18 +168,18 @@ def test_making_it_again_heals_a_damaged_bundle(
 
     store.verify(reference)
     assert visible(store) == [reference.digest]
-    assert caplog.messages == [f"{store.folder(reference)} was damaged and is written anew"]
+    assert caplog.messages == [f"{store.folder(reference)} was corrupted and is being rewritten"]
 
 
 @pytest.mark.faults
-def test_many_who_make_the_same_at_once_leave_one_whole_bundle(store: Store) -> None:
+def test_concurrent_writers_of_the_same_content_leave_one_intact_bundle(store: Store) -> None:
     reference = write(store)
     damage_by_a_loss(store.folder(reference))
     barrier, results = threading.Barrier(8), []
 
     def make() -> None:
         barrier.wait()
-        # A store each, as in processes of their own.
+        # One store per thread, as in separate processes.
         results.append(write(Store(store._settings)))
 
     for _ in range(20):
@@ -195,7 +195,7 @@ def test_many_who_make_the_same_at_once_leave_one_whole_bundle(store: Store) -> 
 
 
 @pytest.mark.faults
-def test_what_a_killed_writer_left_is_invisible_and_swept_by_the_next(
+def test_a_killed_writers_draft_is_invisible_and_deleted_by_the_next_writer(
     store: Store, tmp_path: Path
 ) -> None:
     writer = start(WRITER, tmp_path)
@@ -212,7 +212,7 @@ def test_what_a_killed_writer_left_is_invisible_and_swept_by_the_next(
 
 
 @pytest.mark.faults
-def test_what_a_living_writer_writes_is_left_alone(store: Store, tmp_path: Path) -> None:
+def test_the_draft_of_a_living_writer_is_left_alone(store: Store, tmp_path: Path) -> None:
     writer = start(WRITER, tmp_path)
     wait_for(writer, "writing")
 
@@ -225,29 +225,31 @@ def test_what_a_living_writer_writes_is_left_alone(store: Store, tmp_path: Path)
 
 
 @pytest.mark.faults
-def test_a_full_disk_is_a_clear_error_and_nothing_is_visible(store: Store, tmp_path: Path) -> None:
+def test_a_full_disk_gives_a_clear_error_and_nothing_is_visible(
+    store: Store, tmp_path: Path
+) -> None:
     limit = int(result_of(ON_A_FULL_DISK, tmp_path))
 
     (name,) = visible(store)
     sizes = [path.stat().st_size for path in (store.root("reports") / name).iterdir()]
-    # The first limit that everything fitted into.
+    # The first limit at which every file fits.
     assert limit == max(sizes)
 
 
-def test_a_disk_that_cannot_be_written_is_a_clear_error() -> None:
-    # Nobody, root included, can make a folder there.
+def test_an_unwritable_disk_gives_a_clear_error() -> None:
+    # Nobody, not even root, can create a folder there.
     store = Store(Settings(artifacts_dir=Path("/sys/digits")))
 
     with pytest.raises(DigitsError, match="cannot write to /sys/digits/reports: "):
         write(store)
 
 
-def test_an_error_elsewhere_is_not_taken_for_a_full_disk(store: Store) -> None:
+def test_an_unrelated_error_is_not_reported_as_a_full_disk(store: Store) -> None:
     with pytest.raises(PermissionError), store.create("reports"):
         raise PermissionError(13, "Permission denied", "/another/file")
 
 
-def test_contents_are_all_bundles_and_what_killed_writers_left(
+def test_contents_include_bundles_and_drafts_of_killed_writers(
     store: Store, tmp_path: Path
 ) -> None:
     assert store.contents("reports") == []
@@ -265,7 +267,7 @@ def test_contents_are_all_bundles_and_what_killed_writers_left(
     assert store.contents("reports") == []
 
 
-def test_a_bundle_is_out_of_sight_before_its_first_file_goes(
+def test_a_bundle_is_hidden_before_its_first_file_is_deleted(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = write(store)

@@ -7,7 +7,7 @@ from digits.settings import Settings
 from digits.storage.workspace import Workspace, current_workspace
 
 
-def test_all_of_a_workspace_lies_where_its_settings_say(settings: Settings) -> None:
+def test_a_workspace_is_stored_in_the_folders_of_its_settings(settings: Settings) -> None:
     workspace = Workspace(settings)
 
     assert workspace.store.root("models").parent == settings.artifacts_dir
@@ -15,7 +15,7 @@ def test_all_of_a_workspace_lies_where_its_settings_say(settings: Settings) -> N
     assert Ledger("mnist", workspace.settings).path.is_relative_to(settings.artifacts_dir)
 
 
-def test_a_process_has_one_workspace_for_the_same_settings(
+def test_a_process_has_one_workspace_per_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DIGITS_ARTIFACTS_DIR", str(tmp_path / "one"))

@@ -442,7 +442,7 @@ def test_a_full_disk_is_a_clear_error_and_loses_no_epoch(
     store = Store(Settings(data_dir=tmp_path, artifacts_dir=tmp_path))
 
     with (
-        pytest.raises(DigitsError, match=r"cannot write to .* make room"),
+        pytest.raises(DigitsError, match=r"cannot write to .* free some space"),
         largest_file(num_bytes),
         store.create("models"),
     ):
