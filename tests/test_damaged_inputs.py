@@ -1,4 +1,4 @@
-"""Damaged data in every layout, through `digits dataset add`: refused whole, for what it is."""
+"""Corrupted batches in every layout: `digits dataset add` refuses them with the reason."""
 
 import json
 import os
@@ -30,13 +30,13 @@ DEFAULT_SHARE = 1 / 7
 
 
 @dataclass(frozen=True)
-class Spoilt:
-    """What is wrong with an otherwise honest batch, and by what it is noticed."""
+class Spoiled:
+    """An otherwise valid batch with one problem, and the checks that find it."""
 
     layout: str
     spoil: Callable[[Pair], Pair]
     checks: dict[CheckName, tuple[str, ...]]
-    """Each check that fails, with the first rows at fault; none: the batch as a whole."""
+    """The failing checks with their first invalid rows; no rows means the entire batch."""
 
 
 def keep(is_kept: Callable[[Pair], np.ndarray]) -> Callable[[Pair], Pair]:
@@ -48,7 +48,7 @@ def keep(is_kept: Callable[[Pair], np.ndarray]) -> Callable[[Pair], Pair]:
 
 
 def rows(*places: int, by: Callable[[np.ndarray], np.ndarray]) -> Callable[[Pair], Pair]:
-    """Some images changed."""
+    """Change some images."""
 
     def spoil(batch: Pair) -> Pair:
         images = batch[0].copy()
@@ -59,17 +59,17 @@ def rows(*places: int, by: Callable[[np.ndarray], np.ndarray]) -> Callable[[Pair
 
 
 def every(by: Callable[[np.ndarray], np.ndarray]) -> Callable[[Pair], Pair]:
-    """All images changed."""
+    """Change all images."""
     return lambda batch: (np.ascontiguousarray(by(batch[0])), batch[1])
 
 
 def labeled(by: Callable[[np.ndarray], np.ndarray]) -> Callable[[Pair], Pair]:
-    """All labels changed."""
+    """Change all labels."""
     return lambda batch: (batch[0], by(batch[1]).astype(np.uint16))
 
 
 def with_base(row: int, goes_to_test: bool, label_by: int = 0) -> Callable[[Pair], Pair]:
-    """A row that is an image of the dataset's, by the split that it would go to in a batch."""
+    """Replace a row by an image of the dataset that a batch would assign to the given split."""
 
     def spoil(batch: Pair) -> Pair:
         images, labels = batch[0].copy(), batch[1].copy()
@@ -82,7 +82,7 @@ def with_base(row: int, goes_to_test: bool, label_by: int = 0) -> Callable[[Pair
 
 
 def twice(label_by: int) -> Callable[[Pair], Pair]:
-    """Row 20 is the image of row 3."""
+    """Copy the image of row 3 to row 20."""
 
     def spoil(batch: Pair) -> Pair:
         images, labels = batch[0].copy(), batch[1].copy()
@@ -93,29 +93,29 @@ def twice(label_by: int) -> Callable[[Pair], Pair]:
 
 
 WHOLE = ()
-SPOILT = {
-    "npz: a class is missing": Spoilt(
+SPOILED = {
+    "npz: a class is missing": Spoiled(
         "npz",
         keep(lambda batch: batch[1] != 7),
         {"classes_present": WHOLE, "label_divergence": WHOLE},
     ),
-    "csv: the mix of classes has drifted": Spoilt(
+    "csv: the class distribution has drifted": Spoiled(
         "csv",
         keep(lambda batch: (batch[1] < 5) | (np.arange(len(batch[1])) % 5 == 0)),
         {"label_divergence": WHOLE},
     ),
-    "npz: blank images": Spoilt(
+    "npz: blank images": Spoiled(
         "npz",
         rows(5, 9, by=lambda images: images * 0 + np.array([40, 90], np.uint8)[:, None, None]),
         {"blank_images": ("digits.npz: x_train, row 5", "digits.npz: x_train, row 9")},
     ),
-    "csv: a blank image": Spoilt(
+    "csv: a blank image": Spoiled(
         "csv", rows(5, by=lambda images: images * 0), {"blank_images": ("train.csv, line 7",)}
     ),
-    "folder: a blank picture": Spoilt(
+    "folder: a blank image": Spoiled(
         "folder", rows(5, by=lambda images: images * 0), {"blank_images": (r"new/train/\d/00005",)}
     ),
-    "idx: inverted colours": Spoilt(
+    "idx: inverted colors": Spoiled(
         "idx",
         every(lambda images: 255 - images),
         {
@@ -123,35 +123,35 @@ SPOILT = {
             "centroid_accuracy": WHOLE,
         },
     ),
-    "parquet: some inverted images": Spoilt(
+    "parquet: some inverted images": Spoiled(
         "parquet",
         rows(*range(0, 80, 8), by=lambda images: 255 - images),
         {"inverted_colours": ("train-00000-of-00001.parquet, row 0", "row 8")},
     ),
-    "npz: faded images": Spoilt(
+    "npz: faded images": Spoiled(
         "npz", every(lambda images: images // 4), {"already_scaled": WHOLE}
     ),
-    "npz: turned images": Spoilt(
+    "npz: transposed images": Spoiled(
         "npz", every(lambda images: images.transpose(0, 2, 1)), {"centroid_accuracy": WHOLE}
     ),
-    "parquet: mirrored images": Spoilt(
+    "parquet: mirrored images": Spoiled(
         "parquet", every(lambda images: images[:, :, ::-1]), {"centroid_accuracy": WHOLE}
     ),
-    "idx: shifted images": Spoilt(
+    "idx: shifted images": Spoiled(
         "idx", every(lambda images: np.roll(images, 3, axis=2)), {"centroid_accuracy": WHOLE}
     ),
-    "csv: labels shuffled": Spoilt(
+    "csv: shuffled labels": Spoiled(
         "csv",
         labeled(lambda labels: np.random.default_rng(1).permutation(labels)),
         {"centroid_accuracy": WHOLE},
     ),
-    "folder: labels off by one": Spoilt(
+    "folder: labels off by one": Spoiled(
         "folder", labeled(lambda labels: (labels + 1) % NUM_CLASSES), {"centroid_accuracy": WHOLE}
     ),
-    "npz: an image twice": Spoilt(
+    "npz: a duplicated image": Spoiled(
         "npz", twice(label_by=0), {"duplicates": ("digits.npz: x_train, row 20",)}
     ),
-    "parquet: an image with two labels": Spoilt(
+    "parquet: an image with two labels": Spoiled(
         "parquet",
         twice(label_by=1),
         {
@@ -159,13 +159,13 @@ SPOILT = {
             "duplicates": ("parquet, row 20",),
         },
     ),
-    "csv: an image of the dataset again": Spoilt(
+    "csv: an image of the dataset again": Spoiled(
         "csv", with_base(8, goes_to_test=False), {"known_images": ("train.csv, line 10",)}
     ),
-    "npz: a training image that would be tested on": Spoilt(
+    "npz: a training image that goes to the test split": Spoiled(
         "npz", with_base(8, goes_to_test=True), {"shared_images": ("digits.npz: x_train, row 8",)}
     ),
-    "idx: an image of the dataset with another label": Spoilt(
+    "idx: an image of the dataset with another label": Spoiled(
         "idx",
         with_base(8, goes_to_test=False, label_by=1),
         {
@@ -178,7 +178,7 @@ SPOILT = {
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A dataset with a champion; what is refused leaves all of it alone."""
+    """A dataset with a champion, which refused batches must not change."""
     root = tmp_path_factory.mktemp("refused")
     settings = Settings(data_dir=root / "data", artifacts_dir=root / "artifacts")
     write_small_dataset(settings)
@@ -197,7 +197,7 @@ def _here(settings: Settings) -> Iterator[None]:
 
 
 def state(settings: Settings) -> dict[Path, str]:
-    """All that there is but the quarantine, and locks."""
+    """Digests of all files except locks and the quarantine."""
     quarantine = settings.data_dir / "quarantine"
     return {
         path: sha256(path.read_bytes()).hexdigest()
@@ -208,7 +208,7 @@ def state(settings: Settings) -> dict[Path, str]:
 
 @dataclass(frozen=True)
 class Refusal:
-    """What was said about a batch, where, and what was kept."""
+    """A refused batch: the output, the page, the result, and the kept originals."""
 
     line: str
     page: str
@@ -217,14 +217,14 @@ class Refusal:
 
     @property
     def failed(self) -> dict[str, list[str]]:
-        """The names of the rows at fault by check."""
+        """The names of the invalid rows by check."""
         findings = self.result["findings"]
         assert isinstance(findings, list)
         return {f["check"]: f["names"] for f in findings if not f["success"]}
 
 
 def refuse(files: list[Path], settings: Settings) -> Refusal:
-    """Add files that must be refused."""
+    """Add files and check that they are refused."""
     before = state(settings)
     printed = call_digits("dataset", "add", NAME, *map(str, files))
     assert printed.exit_code == 1, printed.output
@@ -251,17 +251,17 @@ def write_batch(layout: str, batch: Pair, folder: Path) -> list[Path]:
     return WRITERS[layout](folder, {"train": batch})
 
 
-@pytest.mark.parametrize("name", SPOILT)
-def test_a_batch_that_does_not_fit_its_dataset_is_refused_and_its_rows_are_named(
+@pytest.mark.parametrize("name", SPOILED)
+def test_a_batch_that_does_not_fit_its_dataset_is_refused_with_its_rows(
     name: str, settings: Settings, tmp_path: Path
 ) -> None:
-    spoilt = SPOILT[name]
-    files = write_batch(spoilt.layout, spoilt.spoil(make_more(NUM_IMAGES, 3)), tmp_path / "new")
+    spoiled = SPOILED[name]
+    files = write_batch(spoiled.layout, spoiled.spoil(make_more(NUM_IMAGES, 3)), tmp_path / "new")
 
     refusal = refuse(files, settings)
 
-    assert set(refusal.failed) == set(spoilt.checks)
-    for check, expected in spoilt.checks.items():
+    assert set(refusal.failed) == set(spoiled.checks)
+    for check, expected in spoiled.checks.items():
         names = refusal.failed[check]
         for found, wanted in zip(names, expected, strict=len(expected) == len(names)):
             assert re.search(wanted, found)
@@ -293,20 +293,20 @@ def test_a_folder_without_any_images_is_refused(settings: Settings, tmp_path: Pa
     assert (refusal.originals / "new" / "notes.txt").exists()
 
 
-def test_half_a_pair_of_files_is_refused(settings: Settings, tmp_path: Path) -> None:
+def test_images_without_a_labels_file_are_refused(settings: Settings, tmp_path: Path) -> None:
     images, labels = write_batch("idx", make_more(NUM_IMAGES, 3), tmp_path / "new")
     labels.unlink()
 
-    assert "train-images.idx has no labels beside it" in refuse([images], settings).line
+    assert "train-images.idx has no labels file" in refuse([images], settings).line
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_damaged_files_are_refused_for_what_is_wrong_with_them(
+def test_corrupted_files_are_refused_with_the_reason(
     name: str, settings: Settings, tmp_path: Path
 ) -> None:
     damage = DAMAGES[name]
     if damage.spec:
-        pytest.skip("it is about another spec")
+        pytest.skip("this damage needs another dataset spec")
     write(damage, tmp_path / "new")
 
     refusal = refuse(sorted((tmp_path / "new").iterdir()), settings)

@@ -1,4 +1,4 @@
-"""What is wrong with source data, collected so that a user reads all of it at once."""
+"""Defects of source data, collected so that users see all of them at once."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ NUM_SHOWN = 5
 
 
 class DefectError(DataError):
-    """A defect that leaves nothing of a file to use; `check` is its name."""
+    """A defect that makes a complete file unusable; `check` is the failed check."""
 
     def __init__(self, check: DefectName, message: str) -> None:
         super().__init__(_line(message))
@@ -23,7 +23,7 @@ class DefectError(DataError):
 
 @dataclass
 class Defect:
-    """All places that failed one check. A place is a file or a row; the first few are named."""
+    """All places (files or rows) that failed one check; only the first few are named."""
 
     check: DefectName
     found: str
@@ -32,19 +32,19 @@ class Defect:
     places: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        """The first place, what was found and expected there, and how many more there are."""
+        """The first place, what was found and expected there, and the number of other places."""
         more = self.count - 1
-        others = f"; {more:,} more, as {', '.join(self.places[1:])}" if more else ""
+        others = f"; {more:,} more, such as {', '.join(self.places[1:])}" if more else ""
         return _line(
             f"{self.places[0]} {self.found}, expected {self.expected}{others} ({self.check})"
         )
 
 
 class Defects:
-    """Collects the rows and files that cannot be used, by check.
+    """Collect unusable rows and files by check.
 
-    `severity` says of each check whether a failure is an error (the default), a warning, or off. In
-    any case what failed is left out: an error stops what is done with the rest.
+    `severity` maps each check to "error" (the default), "warning" or "off". What failed is always
+    skipped; an error also stops the use of the rest.
     """
 
     def __init__(self, severity: Mapping[DefectName, Severity] | None = None) -> None:
@@ -53,11 +53,11 @@ class Defects:
 
     @property
     def found(self) -> tuple[Defect, ...]:
-        """What failed, whatever its severity."""
+        """All defects, whatever their severity."""
         return tuple(self._found.values())
 
     def of(self, severity: Severity) -> tuple[Defect, ...]:
-        """What failed of one severity."""
+        """Return the defects of one severity."""
         return tuple(
             defect
             for defect in self._found.values()
@@ -67,32 +67,32 @@ class Defects:
     def add(
         self, check: DefectName, places: Sequence[str], found: str, expected: str, count: int = 0
     ) -> None:
-        """Note places that failed a check. `found` says what the first is or does, as a verb.
+        """Record places that failed a check; `found` is a verb phrase about the first of them.
 
-        `count` is given where `places` are only the first of them.
+        `count` is the total number if `places` lists only the first few.
         """
         defect = self._found.setdefault(check, Defect(check, found, expected))
         defect.count += count or len(places)
         defect.places += places[: NUM_SHOWN - len(defect.places)]
 
     def enforce(self) -> None:
-        """Raise DataError for the errors; say in one line each what was left out with a warning."""
+        """Raise DataError if there are errors; otherwise log each warning in one line."""
         errors = self.of("error")
         if errors:
             names = ", ".join(defect.check for defect in errors)
             raise DataError(
-                f"{'; '.join(map(str, errors))}. Correct the data; or say {names} = "
-                '"warning" in [thresholds.severity] of the spec, and they are left out'
+                f"{'; '.join(map(str, errors))}. Fix the data, or skip the affected images by "
+                f'setting {names} = "warning" in [thresholds.severity] of the dataset spec'
             )
         for defect in self.of("warning"):
-            logger.warning("left out: %s", defect)
+            logger.warning("skipped: %s", defect)
 
 
 def _line(message: str) -> str:
-    """A message as one line: what a library or a file says may have several."""
+    """Join a message into one line: text from a library or a file may have several."""
     return " ".join(message.split())
 
 
 def refuse(check: DefectName, place: str, found: str, expected: str) -> NoReturn:
-    """Raise DefectError: nothing of a file can be used."""
+    """Raise DefectError: the file cannot be used at all."""
     raise DefectError(check, f"{place} {found}, expected {expected} ({check})")

@@ -1,7 +1,7 @@
-"""What accepted batches have added to a dataset: by how much the bounds on its counts have moved.
+"""What accepted batches added to a dataset, which moves the bounds on its counts.
 
-The bounds of a spec are about the data that it was written for. A batch's record says exactly what
-the batch added, so that the bounds stay as sharp as they were: a lost image is still noticed.
+The bounds in a dataset spec describe the data it was written for. A batch's record says exactly
+what the batch added, so the bounds stay as tight as they were: a lost image is still noticed.
 """
 
 from collections.abc import Iterable
@@ -13,10 +13,10 @@ from digits.thresholds import Split, SplitThresholds
 
 
 class SplitGrowth(Frozen):
-    """What was added to one split; `class_sizes` gives the number of images of each class.
+    """What was added to one split; `class_sizes` is the number of added images per class.
 
-    The other counts say by how many the images grew that equal an earlier one of the split, one of
-    the other split, or one of the other split once thresholded.
+    The other counts are added images that equal an earlier image of the same split, an image of
+    the other split, or an image of the other split after thresholding.
     """
 
     class_sizes: tuple[int, ...] = ()
@@ -26,7 +26,7 @@ class SplitGrowth(Frozen):
 
     @property
     def num_images(self) -> int:
-        """How many images were added."""
+        """Number of added images."""
         return sum(self.class_sizes)
 
     def __add__(self, other: Self) -> "SplitGrowth":
@@ -39,13 +39,13 @@ class SplitGrowth(Frozen):
         )
 
     def widen(self, bounds: SplitThresholds) -> SplitThresholds:
-        """The bounds of the split as it is now, but for class sizes: they stay about what was."""
+        """Return the bounds of the grown split; those on class sizes stay as they are."""
         moved = {
             f"max_{name}": bound + getattr(self, name)
             for name in ("duplicates", "near_duplicates")
             if (bound := getattr(bounds, f"max_{name}")) is not None
         }
-        # Without a bound none may be shared.
+        # No bound means that no image may be shared.
         moved["max_shared_images"] = (bounds.max_shared_images or 0) + self.shared_images
         if bounds.num_images is not None:
             moved["num_images"] = bounds.num_images + self.num_images
@@ -59,7 +59,7 @@ class Growth(Frozen):
     test: SplitGrowth = SplitGrowth()
 
     def of(self, split: Split) -> SplitGrowth:
-        """What was added to one split."""
+        """Return what was added to one split."""
         return self.train if split == "train" else self.test
 
     def __add__(self, other: Self) -> "Growth":
@@ -67,5 +67,5 @@ class Growth(Frozen):
 
 
 def total(growths: Iterable[Growth]) -> Growth:
-    """All that was added."""
+    """Return the sum of all growths."""
     return sum(growths, Growth())

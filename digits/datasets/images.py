@@ -1,4 +1,4 @@
-"""Images and labels as Parquet, one row an image: typed, checked, the same bytes each time."""
+"""Images and labels as Parquet, one image per row: typed, checked, reproducible byte for byte."""
 
 import contextlib
 import hashlib
@@ -23,10 +23,10 @@ UNREADABLE = (OSError, pa.ArrowException, ValueError, MemoryError)
 
 
 class SplitWriter:
-    """Writes a split batch by batch: at most one row group of images is held in memory.
+    """Write a split chunk by chunk, with at most one row group of images in memory.
 
-    Equal images and labels give equal bytes, however they are cut into batches, as long as
-    pyarrow's version is the same. Each page has a checksum.
+    Equal images and labels give equal bytes for the same version of pyarrow, however they are
+    divided into chunks. Each page has a checksum.
     """
 
     def __init__(self, path: Path, image_shape: tuple[int, ...]) -> None:
@@ -71,29 +71,29 @@ class SplitWriter:
 
 
 def write_split(path: Path, images: Images, labels: npt.NDArray[Any]) -> None:
-    """Write all images uint8 (N, H, W) and labels (N,) in 0..65535 of a split at once."""
+    """Write a complete split at once: images uint8 (N, H, W), labels (N,) in 0..65535."""
     with SplitWriter(path, images.shape[1:]) as writer:
         writer.write(images, labels)
 
 
 def iter_split(path: Path, layout: Layout) -> Iterator[tuple[Images, Labels]]:
-    """Batches of images uint8 (n, H, W) and labels uint16 (n,), of one row group at a time.
+    """Yield images uint8 (n, H, W) and labels uint16 (n,), one row group at a time.
 
-    Raises DamagedError when the file is not what write_split writes for this layout.
+    Raises DamagedError if the file is not what write_split writes for this layout.
     """
     with _opened(path, layout) as file:
-        yield from _batches(file, path, layout)
+        yield from _chunks(file, path, layout)
 
 
 def read_split(path: Path, layout: Layout) -> tuple[Images, Labels]:
-    """All images uint8 (N, H, W) and labels uint16 (N,) of a split. Raises as iter_split does."""
+    """Return images uint8 (N, H, W) and labels uint16 (N,) of a split; raises like iter_split."""
     with _opened(path, layout) as file:
-        # Filled batch by batch: a table of all rows would take twice the memory.
+        # Filled chunk by chunk: a table of all rows would take twice the memory.
         num_images = file.metadata.num_rows
         images = np.empty((num_images, *layout.image_shape), np.uint8)
         labels = np.empty(num_images, np.uint16)
         start = 0
-        for some_images, some_labels in _batches(file, path, layout):
+        for some_images, some_labels in _chunks(file, path, layout):
             end = start + len(some_images)
             images[start:end], labels[start:end] = some_images, some_labels
             start = end
@@ -101,15 +101,15 @@ def read_split(path: Path, layout: Layout) -> tuple[Images, Labels]:
 
 
 def content_digest(path: Path, layout: Layout) -> str:
-    """SHA-256 over shape, pixels and labels of a split: what it holds, however it is encoded.
+    """SHA-256 over shape, pixels and labels of a split, independent of their encoding.
 
-    Raises as iter_split does.
+    Raises like iter_split.
     """
     all_labels = []
     with _opened(path, layout) as file:
         shape = (file.metadata.num_rows, *layout.image_shape)
         digest = hashlib.sha256(json.dumps(shape).encode())
-        for images, labels in _batches(file, path, layout):
+        for images, labels in _chunks(file, path, layout):
             digest.update(np.ascontiguousarray(images).data)
             all_labels.append(labels.astype("<u2"))
     for labels in all_labels:
@@ -135,31 +135,32 @@ def _described(schema: pa.Schema) -> str:
 def _opened(path: Path, layout: Layout) -> Iterator[pq.ParquetFile]:
     expected = _schema(layout.image_shape)
     try:
-        # Buffered ahead, the whole file would lie in memory before its first row group is read.
+        # With pre-buffering, the complete file is loaded before its first row group is read.
         with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
             if not file.schema_arrow.equals(expected, check_metadata=True):
                 raise DamagedError(
-                    f"{path} holds {_described(file.schema_arrow)}, expected {_described(expected)}"
+                    f"{path}: schema does not match: found {_described(file.schema_arrow)}, "
+                    f"expected {_described(expected)}"
                 )
             yield file
     except UNREADABLE as error:
         raise DamagedError(f"{path} cannot be read: {error}") from error
 
 
-def _batches(file: pq.ParquetFile, path: Path, layout: Layout) -> Iterator[tuple[Images, Labels]]:
+def _chunks(file: pq.ParquetFile, path: Path, layout: Layout) -> Iterator[tuple[Images, Labels]]:
     height, width = layout.image_shape
     num_rows = 0
-    for batch in file.iter_batches(ROW_GROUP):
-        column = batch.column("image")
+    for chunk in file.iter_batches(ROW_GROUP):
+        column = chunk.column("image")
         start = column.offset * height * width
         pixels = np.frombuffer(column.buffers()[1], np.uint8)
         images = pixels[start : start + len(column) * height * width]
         num_rows += len(column)
         if num_rows > file.metadata.num_rows:
             break
-        yield images.reshape(-1, height, width), batch.column("label").to_numpy()
-    # The footer, which says how many there are, has no checksum.
+        yield images.reshape(-1, height, width), chunk.column("label").to_numpy()
+    # The footer, which states the number of rows, has no checksum.
     if num_rows != file.metadata.num_rows:
         raise DamagedError(
-            f"{path} announces {file.metadata.num_rows:,} images and holds {num_rows:,}"
+            f"{path}: the footer says {file.metadata.num_rows:,} images, found {num_rows:,}"
         )

@@ -1,4 +1,4 @@
-"""From files as they are distributed to a typed dataset in the store."""
+"""Ingest: turn distributed files into a typed dataset in the store."""
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
@@ -33,15 +33,15 @@ def ingest_dataset(
     """Obtain the files of `spec`, check them, and store train.parquet and test.parquet.
 
     `content` gives the SHA-256 that each file must have, `added` the digests of the batches that
-    come after them. The images stream through: never are more than a few thousand in memory. Raises
-    DataError when files or batches cannot be had or are not what they should be.
+    follow them. Images are streamed: only a few thousand are in memory at a time. Raises DataError
+    if files or batches are missing or invalid.
     """
     with workspace.store.create("datasets") as draft:
-        batches = chain(
+        chunks = chain(
             read_source(layout, content, read_options, spec, workspace),
             read_added(added, layout, DatasetVersions(spec.name, workspace.settings)),
         )
-        counts = write_splits(batches, layout, read_options.test_share, draft.path)
+        counts = write_splits(chunks, layout, read_options.test_share, draft.path)
         digests = {
             split: content_digest(draft.path / f"{split}.parquet", layout) for split in SPLITS
         }
@@ -65,7 +65,7 @@ def read_source(
     spec: DatasetSpec,
     workspace: Workspace,
 ) -> Iterator[LabeledChunk]:
-    """The images of the files that a spec names; raises as ingest_dataset does."""
+    """Yield the images of a dataset spec's files; raises like ingest_dataset."""
     with opened(spec, content, workspace.settings) as files:
         defects = Defects(read_options.severity)
         yield from read_files(files, layout, read_options, defects)
@@ -75,37 +75,37 @@ def read_source(
 def read_added(
     added: Collection[str], layout: Layout, versions: DatasetVersions
 ) -> Iterator[LabeledChunk]:
-    """The images of batches by their digests; raises DataError where one is not whole."""
+    """Yield the images of batches by digest; raises DataError for a missing or corrupted one."""
     for change in versions.kept(added):
         for images, labels in read_batch(change, versions, layout):
             names = RowNames(f"batch {change.batch[:12]}", range(len(labels)))
             yield LabeledChunk(images=images, labels=labels, split=None, names=names)
 
 
-def split_rows(batch: LabeledChunk, test_share: float) -> Iterator[tuple[Split, Images, Labels]]:
-    """The images and labels of each split in a batch."""
-    if batch.split is not None:
-        yield batch.split, batch.images, batch.labels
+def split_rows(chunk: LabeledChunk, test_share: float) -> Iterator[tuple[Split, Images, Labels]]:
+    """Yield the images and labels of each split in a chunk."""
+    if chunk.split is not None:
+        yield chunk.split, chunk.images, chunk.labels
         return
-    test = is_test(batch.images, test_share)
-    yield "train", batch.images[~test], batch.labels[~test]
-    yield "test", batch.images[test], batch.labels[test]
+    test = is_test(chunk.images, test_share)
+    yield "train", chunk.images[~test], chunk.labels[~test]
+    yield "test", chunk.images[test], chunk.labels[test]
 
 
 def write_splits(
-    batches: Iterable[LabeledChunk], layout: Layout, test_share: float, folder: Path
+    chunks: Iterable[LabeledChunk], layout: Layout, test_share: float, folder: Path
 ) -> dict[Split, int]:
-    """Write train.parquet and test.parquet; how many images each has.
+    """Write train.parquet and test.parquet; return the number of images in each.
 
-    Where a batch does not say of which split it is, each image's own content does.
+    Chunks without a split are divided by a hash of each image's pixels.
     """
     with ExitStack() as stack:
         writers = {
             split: stack.enter_context(SplitWriter(folder / f"{split}.parquet", layout.image_shape))
             for split in SPLITS
         }
-        for batch in batches:
-            for split, images, labels in split_rows(batch, test_share):
+        for chunk in chunks:
+            for split, images, labels in split_rows(chunk, test_share):
                 writers[split].write(images, labels)
     return {split: writer.num_images for split, writer in writers.items()}
 
@@ -115,6 +115,6 @@ def _check(counts: dict[Split, int], name: str) -> None:
         if not count:
             found = ", ".join(f"{count:,} for {split}" for split, count in counts.items())
             raise DataError(
-                f"the files of {name} hold no image for {split}, expected at least one of each "
-                f"class; there are {found}"
+                f"the files of {name} contain no image for {split}: found {found}, expected at "
+                "least one per class"
             )

@@ -1,4 +1,4 @@
-"""Accepted batches as they are kept: in a folder named by content, images.parquet and manifest."""
+"""Accepted batches on disk: a folder named by content, with images.parquet and a manifest."""
 
 import hashlib
 import json
@@ -22,9 +22,10 @@ FILE = "images.parquet"
 
 
 def canonical_order(images: Images, labels: Labels) -> npt.NDArray[np.intp]:
-    """The rows by a digest of their pixels, then by label: equal batches are equal in any order.
+    """Indices that sort rows by a digest of their pixels, then by label.
 
-    Sorted by the pixels themselves, like images would follow each other, and so like labels.
+    Equal batches become identical, whatever the order of their rows. Sorting by the pixels
+    themselves would group similar images, and thus equal labels.
     """
     pixels = np.ascontiguousarray(images).reshape(len(images), -1)
     digests = b"".join(hashlib.sha256(row.data).digest()[:16] for row in pixels)
@@ -33,7 +34,7 @@ def canonical_order(images: Images, labels: Labels) -> npt.NDArray[np.intp]:
 
 
 def batch_digest(images: Images, labels: Labels) -> str:
-    """SHA-256 over shape, pixels and labels of rows in canonical order: the name of a batch."""
+    """SHA-256 over shape, pixels and labels of rows in canonical order: a batch's name."""
     digest = hashlib.sha256(json.dumps(images.shape).encode())
     digest.update(np.ascontiguousarray(images).data)
     digest.update(np.ascontiguousarray(labels, dtype="<u2").data)
@@ -41,9 +42,9 @@ def batch_digest(images: Images, labels: Labels) -> str:
 
 
 def keep_batch(images: Images, labels: Labels, versions: DatasetVersions) -> tuple[str, str]:
-    """Keep rows in canonical order, whole or not at all; the digests of batch and manifest.
+    """Store rows in canonical order, atomically; return the digests of batch and manifest.
 
-    Only for whoever holds the versions. Raises OSError.
+    The caller must hold the lock on the versions. Raises OSError.
     """
     batch = batch_digest(images, labels)
     draft = versions.folder / f"{TEMPORARY}{batch}"
@@ -55,7 +56,7 @@ def keep_batch(images: Images, labels: Labels, versions: DatasetVersions) -> tup
     final = versions.folder_of(batch)
     if not _is_whole(final, manifest):
         if final.exists():
-            logger.warning("%s was damaged and is written anew", final)
+            logger.warning("%s was corrupted; writing it again", final)
             final.rename(draft.with_suffix(".old"))
         draft.rename(final)
         flush(versions.folder)
@@ -64,16 +65,16 @@ def keep_batch(images: Images, labels: Labels, versions: DatasetVersions) -> tup
 
 
 def verify_batch(batch: Change, versions: DatasetVersions) -> None:
-    """Check every byte of a batch. Raises DataError that says what to do."""
+    """Check every byte of a batch. Raises DataError with advice on how to repair it."""
     folder = versions.folder_of(batch.batch)
     try:
         Inspector().inspect(folder, batch.manifest)
     except DamagedError as error:
         name = versions.dataset
         raise DataError(
-            f"batch {batch.batch[:12]} of {name}, which came from {batch.source}, is not whole: "
-            f"{error}; put {folder} back from a copy, add the same files again with `digits "
-            f"dataset add {name}`, or do without it: `digits dataset remove {name} "
+            f"batch {batch.batch[:12]} of {name}, added from {batch.source}, is missing or "
+            f"corrupted: {error}; restore {folder} from a backup, add the same files again with "
+            f"`digits dataset add {name}`, or remove the batch with `digits dataset remove {name} "
             f"{batch.batch[:12]}`"
         ) from error
 
@@ -81,19 +82,19 @@ def verify_batch(batch: Change, versions: DatasetVersions) -> None:
 def read_batch(
     batch: Change, versions: DatasetVersions, layout: Layout
 ) -> Iterator[tuple[Images, Labels]]:
-    """The rows of a batch, in parts. Raises DataError where it is not as it was accepted."""
+    """Yield the rows of a batch in chunks. Raises DataError if it is missing or corrupted."""
     verify_batch(batch, versions)
     yield from iter_split(versions.folder_of(batch.batch) / FILE, layout)
 
 
 def sweep(versions: DatasetVersions) -> None:
-    """Remove what a killed process left; only for whoever holds the versions."""
+    """Remove leftovers of a killed process; the caller must hold the lock on the versions."""
     for left in versions.folder.glob(f"{TEMPORARY}*"):
         discard(left)
 
 
 def is_kept(batch: Change, versions: DatasetVersions) -> bool:
-    """Whether a batch is there with every byte as it was accepted."""
+    """Whether a batch is stored exactly as it was accepted."""
     return _is_whole(versions.folder_of(batch.batch), batch.manifest)
 
 

@@ -1,4 +1,4 @@
-"""From images as they are stored to arrays as the models take them."""
+"""Normalize: turn stored images into the arrays that models read."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -15,8 +15,8 @@ from digits.storage.store import Store
 def store_arrays(dataset: DatasetRef, store: Store) -> ArraysRef:
     """Store x_*.npy float32 (N, H, W, 1), pixels in 0..1, and y_*.npy int32 (N,), class indices.
 
-    The arrays are plain .npy, so that training maps them into memory. Raises DamagedError when the
-    dataset's files are not as they were written.
+    The arrays are plain .npy files so that training can map them into memory. Raises DamagedError
+    if the dataset's files are missing or corrupted.
     """
     store.verify(dataset)
     folder = store.folder(dataset)
@@ -33,7 +33,7 @@ def store_arrays(dataset: DatasetRef, store: Store) -> ArraysRef:
 
 
 def _normalize_split(source: Path, dataset: DatasetRef, num_images: int, output: Path) -> None:
-    """Write a split's two arrays, of as many images at a time as a row group has."""
+    """Write the two arrays of a split, one row group of images at a time."""
     split, shape = source.stem, (num_images, *dataset.layout.image_shape, 1)
     num_written = 0
     with (output / f"x_{split}.npy").open("wb") as x, (output / f"y_{split}.npy").open("wb") as y:
@@ -44,12 +44,12 @@ def _normalize_split(source: Path, dataset: DatasetRef, num_images: int, output:
             y.write(labels.astype(np.int32).data)
             num_written += len(images)
     if num_written != num_images:
-        raise DamagedError(f"{source} holds {num_written:,} images, expected {num_images:,}")
+        raise DamagedError(f"{source} contains {num_written:,} images, expected {num_images:,}")
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
-    # Written as a stream of bytes: on a full disk a mapped file kills the process, and numpy.save
-    # raises an error that does not say what happened.
+    # Written as a byte stream: on a full disk a mapped file kills the process, and numpy.save
+    # raises an error that does not give the reason.
     description = np.lib.format.dtype_to_descr(np.dtype(dtype))
     header = {"descr": description, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)

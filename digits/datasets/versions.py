@@ -1,7 +1,7 @@
-"""The versions of a dataset: which batches were added to it and taken out again, a line each.
+"""Dataset versions: one line for each batch that was added or removed.
 
-The first version is what the spec names. Each line of data/batches/NAME.jsonl, chained as the
-ledger is, makes another; which batches a version has is what the lines up to it say, nothing else.
+Version 1 is the data that the dataset spec names. Each line of data/batches/NAME.jsonl, chained
+like the ledger, creates the next version; the lines up to a version define its batches.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ CONTENT_KEY = "batch {:04}"
 
 
 class Change(Frozen):
-    """One line: a batch that came or went, and what the dataset has been since.
+    """One line: a batch that was added or removed, and the resulting dataset version.
 
-    `batch` is the digest of its images and labels, `manifest` that of its files as they are kept,
-    `files` those of the files that it came in, by name. `growth` is empty where one went.
+    `batch` is the digest of its images and labels, `manifest` that of its stored files, `files`
+    maps the names of the original files to their digests. `growth` is empty for a removal.
     """
 
     format: Literal[2] = 2
@@ -44,33 +44,33 @@ class Change(Frozen):
 
 
 class DatasetVersion(Frozen):
-    """A dataset as it is at one moment: its number, and its batches in their order."""
+    """A dataset version: its number and its batches in order."""
 
     number: int
     batches: tuple[Change, ...]
 
     @property
     def growth(self) -> Growth:
-        """What the batches have added to what the spec names."""
+        """What the batches added to the data of the dataset spec."""
         return total(batch.growth for batch in self.batches)
 
     @property
     def content(self) -> dict[str, str]:
-        """The digests of the batches, by names that keep their order."""
+        """The digests of the batches, by names that sort in their order."""
         return {CONTENT_KEY.format(n): b.batch for n, b in enumerate(self.batches, start=1)}
 
     def describe(self) -> str:
-        """The version in a few words."""
+        """Summarize the version, e.g. "version 3, 2 batches"."""
         num = len(self.batches)
         return f"version {self.number}" + (f", {num} batch{'es' * (num > 1)}" if num else "")
 
     def find(self, batch: str) -> Change | None:
-        """The batch of this digest; None where this version has none."""
+        """Return the batch with this digest, or None if this version does not have it."""
         return next((change for change in self.batches if change.batch == batch), None)
 
 
 class DatasetVersions:
-    """All versions of one dataset."""
+    """The versions of one dataset."""
 
     def __init__(self, dataset: str, settings: Settings) -> None:
         self.dataset = dataset
@@ -78,33 +78,33 @@ class DatasetVersions:
         self.chain = Chain(self.folder.with_suffix(".jsonl"))
 
     def changes(self) -> list[Change]:
-        """All lines, oldest first. Raises LedgerError at the first that is not as written."""
+        """Return all changes, oldest first. Raises LedgerError at the first altered line."""
         return self._parsed(self.chain.read())
 
     def current(self) -> DatasetVersion:
-        """The dataset as it is now."""
+        """Return the current version."""
         return version_of(self.changes())
 
     def folder_of(self, batch: str) -> Path:
-        """Where a batch is kept."""
+        """Return the folder of a batch."""
         return self.folder / batch
 
     def kept(self, batches: Collection[str]) -> list[Change]:
-        """How these batches were added last, be they removed since. Raises DataError."""
+        """Return the latest addition of each batch, even if removed since. Raises DataError."""
         added = {change.batch: change for change in self.changes() if change.action == "added"}
         unknown = [batch for batch in batches if batch not in added]
         if unknown:
             raise DataError(
-                f"{self.dataset} never had a batch {unknown[0][:12]}: {self.chain.path} is not "
-                "what it was; put it back from a copy"
+                f"unknown batch {unknown[0][:12]} of {self.dataset}: {self.chain.path} was "
+                "altered; restore it from a backup"
             )
         return [added[batch] for batch in batches]
 
     @contextlib.contextmanager
     def changing(self) -> Iterator["Changing"]:
-        """Hold the versions while a batch is judged and added: no other comes between."""
+        """Hold the lock on the versions while a batch is validated and added or removed."""
         lock = self.folder.with_suffix(".lock")
-        with hold(lock, f"waiting for another batch of {self.dataset}"):
+        with hold(lock, f"waiting for another change to {self.dataset}"):
             lines = self.chain.read()
             yield Changing(self, self._parsed(lines), lines)
 
@@ -115,29 +115,31 @@ class DatasetVersions:
                 change = Change.model_validate_json(line.text)
             except ValidationError as error:
                 problem = error.errors()[0]["msg"]
-                raise self.chain.problem(number, f"is no change of a dataset: {problem}") from error
+                raise self.chain.problem(number, f"is not a dataset change: {problem}") from error
             if change.dataset != self.dataset or change.version != number + 1:
-                what = f"is about version {change.version} of {change.dataset}"
-                raise self.chain.problem(number, f"{what}, not {number + 1} of {self.dataset}")
+                what = f"is for version {change.version} of {change.dataset}"
+                raise self.chain.problem(
+                    number, f"{what}, expected version {number + 1} of {self.dataset}"
+                )
             changes.append(change)
         return changes
 
 
 class Changing:
-    """The versions as they stand while they are held."""
+    """The versions while their lock is held."""
 
     def __init__(self, versions: DatasetVersions, changes: list[Change], lines: Lines) -> None:
         self.versions, self.changes, self._lines = versions, changes, lines
 
     @property
     def current(self) -> DatasetVersion:
-        """The dataset at this moment."""
+        """The current version."""
         return version_of(self.changes)
 
     def add(
         self, batch: str, *, manifest: str, source: str, files: Mapping[str, str], growth: Growth
     ) -> Change:
-        """Make another version, with this batch; it is kept already. Raises DataError."""
+        """Create a version with this batch, which must be stored already. Raises DataError."""
         return self._append(
             action="added",
             batch=batch,
@@ -148,16 +150,16 @@ class Changing:
         )
 
     def remove(self, batch: str) -> Change:
-        """Make another version, without the batch whose digest begins so.
+        """Create a version without the batch whose digest starts with `batch`.
 
-        Raises UsageError where there is none in the present version, or more than one.
+        Raises UsageError if no batch of the current version matches, or more than one.
         """
         here = self.current.batches
         found = [change for change in here if batch and change.batch.startswith(batch)]
         if len(found) != 1:
             known = ", ".join(change.batch[:12] for change in here) or "none"
-            what = f"{len(found)} batches begin with {batch!r}" if found else f"no batch {batch!r}"
-            raise UsageError(f"{self.versions.dataset} has {what}, it has {known}")
+            num = f"{len(found)} batches that start with" if found else "no batch"
+            raise UsageError(f"{self.versions.dataset} has {num} {batch!r} (batches: {known})")
         return self._append(
             action="removed", batch=found[0].batch, manifest=found[0].manifest, source="by hand"
         )
@@ -178,8 +180,8 @@ class Changing:
             self._lines = versions.chain.append(fields, self._lines)
         except OSError as error:
             raise DataError(
-                f"cannot write {versions.chain.path}: {error.strerror or error}; the dataset is as "
-                "it was; make room or give write permission, and try again"
+                f"cannot write {versions.chain.path}: {error.strerror or error}; the dataset is "
+                "unchanged; free some space or fix the permissions, then try again"
             ) from error
         links["digest"] = self._lines.last_digest
         self.changes.append(change.model_copy(update=links))
@@ -187,10 +189,10 @@ class Changing:
 
 
 def version_of(changes: list[Change]) -> DatasetVersion:
-    """What the changes have made of a dataset."""
+    """Return the dataset version after these changes."""
     batches: dict[str, Change] = {}
     for change in changes:
-        # One that comes back goes to the end.
+        # A batch that is added again goes to the end.
         batches.pop(change.batch, None)
         if change.action == "added":
             batches[change.batch] = change

@@ -79,7 +79,7 @@ def test_a_batch_is_removed_by_the_beginning_of_its_name(here: Settings, tmp_pat
     removed = call_digits("dataset", "remove", NAME, batch[:6])
 
     assert unknown.exit_code == 2
-    assert unknown.stderr == f"Error: {NAME} has no batch 'zz', it has {batch[:12]}\n"
+    assert unknown.stderr == f"Error: {NAME} has no batch 'zz' (batches: {batch[:12]})\n"
     assert removed.stdout == f"batch {batch[:12]} is out; {NAME} is version 3\n"
     assert (here.data_dir / "batches" / NAME / batch).exists()
 

@@ -201,7 +201,7 @@ def test_a_rollback_to_no_other_champion_is_refused(finished: Workspace) -> None
 def test_a_truncated_file_is_named(finished: Workspace) -> None:
     path = finished.settings.raw_dir / NAME / "train-images.idx"
     path.write_bytes(path.read_bytes()[:1000])
-    assert f"{path} was cut short: 1,000 bytes, expected 86,416" in refused(finished)
+    assert f"{path} is truncated: 1,000 bytes, expected 86,416" in refused(finished)
 
 
 def test_a_file_of_another_kind_is_named(finished: Workspace) -> None:
@@ -222,7 +222,7 @@ def test_swapped_files_are_named(finished: Workspace) -> None:
 def test_files_that_are_gone_are_named(finished: Workspace) -> None:
     shutil.rmtree(finished.settings.raw_dir)
     line = refused(finished)
-    assert "the files of handwriting cannot be had: train-images was not found" in line
+    assert "cannot get the files of handwriting: train-images not found" in line
     assert str(finished.settings.raw_dir / NAME) in line
 
 

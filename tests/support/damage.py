@@ -1,4 +1,4 @@
-"""Damaged files of labelled images, in each layout, and what must be said of them."""
+"""Corrupted files of labeled images, in each layout, and the expected message."""
 
 import gzip
 import os
@@ -26,19 +26,19 @@ SPLITS: Splits = {
 
 @dataclass(frozen=True)
 class Damage:
-    """What is done to the files in a folder; the check that fails, and what is said."""
+    """A change to the files in a folder, the check that it fails, and the message."""
 
     layout: str
     do: Callable[[Path], Any]
     check: DefectName
     says: str
     leaves_rows: int | None = None
-    """How many of the 60 rows for training are left where the check is a warning."""
+    """How many of the 60 training rows remain if the check is a warning."""
     spec: dict[str, Any] = field(default_factory=dict)
 
 
 def write(damage: Damage, folder: Path) -> list[Path]:
-    """The files of the made-up handwriting, damaged."""
+    """Write the synthetic handwriting and apply the damage."""
     folder.mkdir(parents=True, exist_ok=True)
     files = WRITERS[damage.layout](folder, SPLITS)
     damage.do(folder)
@@ -46,7 +46,7 @@ def write(damage: Damage, folder: Path) -> list[Path]:
 
 
 def arrays(**others: Any) -> Callable[[Path], Any]:
-    """An .npz with other arrays; each is made of the one that is there."""
+    """Change arrays of the .npz."""
 
     def do(folder: Path) -> None:
         images, labels = SPLITS["train"]
@@ -58,7 +58,7 @@ def arrays(**others: Any) -> Callable[[Path], Any]:
 
 
 def at(row: int, value: Any, kind: Any = None) -> Callable[[Any], Any]:
-    """An array with another value in one row."""
+    """Set one row of an array to a value."""
 
     def change(array: Any) -> Any:
         array = array if kind is None else array.astype(kind)
@@ -69,7 +69,7 @@ def at(row: int, value: Any, kind: Any = None) -> Callable[[Any], Any]:
 
 
 def text(name: str, change: Callable[[list[str]], list[str]]) -> Callable[[Path], Any]:
-    """A CSV with other lines."""
+    """Change the lines of a CSV."""
 
     def do(folder: Path) -> None:
         path = folder / name
@@ -79,14 +79,14 @@ def text(name: str, change: Callable[[list[str]], list[str]]) -> Callable[[Path]
 
 
 def line(number: int, change: Callable[[str], str]) -> Callable[[list[str]], list[str]]:
-    """One line of a CSV, counted from 1, changed."""
+    """Change one line of a CSV, counted from 1."""
     return lambda lines: [
         change(text) if place == number else text for place, text in enumerate(lines, 1)
     ]
 
 
 def content(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], Any]:
-    """A file with other bytes."""
+    """Change the bytes of a file."""
 
     def do(folder: Path) -> None:
         path = folder / name
@@ -96,7 +96,7 @@ def content(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], Any
 
 
 def picture(name: str, new: bytes) -> Callable[[Path], Any]:
-    """A picture put into the tree."""
+    """Add an image to the tree."""
 
     def do(folder: Path) -> None:
         path = folder / "train" / name
@@ -107,7 +107,7 @@ def picture(name: str, new: bytes) -> Callable[[Path], Any]:
 
 
 def column(name: str, change: Callable[[Any], Any]) -> Callable[[Path], Any]:
-    """A Parquet file with another column."""
+    """Change a column of the Parquet file."""
 
     def do(folder: Path) -> None:
         path = folder / "train-00000-of-00001.parquet"
@@ -120,7 +120,7 @@ def column(name: str, change: Callable[[Any], Any]) -> Callable[[Path], Any]:
 
 
 def bomb_png(width: int, height: int) -> bytes:
-    """A few bytes that claim to be a picture of any size."""
+    """A few bytes that claim to be an image of any size."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
     body = b"".join(
@@ -131,7 +131,7 @@ def bomb_png(width: int, height: int) -> bytes:
 
 
 def bomb_npz(folder: Path) -> None:
-    """An archive whose images unpack to what their header says, a million times their size."""
+    """An archive whose images decompress to a million times their size, as the header says."""
     head = npy(np.zeros((1, 12, 12), np.uint8)).replace(b"(1, 12, 12)", b"(9999999, 12, 12)")
     with zipfile.ZipFile(folder / "digits.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x_train.npy", head[:128] + bytes(10**7))
@@ -139,14 +139,14 @@ def bomb_npz(folder: Path) -> None:
 
 
 def many_members(folder: Path) -> None:
-    """An archive that lists a thousand files."""
+    """An archive of a thousand files."""
     with zipfile.ZipFile(folder / "digits.npz", "w") as archive:
         for number in range(1000):
             archive.writestr(f"{number}.npy", b"")
 
 
 def bomb_csv(folder: Path) -> None:
-    """A line without an end, packed."""
+    """An endless line, compressed."""
     (folder / "train.csv").unlink()
     with gzip.open(folder / "train.csv.gz", "wb", compresslevel=1) as file:
         for _ in range(100):
@@ -154,37 +154,37 @@ def bomb_csv(folder: Path) -> None:
 
 
 def bomb_parquet(folder: Path) -> None:
-    """One row of twenty million bytes, packed into a few thousand."""
+    """One row of twenty million bytes, compressed to a few thousand."""
     table = pa.table({"image": [bytes(2 * 10**7)], "label": [0]})
     pq.write_table(table, folder / "train-00000-of-00001.parquet", compression="zstd")
 
 
-def cut(path: bytes) -> bytes:
-    """The content without its last third."""
-    return path[: 2 * len(path) // 3]
+def cut(content: bytes) -> bytes:
+    """Drop the last third."""
+    return content[: 2 * len(content) // 3]
 
 
 def pickled(folder: Path) -> None:
-    """Arrays of objects, which only a pickle could hold."""
+    """Arrays of objects, which need a pickle."""
     write_npz(folder, SPLITS, x_train=np.full((60, 12, 12), None))
 
 
 TRAIN_PARQUET = "train-00000-of-00001.parquet"
 SHUT = png(np.zeros((12, 12), np.uint8))
-COLOUR = png(np.tile(np.array([255, 0, 0], np.uint8), (12, 12, 1)))
+COLOR = png(np.tile(np.array([255, 0, 0], np.uint8), (12, 12, 1)))
 
 DAMAGES: dict[str, Damage] = {
-    # Another size or type.
-    "npz: images of another size": Damage(
+    # Wrong size or type.
+    "npz: images of the wrong size": Damage(
         "npz",
         arrays(x_train=lambda x: x[:, :, :11]),
         "image_size",
-        "digits.npz: x_train holds 60 x 12 x 11 values, expected N x 12 x 12",
+        "digits.npz: x_train has 60 x 12 x 11 values, expected N x 12 x 12",
     ),
-    "npz: text for pixels": Damage(
-        "npz", arrays(x_train=lambda x: x.astype(str)), "value_type", "x_train holds <U"
+    "npz: text instead of pixels": Damage(
+        "npz", arrays(x_train=lambda x: x.astype(str)), "value_type", "x_train has type <U"
     ),
-    "npz: pickled objects": Damage("npz", pickled, "value_type", "x_train holds object"),
+    "npz: pickled objects": Damage("npz", pickled, "value_type", "x_train has type object"),
     "csv: a line too short": Damage(
         "csv",
         text("train.csv", line(8, lambda row: row.rpartition(",")[0])),
@@ -198,31 +198,31 @@ DAMAGES: dict[str, Damage] = {
         "image_size",
         "train.csv, line 1 has 146 columns, expected 145",
     ),
-    "csv: text for a pixel": Damage(
+    "csv: text instead of a pixel": Damage(
         "csv",
         text("train.csv", line(3, lambda row: row[:-1] + "x")),
         "value_type",
-        "train.csv, line 3 is not all numbers: could not convert string to float",
+        "train.csv, line 3 has an invalid number: could not convert string to float",
         59,
     ),
-    "folder: a picture of another size": Damage(
+    "folder: an image of the wrong size": Damage(
         "folder",
         picture("0/00000.png", png(np.zeros((14, 12), np.uint8))),
         "image_size",
-        "train/0/00000.png is a picture of 14 x 12 pixels, expected 12 x 12",
+        "train/0/00000.png is an image of 14 x 12 pixels, expected 12 x 12",
         60,
     ),
-    "folder: a picture in colour": Damage(
-        "folder", picture("0/x.png", COLOUR), "value_type", "is in colour or transparent (RGB)", 60
+    "folder: a color image": Damage(
+        "folder", picture("0/x.png", COLOR), "value_type", "has color or transparency (RGB)", 60
     ),
-    "folder: a text": Damage(
-        "folder", picture("0/x.txt", b"notes"), "file_type", "0/x.txt begins with b'notes'", 60
+    "folder: a text file": Damage(
+        "folder", picture("0/x.txt", b"notes"), "file_type", "0/x.txt starts with b'notes'", 60
     ),
-    "parquet: bytes of another size": Damage(
+    "parquet: bytes of the wrong size": Damage(
         "parquet",
         column("image", lambda rows: pa.array([*rows[:7], rows[7][:-1], *rows[8:]])),
         "image_size",
-        "train-00000-of-00001.parquet, row 7 holds 143 bytes, expected 12 x 12 pixels",
+        "train-00000-of-00001.parquet, row 7 has 143 bytes, expected 12 x 12 pixels",
         59,
     ),
     "parquet: no image": Damage(
@@ -232,17 +232,17 @@ DAMAGES: dict[str, Damage] = {
         "row 0 has no image",
         59,
     ),
-    "parquet: text for images": Damage(
+    "parquet: text instead of images": Damage(
         "parquet",
         column("image", lambda rows: pa.array(["x"] * len(rows))),
         "value_type",
-        "row 0 holds an image as string",
+        "row 0 has an image of type string",
     ),
     "parquet: lists of different lengths": Damage(
         "parquet",
         column("image", lambda rows: pa.array([[1, 2], *map(list, rows[1:])])),
         "image_size",
-        "row 0 holds 2 values, expected 144 values",
+        "row 0 has 2 values, expected 144 values",
         59,
     ),
     # Labels.
@@ -252,7 +252,7 @@ DAMAGES: dict[str, Damage] = {
     "npz: a label below 0": Damage(
         "npz", arrays(y_train=at(5, -1, np.int64)), "label_unknown", "row 5 has the label '-1'", 59
     ),
-    "npz: half a label": Damage(
+    "npz: a fractional label": Damage(
         "npz", arrays(y_train=at(5, 0.5, float)), "label_unknown", "row 5 has the label '0.5'", 59
     ),
     "npz: no label": Damage(
@@ -262,7 +262,7 @@ DAMAGES: dict[str, Damage] = {
         "npz",
         lambda folder: np.savez(folder / "digits.npz", x_train=SPLITS["train"][0]),
         "label_missing",
-        "digits.npz holds x_train, but no y_train",
+        "digits.npz has x_train, but no y_train",
     ),
     "csv: an unknown class": Damage(
         "csv",
@@ -278,7 +278,7 @@ DAMAGES: dict[str, Damage] = {
         "train.csv, line 2 has no label",
         59,
     ),
-    "csv: no column of labels": Damage(
+    "csv: no label column": Damage(
         "csv",
         text("train.csv", lambda rows: [row.partition(",")[2] for row in rows]),
         "label_missing",
@@ -294,30 +294,34 @@ DAMAGES: dict[str, Damage] = {
         "row 0 has no label",
         59,
     ),
-    "parquet: no column of labels": Damage(
+    "parquet: no label column": Damage(
         "parquet",
         lambda folder: pq.write_table(
             pq.read_table(folder / TRAIN_PARQUET).drop_columns("label"), folder / TRAIN_PARQUET
         ),
         "label_missing",
-        "has the columns image, expected labels in label or labels or class",
+        "has the columns image, expected labels in column label or labels or class",
     ),
     # Values.
-    "npz: a pixel that is no number": Damage(
+    "npz: a pixel that is NaN": Damage(
         "npz",
         arrays(x_train=at(4, np.nan, np.float32)),
         "not_a_number",
-        "x_train, row 4 has a pixel without a value, expected values from 0 to 255",
+        "x_train, row 4 has a missing or infinite pixel value, expected values from 0 to 255",
         59,
     ),
-    "npz: a pixel without an end": Damage(
-        "npz", arrays(x_train=at(4, np.inf, np.float32)), "not_a_number", "row 4 has a pixel", 59
+    "npz: an infinite pixel": Damage(
+        "npz",
+        arrays(x_train=at(4, np.inf, np.float32)),
+        "not_a_number",
+        "row 4 has a missing or infinite pixel",
+        59,
     ),
     "csv: an empty pixel": Damage(
         "csv",
         text("train.csv", line(2, lambda row: row.rpartition(",")[0] + ",")),
         "not_a_number",
-        "train.csv, line 2 has a pixel without a value",
+        "train.csv, line 2 has a missing or infinite pixel value",
         59,
     ),
     "npz: a pixel too bright": Damage(
@@ -330,7 +334,7 @@ DAMAGES: dict[str, Damage] = {
         "npz",
         arrays(x_train=lambda x: x / 255),
         "already_scaled",
-        "row 0 has no value above 1: its pixels were scaled already",
+        "row 0 has no value above 1: its pixels are already scaled",
         0,
     ),
     "csv: the pixels of one image scaled": Damage(
@@ -343,44 +347,47 @@ DAMAGES: dict[str, Damage] = {
         "train.csv, line 2 has no value above 1",
         59,
     ),
-    "npz: bytes the other way round": Damage(
+    "npz: swapped byte order": Damage(
         "npz",
         arrays(x_train=lambda x: x.astype("<u2").view(">u2")),
         "byte_order",
-        "x_train, row 0 and what follows has its bytes in the wrong order",
+        "x_train, row 0 and later rows have the wrong byte order",
     ),
     # Files.
     "npz: more labels than images": Damage(
         "npz",
         arrays(y_train=lambda y: np.append(y, 0)),
         "count_mismatch",
-        "x_train holds 60 images, y_train 61 labels",
+        "x_train has 60 images, but y_train has 61 labels",
     ),
-    "npz: cut short": Damage("npz", content("digits.npz", cut), "corrupt_file", "was cut short"),
+    "npz: truncated": Damage("npz", content("digits.npz", cut), "corrupt_file", "is truncated"),
     "npz: a bit flipped": Damage(
         "npz",
         content("digits.npz", lambda whole: whole[:900] + bytes([whole[900] ^ 4]) + whole[901:]),
         "corrupt_file",
-        "digits.npz is not an .npz",
+        "digits.npz is not a valid .npz",
     ),
     "npz: empty": Damage("npz", content("digits.npz", lambda _: b""), "empty_file", "is empty"),
     "npz: no images": Damage(
         "npz", arrays(x_train=lambda x: x[:0], y_train=lambda y: y[:0]), "empty_file", "0 images"
     ),
-    "npz: a bomb": Damage("npz", bomb_npz, "unbounded", "x_train holds 9,999,999 images"),
+    "npz: a bomb": Damage("npz", bomb_npz, "unbounded", "x_train has 9,999,999 images"),
     "npz: a thousand files": Damage("npz", many_members, "unbounded", "lists more than 100 files"),
-    "csv: cut short": Damage(
+    "csv: truncated": Damage(
         "csv", content("train.csv", lambda whole: whole[:-9]), "image_size", "line 61 has 1", 59
     ),
     "csv: empty": Damage("csv", content("train.csv", lambda _: b""), "empty_file", "is empty"),
-    "csv: a header alone": Damage(
-        "csv", text("train.csv", lambda rows: rows[:1]), "empty_file", "train.csv holds no rows"
+    "csv: only a header": Damage(
+        "csv", text("train.csv", lambda rows: rows[:1]), "empty_file", "train.csv has no rows"
     ),
-    "csv: no text": Damage(
-        "csv", content("train.csv", lambda _: b"\xff\xfe\0"), "corrupt_file", "train.csv is no text"
+    "csv: not text": Damage(
+        "csv",
+        content("train.csv", lambda _: b"\xff\xfe\0"),
+        "corrupt_file",
+        "train.csv is not text",
     ),
     "csv: a bomb": Damage("csv", bomb_csv, "unbounded", "line 1 has more than"),
-    "csv: a .gz cut short": Damage(
+    "csv: a truncated .gz": Damage(
         "csv",
         lambda folder: [
             (folder / "train.csv.gz").write_bytes(
@@ -389,33 +396,33 @@ DAMAGES: dict[str, Damage] = {
             (folder / "train.csv").unlink(),
         ],
         "corrupt_file",
-        "train.csv.gz is not a whole .gz file: it was cut short",
+        "train.csv.gz is not an intact .gz file: truncated",
     ),
-    "folder: a picture cut short": Damage(
+    "folder: a truncated image": Damage(
         "folder",
         picture("0/x.png", cut(png(SPLITS["train"][0][0]))),
         "corrupt_file",
-        "0/x.png is damaged or was cut short",
+        "0/x.png is corrupted or truncated",
         60,
     ),
-    "folder: an empty picture": Damage(
+    "folder: an empty image": Damage(
         "folder", picture("0/x.png", b""), "empty_file", "0/x.png is empty", 60
     ),
     "folder: a bomb": Damage(
         "folder",
         picture("0/x.png", bomb_png(60_000, 60_000)),
         "unbounded",
-        "0/x.png is a picture of 60,000 x 60,000 pixels, expected 12 x 12",
+        "0/x.png is an image of 60,000 x 60,000 pixels, expected 12 x 12",
         60,
     ),
     "folder: a pipe": Damage(
         "folder",
         lambda folder: os.mkfifo(folder / "train" / "0" / "x.png"),
         "file_type",
-        "0/x.png is not a plain file",
+        "0/x.png is not a regular file",
         60,
     ),
-    "parquet: cut short": Damage(
+    "parquet: truncated": Damage(
         "parquet", content(TRAIN_PARQUET, cut), "corrupt_file", "parquet cannot be read"
     ),
     "parquet: empty": Damage(

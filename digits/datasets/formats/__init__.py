@@ -1,1 +1,1 @@
-"""One reader per file layout, and the checks that every row passes."""
+"""One reader per file layout, and the checks that every row must pass."""

@@ -1,4 +1,4 @@
-"""Images and labels on their way from files to a dataset, in batches."""
+"""Chunks: rows of images and labels on their way from files to a dataset."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ import numpy.typing as npt
 
 from digits.thresholds import Split
 
-# Few enough that a batch of the largest images takes little memory, whatever the type.
+# Small enough that a chunk of the largest images takes little memory, whatever the type.
 MAX_ROWS, MAX_BYTES = 8192, 2**24
 
 
 def rows_at_once(bytes_of_a_row: int) -> int:
-    """How many rows to read at once."""
+    """Number of rows to read at once."""
     return max(1, min(MAX_ROWS, MAX_BYTES // max(1, bytes_of_a_row)))
 
 
 @dataclass(frozen=True)
 class RawChunk:
-    """Rows as a file has them: values (n, H, W) or (n, H * W) and labels (n,) of any type.
+    """Rows as stored in a file: values (n, H, W) or (n, H * W) and labels (n,) of any type.
 
-    Labels are numbers, or text where the file has text; `names` say of each row where it is.
+    Labels are numbers, or text if the file contains text; `names` locate each row.
     """
 
     values: npt.NDArray[Any]
@@ -35,7 +35,7 @@ class RawChunk:
 class LabeledChunk:
     """Checked rows: images uint8 (n, H, W) and labels uint16 (n,).
 
-    `split` is None where the files do not say; `names` say of each row where it is.
+    `split` is None if the files do not say; `names` locate each row.
     """
 
     images: npt.NDArray[np.uint8]
@@ -45,7 +45,7 @@ class LabeledChunk:
 
 
 class RowNames(Sequence[str]):
-    """The names of a file's rows, each made when it is asked for."""
+    """The names of a file's rows, created on access."""
 
     def __init__(self, file: str, numbers: Sequence[int], word: str = "row") -> None:
         self._file, self._numbers, self._word = file, numbers, word

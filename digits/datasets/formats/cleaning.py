@@ -1,6 +1,6 @@
-"""From rows as a file has them to images and labels: checked, scaled to 0..255, numbered.
+"""Turn the rows of a file into images and labels: checked, scaled to 0..255, numbered.
 
-A row that fails a check is noted and left out, so that one bad row says no more than what it is.
+A row that fails a check is recorded and skipped, so one bad row does not affect the others.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,17 +20,17 @@ MISSING, UNKNOWN = -1, -2
 
 
 def clean(
-    batches: Iterable[RawChunk], layout: Layout, pixel_range: PixelRange, defects: Defects
+    chunks: Iterable[RawChunk], layout: Layout, pixel_range: PixelRange, defects: Defects
 ) -> Iterator[LabeledChunk]:
-    """The good rows of each batch; the others go to `defects`.
+    """Yield the valid rows of each chunk; the others are recorded in `defects`.
 
-    Raises DefectError where values are of a kind or shape that no row of the file can have.
+    Raises DefectError if the type or shape of the values makes the complete file unusable.
     """
     names = _numbered(layout)
-    for batch in filter(lambda batch: len(batch.labels), batches):
-        values = _shaped(batch, layout.image_shape)
-        rows = _Rows(batch, defects)
-        codes = _codes(batch.labels, names, layout.num_classes)
+    for chunk in filter(lambda chunk: len(chunk.labels), chunks):
+        values = _shaped(chunk, layout.image_shape)
+        rows = _Rows(chunk, defects)
+        codes = _codes(chunk.labels, names, layout.num_classes)
         _check_labels(rows, codes, layout)
         _check_values(rows, values, pixel_range)
         if rows.is_good.any():
@@ -39,13 +39,13 @@ def clean(
             yield LabeledChunk(
                 images=to_pixels(values if is_all else values[good], pixel_range),
                 labels=(codes if is_all else codes[good]).astype(np.uint16),
-                split=batch.split,
-                names=batch.names if is_all else [batch.names[row] for row in good.tolist()],
+                split=chunk.split,
+                names=chunk.names if is_all else [chunk.names[row] for row in good.tolist()],
             )
 
 
 def to_pixels(values: npt.NDArray[Any], pixel_range: PixelRange) -> npt.NDArray[np.uint8]:
-    """Values within `pixel_range` as pixels in 0..255, rounded to the nearest, halves to even."""
+    """Scale values within `pixel_range` to pixels in 0..255, rounding half to even."""
     low, high = pixel_range
     if (low, high) == (0, 255) and values.dtype.kind in "uib":
         return values.astype(np.uint8)
@@ -54,28 +54,28 @@ def to_pixels(values: npt.NDArray[Any], pixel_range: PixelRange) -> npt.NDArray[
 
 
 class _Rows:
-    """The rows of one batch: which are still good, and where to note the others."""
+    """The rows of one chunk: tracks which are valid and records the others as defects."""
 
-    def __init__(self, batch: RawChunk, defects: Defects) -> None:
-        self.batch = batch
-        self.is_good: Mask = np.ones(len(batch.labels), bool)
+    def __init__(self, chunk: RawChunk, defects: Defects) -> None:
+        self.chunk = chunk
+        self.is_good: Mask = np.ones(len(chunk.labels), bool)
         self._defects = defects
 
     def fail(self, check: DefectName, is_wrong: Mask, found: Found, expected: str) -> None:
-        """Note the rows that are wrong and were good so far; `found` says it of one of them."""
+        """Record the rows that newly fail `check`; `found` describes the problem of one row."""
         wrong = np.flatnonzero(is_wrong & self.is_good)
         if len(wrong):
-            places = [self.batch.names[row] for row in wrong[:NUM_SHOWN].tolist()]
+            places = [self.chunk.names[row] for row in wrong[:NUM_SHOWN].tolist()]
             self._defects.add(check, places, found(int(wrong[0])), expected, len(wrong))
             self.is_good[wrong] = False
 
 
-def _shaped(batch: RawChunk, image_shape: ImageShape) -> npt.NDArray[Any]:
-    """The values as images. Raises DefectError where they cannot be."""
-    values, (height, width) = batch.values, image_shape
-    place = batch.names[0]
+def _shaped(chunk: RawChunk, image_shape: ImageShape) -> npt.NDArray[Any]:
+    """Return the values as images (n, H, W). Raises DefectError if type or shape does not fit."""
+    values, (height, width) = chunk.values, image_shape
+    place = chunk.names[0]
     if values.dtype.kind not in "biuf":
-        refuse("value_type", place, f"holds values of type {values.dtype}", "numbers")
+        refuse("value_type", place, f"has values of type {values.dtype}", "numbers")
     if values.ndim == 2 and values.shape[1] == height * width:
         return values.reshape(-1, height, width)
     if values.ndim != 3 or values.shape[1:] != (height, width):
@@ -91,9 +91,9 @@ def _numbered(layout: Layout) -> dict[str, int]:
 def _codes(
     labels: npt.NDArray[Any], names: dict[str, int], num_classes: int
 ) -> npt.NDArray[np.int64]:
-    """The class of each label: the one of this name, else of this number; negative for neither.
+    """Return the class index of each label, looked up by class name, then by number.
 
-    Where all names are numbers, a number is a name.
+    Labels that match neither are negative. If all class names are numbers, a number is a name.
     """
     are_numbers = all(name.isdecimal() for name in names)
     given, places = np.unique(labels, return_inverse=True)
@@ -113,7 +113,7 @@ def _code(label: Any, names: dict[str, int], numbers: range) -> int:
             label = float(text)
         except ValueError:
             return UNKNOWN
-    if label != label:  # noqa: PLR0124  (the one value that differs from itself is NaN)
+    if label != label:  # noqa: PLR0124  (only NaN differs from itself)
         return MISSING
     if not float(label).is_integer():
         return UNKNOWN
@@ -124,7 +124,7 @@ def _code(label: Any, names: dict[str, int], numbers: range) -> int:
 def _check_labels(rows: _Rows, codes: npt.NDArray[np.int64], layout: Layout) -> None:
     expected = f"one of the {layout.num_classes:,} classes {_listed(layout.class_names)}"
     rows.fail("label_missing", codes == MISSING, lambda _: "has no label", expected)
-    labels = rows.batch.labels
+    labels = rows.chunk.labels
     rows.fail(
         "label_unknown",
         codes == UNKNOWN,
@@ -145,13 +145,15 @@ def _check_values(rows: _Rows, values: npt.NDArray[Any], pixel_range: PixelRange
         lowest, highest = flat.min(axis=1), flat.max(axis=1)
     else:
         is_number = np.isfinite(flat).all(axis=1)
-        rows.fail("not_a_number", ~is_number, lambda _: "has a pixel without a value", expected)
+        rows.fail(
+            "not_a_number", ~is_number, lambda _: "has a missing or infinite pixel value", expected
+        )
         if not is_number.all():
             flat = np.where(is_number[:, None], flat, low)
         lowest, highest = flat.min(axis=1), flat.max(axis=1)
         if _is_turned(flat, lowest, highest, pixel_range):
-            place = f"{rows.batch.names[0]} and what follows"
-            refuse("byte_order", place, "has its bytes in the wrong order", expected)
+            place = f"{rows.chunk.names[0]} and later rows"
+            refuse("byte_order", place, "have the wrong byte order", expected)
         rows.fail(
             "pixel_range",
             (lowest < low) | (highest > high),
@@ -162,13 +164,13 @@ def _check_values(rows: _Rows, values: npt.NDArray[Any], pixel_range: PixelRange
         rows.fail(
             "already_scaled",
             _is_scaled(flat, highest),
-            lambda row: f"has no value above {highest[row]:g}: its pixels were scaled already",
-            f"{expected} (or pixel_range = [0, 1] in the spec)",
+            lambda row: f"has no value above {highest[row]:g}: its pixels are already scaled",
+            f"{expected} (or pixel_range = [0, 1] in the dataset spec)",
         )
 
 
 def _is_turned(flat: npt.NDArray[Any], lowest: Any, highest: Any, pixel_range: PixelRange) -> bool:
-    """Whether whole numbers are in range only once their bytes are read the other way round."""
+    """Whether integers are in range only after swapping their bytes."""
     low, high = pixel_range
     if flat.dtype.kind not in "iu" or flat.itemsize == 1:
         return False
@@ -179,7 +181,7 @@ def _is_turned(flat: npt.NDArray[Any], lowest: Any, highest: Any, pixel_range: P
 
 
 def _is_scaled(flat: npt.NDArray[Any], highest: Any) -> Mask:
-    """Which rows hold pixels in 0..1: fractions tell one image, 0 and 1 alone a whole batch."""
+    """Which rows have pixels in 0..1; pixels of only 0 and 1 count if the entire chunk has them."""
     is_small = highest <= 1
     if is_small.all() and (highest > 0).any() and len(flat) > 1:
         return np.asarray(is_small)

@@ -1,4 +1,4 @@
-"""CSV files, plain or as .gz, of a label and pixels in each line, in batches."""
+"""CSV files, optionally as .gz, with a label and pixels per line, read in chunks."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ LABEL_NAMES = ("label", "labels", "class", "target", "y")
 MAX_COLUMNS = MAX_SIDE * MAX_SIDE + 1
 # A number of 64 bits takes 24 characters.
 MAX_LINE = MAX_COLUMNS * 26
-# A .gz may hold this much, a million lines of the largest images.
+# Limit of a .gz after decompression: a million lines of the largest images.
 MAX_BYTES = 10**6 * MAX_LINE
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -37,9 +37,9 @@ def read_csv(
     read_options: ReadOptions,
     defects: Defects,
 ) -> Iterator[RawChunk]:
-    """The rows of CSV files, in the order of the files' names; the first line may name columns.
+    """Yield the rows of CSV files, sorted by filename; the first line may be a header.
 
-    Raises DefectError naming the file and what is wrong with it.
+    Raises DefectError naming the file and the problem.
     """
     splits = splits_of(files)
     for path in sorted(files):
@@ -49,14 +49,14 @@ def read_csv(
 
 
 def label_by_header(path: Path) -> str | None:
-    """The column that the first line calls the label; None where it names none."""
+    """Return the name of the label column in the header, or None if there is none."""
     with closing(open_plain(path, MAX_BYTES)) as file:
         cells = _cells(file.readline(MAX_LINE).removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n")) or []
     return _named_label(cells) if _is_header(cells) else None
 
 
 class _Table:
-    """One file: which column holds the label, and how many there are."""
+    """One file, with the position of its label column and its number of columns."""
 
     def __init__(
         self,
@@ -72,19 +72,19 @@ class _Table:
         lines = self._lines(file)
         first = next(lines, None)
         if first is None:
-            refuse("empty_file", str(self._path), "is empty", "a line for each image")
+            refuse("empty_file", str(self._path), "is empty", "one line per image")
         has_header = self._look_at(first[1])
         if not has_header:
             lines = _chained(first, lines)
         is_empty = True
         while some := list(islice(lines, rows_at_once(self._num_columns * 8))):
             is_empty = False
-            yield from self._batch(some, defects)
+            yield from self._chunks(some, defects)
         if is_empty:
-            refuse("empty_file", str(self._path), "holds no rows", "a line for each image")
+            refuse("empty_file", str(self._path), "has no rows", "one line per image")
 
     def _lines(self, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-        """The number of each line that is not empty, from 1, and the line."""
+        """Yield the number (from 1) and content of each line that is not empty."""
         number = 0
         while line := file.readline(MAX_LINE + 1):
             number += 1
@@ -96,10 +96,10 @@ class _Table:
                 yield number, line.rstrip(b"\r\n")
 
     def _look_at(self, line: bytes) -> bool:
-        """Find the label's column by the first line; whether that is a header."""
+        """Find the label column in the first line; return whether that line is a header."""
         cells = _cells(line)
         if cells is None:
-            refuse("corrupt_file", str(self._path), "is no text", "numbers with commas between")
+            refuse("corrupt_file", str(self._path), "is not text", "comma-separated numbers")
         self._num_columns, pixels = len(cells), self._num_pixels
         label = self._given
         is_header = isinstance(label, str) or _is_header(cells)
@@ -109,7 +109,7 @@ class _Table:
         if isinstance(label, str):
             if label not in cells:
                 found = f"has the columns {', '.join(cells[:6])} ..."
-                refuse("label_missing", place, found, f"labels in {label}")
+                refuse("label_missing", place, found, f"a label column named {label}")
             label = cells.index(label)
         if pixels is not None and len(cells) == pixels:
             refuse("label_missing", place, f"has {pixels:,} columns", "one more, for the label")
@@ -119,8 +119,8 @@ class _Table:
         self._label = (label or 0) % len(cells)
         return is_header
 
-    def _batch(self, lines: Lines, defects: Defects) -> Iterator[RawChunk]:
-        """The rows of some lines: all at once, or else one by one to tell the wrong ones."""
+    def _chunks(self, lines: Lines, defects: Defects) -> Iterator[RawChunk]:
+        """Parse lines all at once, or one by one to find the invalid ones."""
         numbers: Sequence[int] = [number for number, _ in lines]
         table = self._parsed([line for _, line in lines])
         if table is None:
@@ -136,7 +136,7 @@ class _Table:
         yield RawChunk(values, labels, self._split, names)
 
     def _parsed(self, lines: list[bytes]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
-        """Labels and pixels of lines that are all right, or None."""
+        """Return labels and pixels, or None if any line is invalid."""
         columns = [str(place) for place in range(self._num_columns)]
         types = dict.fromkeys(columns, pa.float64())
         types[columns[self._label]] = pa.string()
@@ -160,10 +160,10 @@ class _Table:
     def _row(
         self, number: int, line: bytes, defects: Defects
     ) -> tuple[int, str, list[float]] | None:
-        """One line's label and pixels, or None where it is noted what is wrong with it."""
+        """Return a line's number, label and pixels, or None after recording its defect."""
         place, cells = [f"{self._path}, line {number}"], _cells(line)
         if cells is None:
-            defects.add("value_type", place, "is no text", "numbers with commas between")
+            defects.add("value_type", place, "is not text", "comma-separated numbers")
             return None
         if len(cells) != self._num_columns:
             found = f"has {len(cells):,} values"
@@ -173,7 +173,9 @@ class _Table:
         try:
             return number, label, [float(cell or "nan") for cell in cells]
         except ValueError as error:
-            defects.add("value_type", place, f"is not all numbers: {error}", "a number a pixel")
+            defects.add(
+                "value_type", place, f"has an invalid number: {error}", "one number per pixel"
+            )
             return None
 
 
@@ -189,9 +191,9 @@ def _named_label(cells: Sequence[str]) -> str | None:
 
 
 def _is_header(cells: Sequence[str]) -> bool:
-    """Whether a line names columns: by words, or a label by a word and the pixels by numbers.
+    """Whether a line is a header: words, or a word for the label and numbers for the pixels.
 
-    A row has but one word, its label. The numbers of pixels only rise, which pixels never do.
+    In a row at most the label is a word. Pixel numbers strictly increase; pixel values never do.
     """
     numbers = [float(cell) for cell in cells if _is_number(cell)]
     if len(numbers) < len(cells) - 1:

@@ -1,4 +1,4 @@
-"""Pairs of IDX files, images and labels, in batches."""
+"""Pairs of IDX files, images and labels, read in chunks."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,9 +21,10 @@ LARGEST: ImageShape = (MAX_SIDE, MAX_SIDE)
 def read_idx(
     files: Sequence[Path], image_shape: ImageShape | None, _: ReadOptions, __: Defects
 ) -> Iterator[RawChunk]:
-    """The images and labels of one pair of files, plain or as .gz, or of a train and a test pair.
+    """Yield the images and labels of one pair of files, or of a train and a test pair.
 
-    Raises DefectError naming the file and what is wrong with it, DataError where it is none.
+    Files may be compressed as .gz. Raises DefectError naming the file and the problem, DataError
+    for anything but a regular file.
     """
     roles = {role: file for file in files if (role := role_of(file.name))}
     for split in SPLITS:
@@ -32,7 +33,9 @@ def read_idx(
             yield from _read_pair(images, labels, image_shape, roles)
         elif images or labels:
             kind = "labels" if images else "images"
-            refuse("count_mismatch", str(images or labels), f"has no {kind} beside it", "a pair")
+            refuse(
+                "count_mismatch", str(images or labels), f"has no {kind} file", "a pair of files"
+            )
 
 
 def _read_pair(
@@ -64,20 +67,20 @@ def _opened(
     path: Path, image_shape: ImageShape | None, role: Role
 ) -> Iterator[tuple[BinaryIO, tuple[int, ...]]]:
     with open_plain(path, size_limit(image_shape or LARGEST, role)) as file:
-        # What a .gz holds is known once it was read.
+        # The uncompressed size of a .gz is unknown until it is read.
         size = path.stat().st_size if path.suffix != ".gz" else None
         yield file, read_shape(read_start(file), size, str(path))
 
 
 def _check(path: Path, found: tuple[int, ...], image_shape: ImageShape | None) -> None:
-    """Refuse what cannot be images of the right size, before any is read."""
+    """Reject anything but images of the right size before reading any."""
     is_any = image_shape is None and len(found) == 3 and max(found[1:]) <= MAX_SIDE
     if not is_any and found[1:] != image_shape:
         height, width = image_shape or LARGEST
         expected = f"images, N x {height} x {width}" + ("" if image_shape else " at most")
         if len(found) == 1:
             expected += "; these look like labels: are the two files swapped?"
-        refuse("image_size", str(path), f"holds {_described(found)} values", expected)
+        refuse("image_size", str(path), f"has {_described(found)} values", expected)
 
 
 def _check_pair(
@@ -88,28 +91,28 @@ def _check_pair(
             f"labels, one for each of {images[0]:,} images; these look like images: are the two "
             "files swapped?"
         )
-        refuse("value_type", str(label_file), f"holds {_described(labels)} values", expected)
+        refuse("value_type", str(label_file), f"has {_described(labels)} values", expected)
     if images[0] != labels[0]:
         refuse(
             "count_mismatch",
             str(image_file),
-            f"holds {images[0]:,} images and {label_file} {labels[0]:,} labels",
-            "as many of each: one of them may be the other split's",
+            f"has {images[0]:,} images, but {label_file} has {labels[0]:,} labels",
+            "as many of each: one of the files may belong to the other split",
         )
     if images[0] > MAX_IMAGES:
-        refuse("unbounded", str(image_file), f"holds {images[0]:,} images", f"{MAX_IMAGES:,}")
+        refuse("unbounded", str(image_file), f"has {images[0]:,} images", f"at most {MAX_IMAGES:,}")
 
 
 def _read(file: BinaryIO, size: int, path: Path) -> bytes:
     content = file.read(size)
     if len(content) < size:
-        refuse("corrupt_file", str(path), "was cut short", f"{size - len(content):,} bytes more")
+        refuse("corrupt_file", str(path), "is truncated", f"{size - len(content):,} more bytes")
     return content
 
 
 def _end(file: BinaryIO, path: Path) -> None:
     if file.read(1):
-        refuse("corrupt_file", str(path), "has bytes after its end", "as many as its header says")
+        refuse("corrupt_file", str(path), "has extra bytes at the end", "the size in its header")
 
 
 def _described(shape: tuple[int, ...]) -> str:

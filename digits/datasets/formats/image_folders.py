@@ -1,4 +1,4 @@
-"""A folder tree of PNG pictures, one folder a class, in batches."""
+"""A folder tree of PNG images, one folder per class, read in chunks."""
 
 import stat
 from collections.abc import Iterator, Sequence
@@ -19,14 +19,14 @@ from digits.thresholds import SPLITS
 def read_folders(
     files: Sequence[Path], image_shape: ImageShape | None, _: ReadOptions, defects: Defects
 ) -> Iterator[RawChunk]:
-    """The pictures below each folder; their labels are the names of the folders they lie in.
+    """Yield the images below each root; the name of an image's folder is its label.
 
-    Raises DefectError for a tree without pictures, OSError for a folder that cannot be read.
+    Raises DefectError for a root without class folders, OSError for an unreadable folder.
     """
     for root in files:
         folders = class_folders(root)
         if not folders:
-            refuse("empty_file", str(root), "holds no folders", "one for each class")
+            refuse("empty_file", str(root), "has no folders", "one per class")
         for split in (*SPLITS, None):
             these = [folder for folder in folders if folder.split == split]
             yield from _read(these, image_shape, defects)
@@ -53,10 +53,10 @@ def _read(
 def _picture(
     path: Path, image_shape: ImageShape | None, defects: Defects
 ) -> npt.NDArray[np.uint8] | None:
-    # A pipe would be waited for, perhaps for ever.
+    # Reading a pipe could block forever.
     if not stat.S_ISREG(path.stat().st_mode):
-        defects.add("file_type", [str(path)], "is not a plain file", "a PNG picture")
+        defects.add("file_type", [str(path)], "is not a regular file", "a PNG image")
         return None
     with path.open("rb") as file:
-        # One byte more shows that a file is larger, without reading all of it.
+        # One extra byte reveals a larger file without reading all of it.
         return decode_png(file.read(MAX_BYTES + 1), str(path), image_shape, defects)

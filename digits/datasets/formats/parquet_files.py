@@ -1,4 +1,4 @@
-"""Parquet files of images and labels, in batches: pixels as bytes, lists or tensors, or PNGs."""
+"""Parquet files of images (bytes, lists, tensors or PNGs) and labels, read in chunks."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ from digits.thresholds import DefectName
 IMAGE_NAMES = ("image", "images", "img", "pixels", "x")
 LABEL_NAMES = ("label", "labels", "class", "target", "y")
 UNREADABLE = (OSError, pa.ArrowException, ValueError, MemoryError, NotImplementedError)
-# What an image may take in a file before it is packed: 64-bit numbers, each with its level.
+# Limit of an image before compression: 64-bit numbers, each with its repetition level.
 MAX_ROW_BYTES = MAX_SIDE * MAX_SIDE * 10 + 4096
 SLACK = 2**20
 
@@ -34,9 +34,9 @@ def read_parquet(
     read_options: ReadOptions,
     defects: Defects,
 ) -> Iterator[RawChunk]:
-    """The images and labels of Parquet files, in the order of their names.
+    """Yield the images and labels of Parquet files, sorted by filename.
 
-    Raises DefectError naming the file and what is wrong with it.
+    Raises DefectError naming the file and the problem.
     """
     splits = splits_of(files)
     for path in sorted(files):
@@ -52,51 +52,51 @@ def read_parquet(
                 label = _find_column(schema, read_options.label_column, LABEL_NAMES, "labels", path)
                 names = RowNames(str(path), range(file.metadata.num_rows))
                 step = rows_at_once(math.prod(image_shape or (MAX_SIDE, MAX_SIDE)) * 8)
-                batches = file.iter_batches(step, columns=[image, label])
-                for values, labels, kept in _read(batches, names, image_shape, defects):
+                chunks = file.iter_batches(step, columns=[image, label])
+                for values, labels, kept in _read(chunks, names, image_shape, defects):
                     yield RawChunk(values, labels, splits[path], kept)
         except UNREADABLE as error:
-            refuse("corrupt_file", str(path), f"cannot be read: {error}", "a whole Parquet file")
+            refuse("corrupt_file", str(path), f"cannot be read: {error}", "an intact Parquet file")
 
 
 def _check_bounds(file: pq.ParquetFile, path: Path) -> None:
     metadata = file.metadata
     if not metadata.num_rows:
-        refuse("empty_file", str(path), "holds no rows", "one for each image")
+        refuse("empty_file", str(path), "has no rows", "one per image")
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         for place in range(group.num_columns):
             size = group.column(place).total_uncompressed_size
             if size > group.num_rows * MAX_ROW_BYTES + SLACK:
-                found = f"announces {size:,} bytes for {group.num_rows:,} rows"
-                refuse("unbounded", str(path), found, f"{MAX_ROW_BYTES:,} for each at most")
+                found = f"claims {size:,} bytes for {group.num_rows:,} rows"
+                refuse("unbounded", str(path), found, f"at most {MAX_ROW_BYTES:,} per row")
 
 
 def _read(
-    batches: Iterable[pa.RecordBatch],
+    chunks: Iterable[pa.RecordBatch],
     names: RowNames,
     image_shape: ImageShape | None,
     defects: Defects,
 ) -> Iterator[tuple[Values, Values, Sequence[str]]]:
     start = 0
-    for batch in batches:
-        rows = names[start : start + len(batch)]
-        if len(rows) < len(batch):
-            raise ValueError(f"it holds more than the {len(names):,} rows that it announces")
-        start += len(batch)
-        labels = _labels(batch.column(1), rows)
-        values, good = _values(_storage(batch.column(0)), image_shape, rows, defects)
+    for chunk in chunks:
+        rows = names[start : start + len(chunk)]
+        if len(rows) < len(chunk):
+            raise ValueError(f"it has more than the {len(names):,} rows in its footer")
+        start += len(chunk)
+        labels = _labels(chunk.column(1), rows)
+        values, good = _values(_storage(chunk.column(0)), image_shape, rows, defects)
         if image_shape is None and len(values) and values.ndim == 3:
             image_shape = values.shape[1:]
-        yield values, labels[good], [rows[row] for row in good] if len(good) < len(batch) else rows
+        yield values, labels[good], [rows[row] for row in good] if len(good) < len(chunk) else rows
     if start < len(names):
-        raise ValueError(f"it holds {start:,} of the {len(names):,} rows that it announces")
+        raise ValueError(f"it has {start:,} of the {len(names):,} rows in its footer")
 
 
 def _find_column(
     schema: pa.Schema, given: Column | None, usual: Sequence[str], what: str, path: Path
 ) -> str:
-    """The column that holds the images or the labels. Raises DefectError where it is not there."""
+    """Return the name of the image or label column. Raises DefectError if it is missing."""
     names: list[str] = schema.names
     if isinstance(given, int) and -len(names) <= given < len(names):
         return names[given]
@@ -107,16 +107,16 @@ def _find_column(
         shown = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
         wanted = given if given is not None else " or ".join(usual)
         check: DefectName = "label_missing" if what == "labels" else "value_type"
-        refuse(check, str(path), f"has the columns {shown}", f"{what} in {wanted}")
+        refuse(check, str(path), f"has the columns {shown}", f"{what} in column {wanted}")
     return found[0]
 
 
 def _storage(column: pa.Array) -> pa.Array:
-    """The plain values of a column: of a tensor its numbers, of an image with a path its bytes."""
+    """Return the stored values of a column: a tensor's numbers, or `bytes` of an image struct."""
     if isinstance(column, pa.ExtensionArray):
         order = getattr(column.type, "permutation", None)
         if order and list(order) != sorted(order):
-            raise ValueError(f"its tensors are turned: {column.type}")
+            raise ValueError(f"its tensors are transposed: {column.type}")
         return column.storage
     if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
         return column.field("bytes")
@@ -126,14 +126,14 @@ def _storage(column: pa.Array) -> pa.Array:
 def _values(
     column: pa.Array, image_shape: ImageShape | None, names: RowNames, defects: Defects
 ) -> tuple[Values, npt.NDArray[np.intp]]:
-    """The images of a column and the rows that they are of."""
+    """Return the images of a column and the indices of their rows."""
     kind, where = column.type, names[0]
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
     is_list |= pa.types.is_fixed_size_list(kind)
     is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
     is_bytes |= pa.types.is_fixed_size_binary(kind)
     if not is_list and not is_bytes:
-        refuse("value_type", where, f"holds an image as {kind}", "bytes, a list or a tensor")
+        refuse("value_type", where, f"has an image of type {kind}", "bytes, a list or a tensor")
     good = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
     _note(defects, names, good, "has no image")
     column = column if len(good) == len(column) else column.take(pa.array(good))
@@ -169,7 +169,7 @@ def _from_bytes(
             image = np.frombuffer(content, np.uint8)
             height, width = image_shape or _square(len(image))
             if len(image) != height * width:
-                found, expected = f"holds {len(image):,} bytes", f"{height} x {width} pixels"
+                found, expected = f"has {len(image):,} bytes", f"{height} x {width} pixels"
                 defects.add("image_size", [names[row]], found, expected)
                 continue
             image = image.reshape(height, width)
@@ -187,13 +187,13 @@ def _from_lists(
     names: RowNames,
     defects: Defects,
 ) -> tuple[Values, npt.NDArray[np.intp]]:
-    """Lists of numbers, or lists of such lists, one for each row of the image."""
+    """Read images stored as lists of numbers, or as one list per row of the image."""
     lengths, flat = _flattened(column)
     size = math.prod(image_shape) if image_shape else int(np.median(lengths or [1]))
     is_right = np.asarray(lengths) == size
     if len(rows) and not is_right.all():
         first = int(np.flatnonzero(~is_right)[0])
-        found = f"holds {lengths[first]:,} values"
+        found = f"has {lengths[first]:,} values"
         wrong = [names[row] for row in rows[~is_right]]
         defects.add("image_size", wrong, found, f"{size:,} values")
         flat = flat[np.repeat(is_right, lengths)]
@@ -201,12 +201,12 @@ def _from_lists(
 
 
 def _flattened(column: pa.Array) -> tuple[list[int], Values]:
-    """How many numbers each list holds, and all of them in one array; a null is NaN."""
+    """Return the length of each list and all numbers in one array; nulls become NaN."""
     values, lengths = column, np.ones(len(column), np.int64)
     depth = 0
     while pa.types.is_nested(values.type):
         if pa.types.is_struct(values.type) or depth == 3:
-            raise ValueError(f"an image is a {column.type}")
+            raise ValueError(f"unsupported image type {column.type}")
         sizes = pc.list_value_length(values).fill_null(0).to_numpy()
         ends = np.concatenate([[0], np.cumsum(sizes)])
         starts = np.concatenate([[0], np.cumsum(lengths)])
@@ -215,7 +215,7 @@ def _flattened(column: pa.Array) -> tuple[list[int], Values]:
         depth += 1
     flat = values.to_numpy(zero_copy_only=False)
     if flat.dtype.kind not in "biuf":
-        raise ValueError(f"an image is a {column.type}")
+        raise ValueError(f"unsupported image type {column.type}")
     return lengths.tolist(), flat
 
 
@@ -226,7 +226,7 @@ def _labels(column: pa.Array, names: RowNames) -> Values:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return np.array([text or "" for text in column.to_pylist()], np.object_)
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        refuse("value_type", names[0], f"has a label of type {kind}", "a number or a text")
+        refuse("value_type", names[0], f"has a label of type {kind}", "a number or text")
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 

@@ -1,1 +1,1 @@
-"""Where a dataset's files are, found or downloaded, and verified by digest."""
+"""A dataset's source files: found or downloaded, and verified by digest."""

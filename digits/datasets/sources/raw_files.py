@@ -1,4 +1,4 @@
-"""A dataset's files on this machine, plain or as .gz: found, read, and kept without loss."""
+"""A dataset's local IDX files, plain or as .gz: found, read, and written without overwriting."""
 
 import hashlib
 import io
@@ -22,18 +22,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RawFile:
-    """An IDX file: where it lies (there it may be a .gz), and what its plain content is."""
+    """An IDX file: its path (possibly of a .gz) and the facts of its uncompressed content."""
 
     path: Path
     sha256: str
     num_bytes: int
     start: bytes
-    """As many bytes as the longest header has."""
+    """The first bytes, as many as the longest header has."""
     signature: Signature = ()
 
     @classmethod
     def of(cls, name: str, content: bytes) -> Self:
-        """Content that does not lie there yet."""
+        """Describe content that is not on disk yet."""
         digest = hashlib.sha256(content).hexdigest()
         return cls(Path(name), digest, len(content), content[:HEADER_BYTES])
 
@@ -42,9 +42,9 @@ Files = Mapping[Role, RawFile]
 
 
 def role_of(name: str) -> Role | None:
-    """The role of a file by its name: as we, as the authors of MNIST and as others name them.
+    """Return the role of a file by its name, in our naming, MNIST's or other common ones.
 
-    A file of a split that its name does not say is one of train; hidden files have no role.
+    A name without a split counts as train; hidden files have no role.
     """
     stem = name.lower().removesuffix(".gz")
     if stem.startswith(".") or not stem.endswith((".idx", "-ubyte", ".ubyte")):
@@ -59,9 +59,9 @@ def role_of(name: str) -> Role | None:
 def find_raw(
     role: Role, folders: Sequence[Path], limit: int, problems: list[str]
 ) -> Iterator[RawFile]:
-    """Every readable file in the folders that may be `role`; what is wrong goes to `problems`.
+    """Yield every readable file in the folders that may be `role`; add others to `problems`.
 
-    A .gz may unpack to `limit` bytes at most. Raises DataError when a file must not be read.
+    A .gz may decompress to at most `limit` bytes. Raises DataError if a file must not be read.
     """
     for folder in folders:
         for path in _candidates(role, folder):
@@ -80,7 +80,7 @@ def find_raw(
 
 
 def _candidates(role: Role, folder: Path) -> Iterator[Path]:
-    """The usual names, and after them whatever may be `role` by its name."""
+    """Yield the usual names, then other files whose names match `role`."""
     if folder.is_file():
         folder = folder.parent
     usual = [folder / name for name in (f"{role}.idx", FILE_NAMES[role])]
@@ -96,7 +96,7 @@ def _measure(path: Path, limit: int) -> RawFile:
     with open_plain(path, limit) as file:
         start = read_start(file)
         if path.suffix != ".gz":
-            # A file that is not what its header says is not read any further, however large it is.
+            # A file that does not match its header is not read any further, as it may be huge.
             read_shape(start, path.stat().st_size, str(path))
         digest, num_bytes = hashlib.sha256(start), len(start)
         while piece := file.read(PIECE):
@@ -106,13 +106,14 @@ def _measure(path: Path, limit: int) -> RawFile:
 
 
 def open_plain(path: Path, limit: int) -> io.BufferedReader:
-    """A plain file, or the content of a .gz, which may be `limit` bytes at most.
+    """Open a plain file, or the content of a .gz, limited to `limit` bytes.
 
-    Raises OSError, and DataError for what is no file; a damaged .gz raises it while it is read.
+    Raises OSError, and DataError if it is not a regular file. Reading a corrupted .gz raises
+    DataError.
     """
-    # A pipe would be waited for, perhaps for ever.
+    # Reading a pipe could block forever.
     if not stat.S_ISREG(path.stat().st_mode):
-        raise DataError(f"{path} is not a plain file")
+        raise DataError(f"{path} is not a regular file")
     file = path.open("rb")
     if path.suffix != ".gz":
         return file
@@ -120,20 +121,20 @@ def open_plain(path: Path, limit: int) -> io.BufferedReader:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a run that was killed in the middle of a write left in a folder.
+    """Remove the leftovers of a run that was killed during a write.
 
-    Nobody else may be writing there.
+    No one else may be writing to the folder.
     """
     for leftover in folder.glob(f"{TEMPORARY}*"):
         leftover.unlink()
 
 
 def keep(path: Path, content: bytes) -> RawFile:
-    """Write a file, whole or not at all. What lies there is set aside, never written over."""
+    """Write a file atomically. An existing file is renamed, never overwritten."""
     if path.exists() or path.is_symlink():
         names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count(1))
         aside = next(name for name in names if not name.exists())
         path.rename(aside)
-        logger.warning("%s was not right; it is kept as %s", path, aside.name)
+        logger.warning("%s was invalid; renamed it to %s", path, aside.name)
     write_whole(path, content)
     return replace(RawFile.of(str(path), content), signature=signature_of(path))

@@ -1,4 +1,4 @@
-"""Each defect of source files is named, with what was found and the rows; severities."""
+"""Each defect of source files is reported with its rows, according to its severity."""
 
 import logging
 from pathlib import Path
@@ -17,17 +17,17 @@ from tests.support.memory import peak_memory
 
 
 def read(name: str, files: list[Path], **severity: str) -> tuple[int, Defects]:
-    """How many rows for training are good, and what was noted."""
+    """Return the number of valid training rows, and the defects."""
     damage = DAMAGES[name]
     spec = make_spec(damage.layout, **damage.spec)
     defects = Defects(severity)  # type: ignore[arg-type]
     with peak_memory(at_most=50_000_000):
-        batches = list(read_chunks(files, spec, defects))
-    return sum(len(batch.images) for batch in batches if batch.split != "test"), defects
+        chunks = list(read_chunks(files, spec, defects))
+    return sum(len(chunk.images) for chunk in chunks if chunk.split != "test"), defects
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_damaged_files_are_refused_for_what_is_wrong(name: str, tmp_path: Path) -> None:
+def test_corrupted_files_are_refused_with_the_reason(name: str, tmp_path: Path) -> None:
     damage = DAMAGES[name]
     files = write(damage, tmp_path)
     if damage.layout != "folder":
@@ -38,7 +38,7 @@ def test_damaged_files_are_refused_for_what_is_wrong(name: str, tmp_path: Path) 
 
     line = str(caught.value).replace(f"{tmp_path}/", "")
     assert damage.says in line
-    assert f"({damage.check})" in line or "was cut short" in line or "is not an" in line
+    assert f"({damage.check})" in line or "truncated" in line or "is not a" in line
     assert "\n" not in line
     assert isinstance(caught.value, DefectError) == (damage.leaves_rows is None)
 
@@ -46,7 +46,7 @@ def test_damaged_files_are_refused_for_what_is_wrong(name: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     "name", [name for name in DAMAGES if DAMAGES[name].leaves_rows is not None]
 )
-def test_with_a_warning_the_rows_at_fault_are_left_out_and_named(
+def test_with_severity_warning_the_invalid_rows_are_skipped_and_named(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     damage = DAMAGES[name]
@@ -58,11 +58,11 @@ def test_with_a_warning_the_rows_at_fault_are_left_out_and_named(
 
     assert num_rows == damage.leaves_rows
     (message,) = [record.getMessage() for record in caplog.records]
-    assert message.startswith("left out: ")
+    assert message.startswith("skipped: ")
     assert damage.says in message.replace(f"{tmp_path}/", "")
 
 
-def test_what_is_off_is_left_out_in_silence(
+def test_with_severity_off_rows_are_skipped_silently(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     files = write(DAMAGES["npz: a label too high"], tmp_path)
@@ -75,7 +75,7 @@ def test_what_is_off_is_left_out_in_silence(
     assert [(defect.check, defect.count) for defect in defects.of("off")] == [("label_unknown", 1)]
 
 
-def test_all_that_is_wrong_is_said_at_once_with_the_first_rows(tmp_path: Path) -> None:
+def test_all_defects_are_reported_at_once_with_their_first_rows(tmp_path: Path) -> None:
     images, labels = make_splits()["train"]
     labels = labels.astype(np.int64)
     labels[100:400] = 77
@@ -83,21 +83,21 @@ def test_all_that_is_wrong_is_said_at_once_with_the_first_rows(tmp_path: Path) -
     pixels[[7, 9]] = np.nan
     files = write_npz(tmp_path, make_splits(), x_train=pixels, y_train=labels)
     defects = Defects()
-    batches = list(read_chunks(files, make_spec("npz"), defects))
+    chunks = list(read_chunks(files, make_spec("npz"), defects))
 
     with pytest.raises(DataError) as caught:
         defects.enforce()
 
-    assert sum(len(batch.images) for batch in batches if batch.split == "train") == 298
+    assert sum(len(chunk.images) for chunk in chunks if chunk.split == "train") == 298
     assert str(caught.value).replace(str(files[0]), "F") == (
         "F: x_train, row 100 has the label '77', expected one of the 10 classes 0, 1 ... 9; 299 "
-        "more, as F: x_train, row 101, F: x_train, row 102, F: x_train, row 103, F: x_train, row "
-        "104 (label_unknown); F: x_train, row 7 has a pixel without a value, expected values from "
-        "0 to 255; 1 more, as F: x_train, row 9 (not_a_number). Correct the data; or say "
-        'label_unknown, not_a_number = "warning" in [thresholds.severity] of the spec, and they '
-        "are left out"
+        "more, such as F: x_train, row 101, F: x_train, row 102, F: x_train, row 103, F: x_train, "
+        "row 104 (label_unknown); F: x_train, row 7 has a missing or infinite pixel value, "
+        "expected values from 0 to 255; 1 more, such as F: x_train, row 9 (not_a_number). Fix the "
+        'data, or skip the affected images by setting label_unknown, not_a_number = "warning" in '
+        "[thresholds.severity] of the dataset spec"
     )
 
 
-def test_every_check_has_its_damage() -> None:
+def test_every_check_has_a_damage() -> None:
     assert {damage.check for damage in DAMAGES.values()} == set(DEFECTS)

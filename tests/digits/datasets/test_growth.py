@@ -2,7 +2,7 @@ from digits.datasets.growth import Growth, SplitGrowth, total
 from digits.thresholds import SplitThresholds
 
 
-def test_bounds_on_counts_move_by_exactly_what_was_added() -> None:
+def test_bounds_on_counts_grow_by_exactly_what_was_added() -> None:
     bounds = SplitThresholds(
         num_images=100, max_duplicates=0, max_near_duplicates=9, min_class_size=7, max_ink=0.5
     )

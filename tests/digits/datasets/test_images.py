@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_was_written_is_read(path: Path) -> None:
+def test_a_written_split_is_read_back(path: Path) -> None:
     images, labels = make_splits()["train"]
 
     read_images, read_labels = read_split(path, LAYOUT)
@@ -40,15 +40,15 @@ def test_rows_beyond_one_group_keep_their_order(tmp_path: Path) -> None:
     images = np.broadcast_to((labels % 256)[:, None, None], (len(labels), 12, 12)).astype(np.uint8)
     write_split(tmp_path / "x.parquet", images, labels)
 
-    batches = list(iter_split(tmp_path / "x.parquet", LAYOUT))
+    chunks = list(iter_split(tmp_path / "x.parquet", LAYOUT))
 
-    assert [len(batch[0]) for batch in batches] == [ROW_GROUP, ROW_GROUP, 5]
+    assert [len(images) for images, _ in chunks] == [ROW_GROUP, ROW_GROUP, 5]
     read_images, read_labels = read_split(tmp_path / "x.parquet", LAYOUT)
     np.testing.assert_array_equal(read_images, images)
     np.testing.assert_array_equal(read_labels, labels)
 
 
-def test_images_that_do_not_lie_together_in_memory_are_written_right(tmp_path: Path) -> None:
+def test_non_contiguous_images_are_written_correctly(tmp_path: Path) -> None:
     images, labels = make_splits()["train"]
     write_split(tmp_path / "x.parquet", images[::2].transpose(0, 2, 1), labels[::2])
 
@@ -65,9 +65,7 @@ def test_equal_images_give_equal_bytes(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 100, ROW_GROUP - 1, ROW_GROUP, ROW_GROUP + 1, 20_000])
-def test_the_bytes_do_not_depend_on_how_images_are_cut_into_batches(
-    size: int, tmp_path: Path
-) -> None:
+def test_the_bytes_do_not_depend_on_the_size_of_chunks(size: int, tmp_path: Path) -> None:
     labels = np.arange(2 * ROW_GROUP + 5 if size > 1 else 50) % 1000
     images = np.broadcast_to((labels % 256)[:, None, None], (len(labels), 12, 12)).astype(np.uint8)
     pixels = pa.FixedSizeBinaryArray.from_buffers(
@@ -92,7 +90,7 @@ def test_the_bytes_do_not_depend_on_how_images_are_cut_into_batches(
     assert (tmp_path / "x.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
 
-def test_the_file_says_what_it_holds(path: Path) -> None:
+def test_the_file_describes_its_content(path: Path) -> None:
     schema = pq.read_schema(path)
 
     assert schema.field("image").type == pa.binary(144)
@@ -100,7 +98,7 @@ def test_the_file_says_what_it_holds(path: Path) -> None:
     assert schema.field("label").type == pa.uint16()
 
 
-def test_a_label_that_does_not_fit_is_not_written(tmp_path: Path) -> None:
+def test_a_label_out_of_range_is_not_written(tmp_path: Path) -> None:
     images, labels = make_splits()["train"]
 
     with pytest.raises(pa.ArrowInvalid):
@@ -110,7 +108,9 @@ def test_a_label_that_does_not_fit_is_not_written(tmp_path: Path) -> None:
 def test_a_file_of_another_shape_is_refused(path: Path) -> None:
     other = LAYOUT.model_copy(update={"image_shape": (9, 16)})
 
-    with pytest.raises(DamagedError, match=r"holds .*\[12, 12\].*, expected .*\[9, 16\]"):
+    with pytest.raises(
+        DamagedError, match=r"does not match: found .*\[12, 12\].*, expected .*\[9, 16\]"
+    ):
         read_split(path, other)
     with pytest.raises(DamagedError, match="expected"):
         next(iter_split(path, other))
@@ -129,12 +129,15 @@ def test_a_file_with_another_schema_is_refused(change: str, path: Path) -> None:
         table = table.append_column("more", table["label"])
     pq.write_table(table, path)
 
-    with pytest.raises(DamagedError, match=r"train.parquet holds .* expected image: fixed_size"):
+    with pytest.raises(
+        DamagedError,
+        match=r"train.parquet: schema does not match: found .* expected image: fixed_size",
+    ):
         read_split(path, LAYOUT)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all"])
-def test_other_bytes_are_refused(content: bytes, path: Path) -> None:
+def test_invalid_bytes_are_refused(content: bytes, path: Path) -> None:
     path.write_bytes(content)
 
     with pytest.raises(DamagedError, match=r"train.parquet cannot be read"):
@@ -146,18 +149,18 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         read_split(tmp_path / "gone.parquet", LAYOUT)
 
 
-def test_a_file_that_was_cut_short_is_refused(path: Path) -> None:
+def test_a_truncated_file_is_refused(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
     with pytest.raises(DamagedError, match="cannot be read"):
         read_split(path, LAYOUT)
 
 
-def test_no_altered_bit_changes_what_is_read(path: Path) -> None:
+def test_a_flipped_bit_never_changes_the_result(path: Path) -> None:
     images, labels = make_splits()["train"]
     whole = path.read_bytes()
     num_refused = 0
-    # A prime step: all bits of a byte and all parts of the file have their turn.
+    # A prime step covers all bits of a byte and all parts of the file.
     for bit in range(0, 8 * len(whole), 1499):
         altered = bytearray(whole)
         altered[bit // 8] ^= 1 << bit % 8
@@ -172,20 +175,20 @@ def test_no_altered_bit_changes_what_is_read(path: Path) -> None:
     assert num_refused > 150
 
 
-def test_a_footer_that_announces_another_number_is_refused(
+def test_a_footer_with_a_wrong_number_of_rows_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, labels = make_splits()["train"]
-    batches = pa.Table.from_batches(pq.ParquetFile(path).iter_batches()).to_batches()
-    for given in ([], [batches[0][:599]], [batches[0], batches[0][:1]]):
+    chunks = pa.Table.from_batches(pq.ParquetFile(path).iter_batches()).to_batches()
+    for given in ([], [chunks[0][:599]], [chunks[0], chunks[0][:1]]):
         monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *_, given=given: iter(given))
 
-        with pytest.raises(DamagedError, match="announces 600 images and holds"):
+        with pytest.raises(DamagedError, match="the footer says 600 images, found"):
             read_split(path, LAYOUT)
     assert len(images) == len(labels) == 600
 
 
-def test_the_digest_is_of_the_images_and_not_of_their_encoding(path: Path) -> None:
+def test_the_digest_covers_the_images_and_not_their_encoding(path: Path) -> None:
     images, labels = make_splits()["train"]
     digest = content_digest(path, LAYOUT)
     pq.write_table(pq.read_table(path), path, row_group_size=7, compression="none")
@@ -196,7 +199,7 @@ def test_the_digest_is_of_the_images_and_not_of_their_encoding(path: Path) -> No
 
 
 @pytest.mark.parametrize("change", ["pixel", "label", "order", "shape"])
-def test_the_digest_tells_other_images(change: str, path: Path) -> None:
+def test_any_change_of_the_images_changes_the_digest(change: str, path: Path) -> None:
     images, labels = (array.copy() for array in make_splits()["train"])
     digest = content_digest(path, LAYOUT)
     if change == "pixel":

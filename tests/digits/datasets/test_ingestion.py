@@ -33,7 +33,7 @@ from tests.support.trainings import start_python
 
 
 def ingest(workspace: Workspace, layout: Layout | None = None) -> DatasetRef:
-    """Ingest what lies in the raw folder now."""
+    """Ingest the current files of the raw folder."""
     spec = load_spec(NAME, workspace.settings)
     content = content_of(spec, workspace.settings)
     return ingest_dataset(layout or spec.layout, content, spec.read_options, spec, workspace)
@@ -45,7 +45,7 @@ def ingest_splits(workspace: Workspace, splits: Splits) -> DatasetRef:
 
 
 def visible(workspace: Workspace) -> list[str]:
-    """The names of the bundles in the store, and of anything that a writer left."""
+    """The names of the bundles in the store, and of any leftovers of a writer."""
     root = workspace.store.root("datasets")
     return [path.name for path in root.glob("*") if path.suffix != ".lock"]
 
@@ -64,7 +64,7 @@ def test_the_files_become_a_typed_dataset_in_the_store(workspace: Workspace) -> 
             np.testing.assert_array_equal(read, written)
 
 
-def test_equal_files_are_one_dataset_wherever_they_come_from(
+def test_equal_files_are_one_dataset_whatever_their_source(
     workspace: Workspace, server: Server
 ) -> None:
     spec = write_served_spec(workspace.settings, serve_npz(server))
@@ -78,7 +78,7 @@ def test_equal_files_are_one_dataset_wherever_they_come_from(
 
 
 def changed(split: str, array: int, index: Any) -> Splits:
-    """The dataset with one value of the images (0) or the labels (1) of a split changed."""
+    """The dataset with one changed value in the images (0) or labels (1) of a split."""
     splits = make_splits()
     values = splits[split][array]  # type: ignore[index]
     values[index] = (values[index] + 1) % 10
@@ -95,7 +95,7 @@ def changed(split: str, array: int, index: Any) -> Splits:
     ],
     ids=["train pixel", "train label", "test pixel", "test label"],
 )
-def test_one_other_value_is_another_dataset(
+def test_one_changed_value_makes_another_dataset(
     splits: Splits, is_other_test: bool, workspace: Workspace
 ) -> None:
     before = ingest_splits(workspace, make_splits())
@@ -107,7 +107,7 @@ def test_one_other_value_is_another_dataset(
     assert (after.test_digest != before.test_digest) == is_other_test
 
 
-def test_other_names_of_the_classes_are_another_dataset(workspace: Workspace) -> None:
+def test_other_class_names_make_another_dataset(workspace: Workspace) -> None:
     before = ingest_splits(workspace, make_splits())
 
     after = ingest(workspace, before.layout.model_copy(update={"class_names": tuple("abcdefghij")}))
@@ -117,12 +117,12 @@ def test_other_names_of_the_classes_are_another_dataset(workspace: Workspace) ->
 
 
 DAMAGE: Mapping[str, tuple[str, bytes, str]] = {
-    "cut short": (
+    "truncated": (
         "test-images",
         format_idx(make_splits()["test"][0])[:-1],
-        "test-images.idx was cut short",
+        "test-images.idx is truncated",
     ),
-    "no dataset at all": ("train-labels", b"<html>", "train-labels.idx is not an IDX file"),
+    "not a dataset": ("train-labels", b"<html>", "train-labels.idx is not an IDX file"),
     "a label too high": (
         "test-labels",
         format_idx(np.full(200, 10)),
@@ -131,15 +131,13 @@ DAMAGE: Mapping[str, tuple[str, bytes, str]] = {
     "too few labels": (
         "train-labels",
         format_idx(np.zeros(599)),
-        "train-labels.idx 599 labels, expected as many of each",
+        "train-labels.idx has 599 labels, expected as many of each",
     ),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_files_that_are_no_dataset_leave_nothing_in_the_store(
-    damage: str, workspace: Workspace
-) -> None:
+def test_invalid_files_leave_nothing_in_the_store(damage: str, workspace: Workspace) -> None:
     role, content, message = DAMAGE[damage]
     write_small_dataset(workspace.settings)
     write_raw(workspace.settings, role, content)
@@ -150,11 +148,11 @@ def test_files_that_are_no_dataset_leave_nothing_in_the_store(
     assert visible(workspace) == []
 
 
-def test_a_dataset_that_cannot_be_had_leaves_nothing_in_the_store(workspace: Workspace) -> None:
+def test_missing_files_leave_nothing_in_the_store(workspace: Workspace) -> None:
     spec: DatasetSpec = write_served_spec(workspace.settings)
     assert spec.content is not None
 
-    with pytest.raises(DataError, match="the files of handwriting cannot be had"):
+    with pytest.raises(DataError, match="cannot get the files of handwriting"):
         ingest_dataset(spec.layout, spec.content, spec.read_options, spec, workspace)
 
     assert visible(workspace) == []
@@ -182,17 +180,17 @@ settings = Settings()
 spec = load_spec("handwriting", settings)
 content = content_of(spec, settings)
 dataset = ingest_dataset(spec.layout, content, spec.read_options, spec, Workspace(settings))
-# Not ru_maxrss, which counts what the process had that started this one.
+# Not ru_maxrss, which includes the memory of the parent process.
 peak = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]
 print(dataset.num_train + dataset.num_test, peak)
 """
 
 
 def peak_of_ingesting(layout: str, num_images: int, folder: Path) -> int:
-    """The most memory, in kilobytes, that a process takes which ingests so many images."""
+    """Peak memory, in kilobytes, of a process that ingests this many images."""
     settings = Settings(data_dir=folder / "data", artifacts_dir=folder / "artifacts")
     (settings.raw_dir / NAME).mkdir(parents=True)
-    # Each image has its number in its first pixels; the rest packs well.
+    # Each image has its number in its first pixels; the rest compresses well.
     images = np.zeros((num_images, 28, 28), np.uint8)
     images.reshape(num_images, -1)[:, :4] = np.arange(num_images, dtype=">u4")[:, None].view(">u1")
     splits: Splits = {"train": (images, (np.arange(num_images) % 10).astype(np.uint16))}
@@ -209,7 +207,7 @@ def peak_of_ingesting(layout: str, num_images: int, folder: Path) -> int:
     return int(peak)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="others count memory otherwise")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems report memory differently")
 @pytest.mark.parametrize(
     "layout",
     [
@@ -218,9 +216,9 @@ def peak_of_ingesting(layout: str, num_images: int, folder: Path) -> int:
         pytest.param("parquet", marks=pytest.mark.slow),
     ],
 )
-def test_ten_times_the_images_take_no_more_memory(layout: str, tmp_path: Path) -> None:
-    # Enough that some row groups are full in each split. The ten times more are 226 MB, as much as
-    # the whole process takes with the few: half of them at once would be more than the bound.
+def test_ten_times_as_many_images_need_no_more_memory(layout: str, tmp_path: Path) -> None:
+    # Enough to fill some row groups of each split. The additional images have 226 MB, about as much
+    # as the entire process needs for the few: half of them at once would exceed the bound.
     few = peak_of_ingesting(layout, 32_000, tmp_path / "few")
     many = peak_of_ingesting(layout, 320_000, tmp_path / "many")
 

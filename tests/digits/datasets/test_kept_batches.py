@@ -37,19 +37,19 @@ def kept(versions: DatasetVersions) -> Change:
         return changing.add(batch, manifest=manifest, source="a.npz", files={}, growth=Growth())
 
 
-def test_a_batch_comes_back_as_it_was_kept(versions: DatasetVersions) -> None:
+def test_a_stored_batch_is_read_back(versions: DatasetVersions) -> None:
     images, labels = rows()
     order = canonical_order(images, labels)
 
     change = kept(versions)
 
-    parts = list(read_batch(change, versions, small_layout()))
-    assert np.array_equal(np.concatenate([part[0] for part in parts]), images[order])
-    assert np.array_equal(np.concatenate([part[1] for part in parts]), labels[order])
+    chunks = list(read_batch(change, versions, small_layout()))
+    assert np.array_equal(np.concatenate([chunk[0] for chunk in chunks]), images[order])
+    assert np.array_equal(np.concatenate([chunk[1] for chunk in chunks]), labels[order])
     assert change.batch == batch_digest(images[order], labels[order])
 
 
-def test_the_order_depends_on_images_and_labels_alone() -> None:
+def test_the_order_depends_only_on_images_and_labels() -> None:
     images, labels = rows()
     images[7] = images[3]
     labels[3], labels[7] = 5, 2
@@ -61,17 +61,17 @@ def test_the_order_depends_on_images_and_labels_alone() -> None:
         assert np.array_equal(labels[mixed][again], ordered[1])
 
 
-def test_the_order_tells_nothing_of_the_labels() -> None:
+def test_the_order_does_not_group_labels() -> None:
     images, labels = make_more(600, 1)
     by_class = np.argsort(labels, kind="stable")
 
     ordered = labels[by_class][canonical_order(images[by_class], labels[by_class])]
 
-    # A tenth by chance, give or take four standard errors; by their pixels it would be a third.
+    # A tenth by chance, within four standard errors; sorted by pixels it would be a third.
     assert abs((ordered[1:] == ordered[:-1]).mean() - 0.1) < 4 * 0.3 / 600**0.5
 
 
-def test_what_is_damaged_is_refused_with_what_to_do(versions: DatasetVersions) -> None:
+def test_a_corrupted_batch_is_refused_with_advice(versions: DatasetVersions) -> None:
     change = kept(versions)
     path = versions.folder_of(change.batch) / "images.parquet"
     content = bytearray(path.read_bytes())
@@ -87,7 +87,7 @@ def test_what_is_damaged_is_refused_with_what_to_do(versions: DatasetVersions) -
     verify_batch(change, versions)
 
 
-def test_remains_of_a_killed_writer_are_swept(versions: DatasetVersions) -> None:
+def test_leftovers_of_a_killed_writer_are_removed(versions: DatasetVersions) -> None:
     change = kept(versions)
     (versions.folder / ".tmp-left").mkdir()
     (versions.folder / ".tmp-file").touch()

@@ -16,7 +16,7 @@ from tests.support.memory import peak_memory
 
 
 def stored(splits: Splits, store: Store) -> DatasetRef:
-    """A dataset in the store, as ingest leaves it."""
+    """A dataset in the store, as written by ingest."""
     with store.create("datasets") as draft:
         for split, (images, labels) in splits.items():
             write_split(draft.path / f"{split}.parquet", images, labels)
@@ -31,7 +31,7 @@ def stored(splits: Splits, store: Store) -> DatasetRef:
 
 
 def visible(store: Store) -> list[str]:
-    """The names of the arrays in the store, and of anything that a writer left."""
+    """The names of the arrays in the store, and of any leftovers of a writer."""
     root = store.root("arrays")
     return [path.name for path in root.glob("*") if path.suffix != ".lock"]
 
@@ -42,12 +42,12 @@ def store(workspace: Workspace) -> Store:
 
 
 def load(arrays: ArraysRef, name: str, store: Store) -> npt.NDArray[np.generic]:
-    """An array as training maps it."""
+    """Map an array into memory like training does."""
     path = store.folder(arrays) / f"{name}.npy"
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def test_pixels_become_numbers_from_0_to_1_and_labels_classes(store: Store) -> None:
+def test_pixels_become_floats_from_0_to_1_and_labels_class_indices(store: Store) -> None:
     splits = make_splits()
 
     arrays = store_arrays(stored(splits, store), store)
@@ -75,7 +75,7 @@ def test_arrays_are_mapped_and_not_copied(store: Store) -> None:
         assert array.offset % 64 == 0
 
 
-def test_every_pixel_value_keeps_its_place_in_the_order(store: Store) -> None:
+def test_all_256_pixel_values_stay_distinct_and_in_order(store: Store) -> None:
     values = np.resize(np.arange(256, dtype=np.uint8), (600, 12, 12))
     splits = make_splits()
     splits["train"] = (values, splits["train"][1])
@@ -86,7 +86,7 @@ def test_every_pixel_value_keeps_its_place_in_the_order(store: Store) -> None:
     np.testing.assert_array_equal(np.rint(np.asarray(x[..., 0]) * 255), values)
 
 
-def test_images_beyond_one_part_keep_their_order(store: Store) -> None:
+def test_images_beyond_one_row_group_keep_their_order(store: Store) -> None:
     splits = make_splits()
     images, labels = (
         np.resize(array, (ROW_GROUP + 9, *array.shape[1:])) for array in splits["train"]
@@ -100,7 +100,7 @@ def test_images_beyond_one_part_keep_their_order(store: Store) -> None:
     np.testing.assert_array_equal(y, labels)
 
 
-def test_memory_holds_a_few_row_groups_however_long_the_split_is(store: Store) -> None:
+def test_memory_is_a_few_row_groups_whatever_the_size_of_the_split(store: Store) -> None:
     splits = make_splits()
     num_groups, shape = 12, splits["train"][0].shape[1:]
     noise = np.random.default_rng(0).integers(256, size=(num_groups * ROW_GROUP, *shape))
@@ -127,7 +127,7 @@ def test_equal_datasets_give_one_bundle(store: Store) -> None:
     assert len(visible(store)) == 1
 
 
-def test_one_other_pixel_gives_another_bundle(store: Store) -> None:
+def test_one_changed_pixel_gives_another_bundle(store: Store) -> None:
     splits = make_splits()
     before = store_arrays(stored(splits, store), store)
     splits["test"][0][7, 5, 5] ^= 1
@@ -135,14 +135,14 @@ def test_one_other_pixel_gives_another_bundle(store: Store) -> None:
     assert store_arrays(stored(splits, store), store).digest != before.digest
 
 
-@pytest.mark.parametrize("damage", ["gone", "cut short", "altered", "another split's"])
-def test_a_damaged_dataset_is_refused_and_leaves_nothing(damage: str, store: Store) -> None:
+@pytest.mark.parametrize("damage", ["missing", "truncated", "altered", "other split"])
+def test_a_corrupted_dataset_is_refused_and_leaves_nothing(damage: str, store: Store) -> None:
     dataset = stored(make_splits(), store)
     path = store.folder(dataset) / "test.parquet"
     content = bytearray(path.read_bytes())
-    if damage == "gone":
+    if damage == "missing":
         path.unlink()
-    elif damage == "cut short":
+    elif damage == "truncated":
         path.write_bytes(content[:-9])
     elif damage == "altered":
         content[len(content) // 2] ^= 1
@@ -157,7 +157,7 @@ def test_a_damaged_dataset_is_refused_and_leaves_nothing(damage: str, store: Sto
 
 
 @pytest.mark.parametrize("num_bytes", [100, 2_000, 100_000])
-def test_a_full_disk_is_said_and_leaves_nothing(num_bytes: int, store: Store) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing(num_bytes: int, store: Store) -> None:
     dataset = stored(make_splits(), store)
 
     with full_disk(num_bytes), pytest.raises(DigitsError, match=r"cannot write to .*: File too la"):

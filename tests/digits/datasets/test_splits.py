@@ -35,7 +35,7 @@ def test_equal_images_are_in_the_same_split(images: npt.NDArray[np.uint8], share
 
 
 @given(IMAGES, SHARES, SHARES)
-def test_a_larger_share_takes_no_image_out_of_the_test_split(
+def test_a_larger_share_removes_no_image_from_the_test_split(
     images: npt.NDArray[np.uint8], one: float, other: float
 ) -> None:
     low, high = sorted((one, other))
@@ -44,7 +44,7 @@ def test_a_larger_share_takes_no_image_out_of_the_test_split(
 
 
 @pytest.mark.parametrize("share", [0.1, 1 / 7, 0.5])
-def test_of_other_peoples_images_the_share_is_in_the_test_split_in_each_class(
+def test_the_test_share_holds_in_each_class_of_real_images(
     share: float,
 ) -> None:
     digits = load_digits()
@@ -52,13 +52,13 @@ def test_of_other_peoples_images_the_share_is_in_the_test_split_in_each_class(
 
     test = is_test(images, share)
 
-    # Four standard errors of a fair draw: one class of 16,000 is further away.
+    # Four standard errors of a random split: one class in 16,000 is further off.
     for label in range(10):
         of_class = test[digits.target == label]
         assert abs(of_class.mean() - share) < 4 * np.sqrt(share * (1 - share) / len(of_class))
 
 
-def test_the_split_is_the_same_on_every_machine_and_for_ever() -> None:
+def test_the_split_is_the_same_on_every_machine_and_in_every_release() -> None:
     images = (np.arange(20 * 64) % 251).astype(np.uint8).reshape(20, 8, 8)
 
     assert "".join(str(int(one)) for one in is_test(images, 0.5)) == "11101101100000010011"

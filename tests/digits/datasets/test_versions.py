@@ -37,7 +37,7 @@ def test_a_dataset_without_batches_is_version_1(versions: DatasetVersions) -> No
     assert version.describe() == "version 1"
 
 
-def test_each_change_makes_another_version(versions: DatasetVersions) -> None:
+def test_each_change_creates_a_version(versions: DatasetVersions) -> None:
     assert add(versions, A).version == 2
     assert add(versions, B).version == 3
 
@@ -49,7 +49,7 @@ def test_each_change_makes_another_version(versions: DatasetVersions) -> None:
     assert version.describe() == "version 3, 2 batches"
 
 
-def test_what_was_removed_is_no_longer_there_and_can_come_back(versions: DatasetVersions) -> None:
+def test_a_removed_batch_is_gone_and_can_be_added_again(versions: DatasetVersions) -> None:
     add(versions, A)
     add(versions, B)
 
@@ -63,19 +63,19 @@ def test_what_was_removed_is_no_longer_there_and_can_come_back(versions: Dataset
 
 
 @pytest.mark.parametrize("batch", ["c", ""])
-def test_only_a_batch_that_is_there_can_be_removed(versions: DatasetVersions, batch: str) -> None:
+def test_only_an_existing_batch_can_be_removed(versions: DatasetVersions, batch: str) -> None:
     add(versions, A)
 
-    with pytest.raises(UsageError, match=f"no batch '{batch}', it has aaaaaaaaaaaa"):
+    with pytest.raises(UsageError, match=rf"no batch '{batch}' \(batches: aaaaaaaaaaaa\)"):
         remove(versions, batch)
     assert versions.current().number == 2
 
 
-def test_a_name_that_begins_two_batches_is_refused(versions: DatasetVersions) -> None:
+def test_an_ambiguous_prefix_is_refused(versions: DatasetVersions) -> None:
     add(versions, A)
     add(versions, A[:-1] + "b")
 
-    with pytest.raises(UsageError, match="2 batches begin with 'aa'"):
+    with pytest.raises(UsageError, match="2 batches that start with 'aa'"):
         remove(versions, "aa")
 
 
@@ -104,5 +104,7 @@ def test_a_line_of_another_dataset_is_refused(
     add(DatasetVersions("other", settings), A)
     DatasetVersions("other", settings).chain.path.rename(versions.chain.path)
 
-    with pytest.raises(LedgerError, match="line 1 is about version 2 of other, not 2 of handwrit"):
+    with pytest.raises(
+        LedgerError, match="line 1 is for version 2 of other, expected version 2 of hand"
+    ):
         versions.current()

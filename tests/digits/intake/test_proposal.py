@@ -181,7 +181,7 @@ REFUSALS = {
     ),
     "images too large": (
         lambda place: written("npz", place, sized(65)),
-        "x_train holds 9 x 65 x 65 values, expected N x 64 x 64 at most",
+        "x_train has 9 x 65 x 65 values, expected N x 64 x 64 at most",
         DataError,
     ),
 }

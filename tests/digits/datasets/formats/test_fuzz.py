@@ -1,7 +1,7 @@
-"""Damaged, hostile and senseless input to every parser of what comes from outside.
+"""Corrupted, hostile and random input to every parser of external data.
 
-Each is refused with one of the project's own errors, or means what it says; no parser takes memory
-beyond its bound, and none hangs. The long form is `pytest -m slow tests/digits/test_fuzz.py`.
+Input is either refused with one of the project's own errors or read correctly; no parser exceeds
+its memory bound or hangs. For the long form add `-m slow`.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ few_or_many = pytest.mark.parametrize(
 )
 pytestmark = pytest.mark.timeout(900)
 
-# A parser may hold what it was given a few times over, and what Python takes anyway.
+# A parser may use a few times the memory of its input, plus what Python needs anyway.
 ROOM = 2_000_000
 
 SPLITS = {split: (images[:20], labels[:20]) for split, (images, labels) in make_splits().items()}
@@ -54,13 +54,13 @@ FILES = idx_files(SPLITS)
 
 
 def explore(check: Check, num_examples: int, **examples: st.SearchStrategy[Any]) -> None:
-    """Check one example after the other, always the same."""
+    """Check the same examples each time, one after the other."""
     profile = hypothesis_settings(max_examples=num_examples)
     profile(given(**examples)(check))()
 
 
 def one_change(content: bytes) -> st.SearchStrategy[bytes]:
-    """The content with one bit changed, or without its end."""
+    """The content with one bit flipped, or truncated."""
     flips = st.integers(0, 8 * len(content) - 1).map(lambda bit: flipped(content, bit))
     cuts = st.integers(0, len(content) - 1).map(lambda end: content[:end])
     return flips | cuts
@@ -73,7 +73,7 @@ def flipped(content: bytes, bit: int) -> bytes:
 
 
 def many_changes(content: bytes, *tokens: bytes) -> st.SearchStrategy[bytes]:
-    """The content with pieces overwritten, put in, taken out and moved; `tokens` are tried."""
+    """The content with pieces overwritten, inserted and replaced, partly by `tokens`."""
     places = st.integers(0, len(content))
     numbers = [b"\0" * 4, b"\xff" * 4, b"\x7f" + b"\xff" * 7, b"\x80" + b"\0" * 11]
     pieces = st.binary(max_size=12) | st.sampled_from([*numbers, *tokens])
@@ -89,22 +89,22 @@ def changed(content: bytes, changes: list[tuple[int, int, bytes, str]]) -> bytes
     return result
 
 
-def senseless(content: bytes, *tokens: bytes) -> st.SearchStrategy[bytes]:
-    """Anything at all, mostly something that is like the content."""
+def arbitrary(content: bytes, *tokens: bytes) -> st.SearchStrategy[bytes]:
+    """Arbitrary bytes, mostly similar to the content."""
     return one_change(content) | many_changes(content, *tokens) | st.binary(max_size=200)
 
 
 def is_one_line(error: Exception, path: Path | None = None) -> None:
-    """Check that an error names the file, where it is about one, and can be read at a glance."""
+    """Check that an error is a single line and starts with the path, if any."""
     assert str(error).startswith(str(path or ""))
     assert "\n" not in str(error)
 
 
 @few_or_many
-def test_idx_is_read_as_it_stands_or_refused(num_examples: int) -> None:
+def test_idx_is_read_exactly_or_refused(num_examples: int) -> None:
     def check(content: bytes) -> None:
         with peak_memory(at_most=ROOM), contextlib.suppress(DataError):
-            # What is read is the content itself, to the last byte: it cannot be misread.
+            # The array is the content itself, to the last byte: it cannot be misread.
             assert format_idx(parse_idx(content, "a file")) == content
 
     headers = st.builds(
@@ -113,26 +113,23 @@ def test_idx_is_read_as_it_stands_or_refused(num_examples: int) -> None:
         st.lists(st.integers(0, 5) | st.integers(0, 2**32 - 1), max_size=6),
     )
     made_up = st.builds(bytes.__add__, headers, st.binary(max_size=64))
-    explore(check, num_examples, content=made_up | senseless(FILES["test-images"][:300]))
+    explore(check, num_examples, content=made_up | arbitrary(FILES["test-images"][:300]))
 
 
 def read_or_refuse(layout: str, files: Sequence[Path], **changes: Any) -> None:
-    """Check that what is read of files are images and labels, or else that one line refuses them.
-
-    Whatever is refused was refused by a check: nothing else is raised, and nothing is allocated.
-    """
+    """Check that files give images and labels, or are refused by a check with one line."""
     defects = Defects()
     try:
-        batches = list(read_chunks(files, make_spec(layout, **changes), defects))
+        chunks = list(read_chunks(files, make_spec(layout, **changes), defects))
         defects.enforce()
     except DataError as error:
         is_one_line(error)
         return
-    for batch in batches:
-        assert batch.images.shape == (len(batch.labels), *SHAPE)
-        assert batch.images.dtype == np.uint8
-        assert batch.labels.max() < LAYOUT.num_classes
-        assert len(list(batch.names)) == len(batch.labels)
+    for chunk in chunks:
+        assert chunk.images.shape == (len(chunk.labels), *SHAPE)
+        assert chunk.images.dtype == np.uint8
+        assert chunk.labels.max() < LAYOUT.num_classes
+        assert len(list(chunk.names)) == len(chunk.labels)
 
 
 @few_or_many
@@ -152,22 +149,20 @@ def test_idx_files_are_images_and_labels_or_refused(
             read_or_refuse("idx", list(paths.values()))
         paths[role].write_bytes(whole[role])
 
-    damaged = st.sampled_from(ROLES).flatmap(lambda role: senseless(FILES[role]))
+    damaged = st.sampled_from(ROLES).flatmap(lambda role: arbitrary(FILES[role]))
     shapes = st.tuples(st.integers(0, 21)) | st.tuples(st.integers(19, 21), *map(st.just, SHAPE))
     others = hnp.arrays(np.uint8, shapes, elements=st.integers(0, 10)).map(format_idx)
     explore(
         check,
         num_examples,
         role=st.sampled_from(ROLES),
-        content=others | damaged | senseless(whole["test-images"]),
+        content=others | damaged | arbitrary(whole["test-images"]),
         is_repacked=st.booleans(),
     )
 
 
 @few_or_many
-def test_an_npz_of_ones_own_is_images_and_labels_or_refused(
-    num_examples: int, tmp_path: Path
-) -> None:
+def test_a_user_npz_is_images_and_labels_or_refused(num_examples: int, tmp_path: Path) -> None:
     path, whole = tmp_path / "x.npz", npz(SPLITS)
     member = npy(SPLITS["train"][0])
     tokens = (b"'descr'", b"'|O'", b"'<f8'", b"(" * 60, b"9" * 20, b"-1", b"{", b"True", b"0, ")
@@ -175,7 +170,7 @@ def test_an_npz_of_ones_own_is_images_and_labels_or_refused(
     def check(content: bytes) -> None:
         path.write_bytes(content)
         with warnings.catch_warnings(), peak_memory(at_most=2 * ROOM):
-            # numpy warns of headers that Python 2 wrote.
+            # numpy warns about headers written by Python 2.
             warnings.simplefilter("ignore", UserWarning)
             read_or_refuse("npz", [path])
 
@@ -189,7 +184,7 @@ def test_an_npz_of_ones_own_is_images_and_labels_or_refused(
     labels = kinds.flatmap(lambda kind: hnp.arrays(kind, (20,))).map(
         lambda array: npz(SPLITS, y_train=array)
     )
-    explore(check, num_examples, content=headers | values | labels | senseless(whole))
+    explore(check, num_examples, content=headers | values | labels | arbitrary(whole))
 
 
 CELLS = st.one_of(
@@ -222,22 +217,22 @@ def test_a_csv_is_images_and_labels_or_refused(
             cells[place % len(cells)] = text
         return ",".join(cells).encode("utf-8", "surrogatepass")
 
-    # What pyarrow loads at the first call is no part of what a file takes.
+    # Memory that pyarrow takes on its first call does not count.
     path.write_bytes(whole)
     read_or_refuse("csv", [path])
     edits = st.lists(st.tuples(st.integers(0, 9999), CELLS), max_size=4).map(replaced)
-    packed = senseless(gzip.compress(whole, 1)) if is_packed else edits
+    packed = arbitrary(gzip.compress(whole, 1)) if is_packed else edits
     explore(
         check,
         num_examples,
-        content=edits | packed | senseless(whole, b",", b"\n", b'"', b"label", b"\xff"),
+        content=edits | packed | arbitrary(whole, b",", b"\n", b'"', b"label", b"\xff"),
         is_repacked=st.just(True) | st.booleans(),
         column=st.sampled_from([None, None, 0, -1, 9999, "label", "x"]),
     )
 
 
 @few_or_many
-def test_a_picture_is_one_or_refused(num_examples: int, tmp_path: Path) -> None:
+def test_a_png_is_an_image_or_refused(num_examples: int, tmp_path: Path) -> None:
     whole = png(SPLITS["train"][0][0])
     path = tmp_path / "3" / "x.png"
     path.parent.mkdir()
@@ -248,11 +243,11 @@ def test_a_picture_is_one_or_refused(num_examples: int, tmp_path: Path) -> None:
             read_or_refuse("folder", [tmp_path])
 
     tokens = (b"IHDR", b"IDAT", b"PLTE", b"tRNS", b"zTXt", b"iCCP", b"acTL", b"IEND", b"\0" * 9)
-    explore(check, num_examples, content=senseless(whole, *tokens), is_mended=st.booleans())
+    explore(check, num_examples, content=arbitrary(whole, *tokens), is_mended=st.booleans())
 
 
 def with_checksums(content: bytes) -> bytes:
-    """A PNG whose chunks have the checksums that they should, as far as there are chunks."""
+    """Recompute the checksums of the chunks of a PNG, as far as it has chunks."""
     place, mended = 8, content[:8]
     while place + 8 <= len(content):
         size = int.from_bytes(content[place : place + 4], "big")
@@ -264,7 +259,7 @@ def with_checksums(content: bytes) -> bytes:
 
 @few_or_many
 @pytest.mark.parametrize("form", ["bytes", "fixed list", "tensor", "png and path"])
-def test_parquet_of_ones_own_is_images_and_labels_or_refused(
+def test_user_parquet_is_images_and_labels_or_refused(
     form: str, num_examples: int, tmp_path: Path
 ) -> None:
     (path, _) = write_parquet(tmp_path, SPLITS, form)
@@ -276,13 +271,15 @@ def test_parquet_of_ones_own_is_images_and_labels_or_refused(
             read_or_refuse("parquet", [path])
 
     explore(
-        check, num_examples // 2, content=senseless(whole, b"PAR1", b"image", b"\x15\x00", b"list")
+        check, num_examples // 2, content=arbitrary(whole, b"PAR1", b"image", b"\x15\x00", b"list")
     )
     assert pa.default_memory_pool().max_memory() < 100 * ROOM
 
 
 @few_or_many
-def test_a_gz_file_with_one_change_is_refused_or_unpacks_to_the_same(num_examples: int) -> None:
+def test_a_gz_file_with_one_change_is_refused_or_decompresses_to_the_same(
+    num_examples: int,
+) -> None:
     plain = FILES["test-labels"]
 
     def check(content: bytes) -> None:
@@ -293,7 +290,7 @@ def test_a_gz_file_with_one_change_is_refused_or_unpacks_to_the_same(num_example
 
 
 @few_or_many
-def test_a_gz_file_is_unpacked_within_its_bound_or_refused(num_examples: int) -> None:
+def test_a_gz_file_is_decompressed_within_its_bound_or_refused(num_examples: int) -> None:
     def check(content: bytes, limit: int) -> None:
         with peak_memory(at_most=ROOM), contextlib.suppress(DataError):
             assert len(decompress(content, limit, "a file")) <= limit
@@ -302,7 +299,7 @@ def test_a_gz_file_is_unpacked_within_its_bound_or_refused(num_examples: int) ->
     explore(
         check,
         num_examples,
-        content=senseless(bomb) | senseless(gzip.compress(FILES["test-images"], mtime=0)),
+        content=arbitrary(bomb) | arbitrary(gzip.compress(FILES["test-images"], mtime=0)),
         limit=st.integers(0, 100_000),
     )
 
@@ -323,7 +320,7 @@ def test_an_npz_is_four_arrays_or_refused(num_examples: int) -> None:
 
     def check(content: bytes) -> None:
         with warnings.catch_warnings(), peak_memory(at_most=2 * ROOM):
-            # numpy warns of headers that Python 2 wrote.
+            # numpy warns about headers written by Python 2.
             warnings.simplefilter("ignore", UserWarning)
             try:
                 files = read_npz(content, SHAPE, "a file")
@@ -337,7 +334,7 @@ def test_an_npz_is_four_arrays_or_refused(num_examples: int) -> None:
         lambda header: npz_of_members({"x_train": header + member[128:]})
     )
     directory = b"PK\x01\x02" + bytes(42)
-    explore(check, num_examples, content=headers | senseless(whole, b"PK\x05\x06", directory * 50))
+    explore(check, num_examples, content=headers | arbitrary(whole, b"PK\x05\x06", directory * 50))
 
 
 @few_or_many
@@ -364,7 +361,7 @@ def test_a_package_is_four_files_or_refused(num_examples: int) -> None:
         assert files.keys() == set(ROLES)
         assert sum(map(len, files.values())) <= len(content)
 
-    explore(check, num_examples, content=senseless(archive, *tokens))
+    explore(check, num_examples, content=arbitrary(archive, *tokens))
 
 
 @pytest.fixture(scope="module")
@@ -403,7 +400,7 @@ def test_parquet_is_images_and_labels_or_refused(num_examples: int, parquet: Pat
             images, labels = read_split(damaged, LAYOUT)
             assert images.shape == (len(labels), *SHAPE)
 
-    explore(check, num_examples, content=senseless(whole, b"PAR1", b"image", b"\x15\x00"))
+    explore(check, num_examples, content=arbitrary(whole, b"PAR1", b"image", b"\x15\x00"))
     assert pa.default_memory_pool().max_memory() < 100 * ROOM
 
 
@@ -431,7 +428,7 @@ VALUES = (
 
 
 def specs() -> st.SearchStrategy[bytes]:
-    """A spec with values of other kinds in it, or with damaged text."""
+    """Dataset specs with values of other types or corrupted text."""
     lines = (SPEC + CONTENT + SOURCES).split("\n")
 
     def replaced(edits: list[tuple[int, str]]) -> bytes:
@@ -441,13 +438,13 @@ def specs() -> st.SearchStrategy[bytes]:
         return "\n".join(text).encode("utf-8", "surrogatepass")
 
     edits = st.lists(st.tuples(st.integers(0, len(lines) - 1), VALUES), max_size=4)
-    return edits.map(replaced) | senseless(
+    return edits.map(replaced) | arbitrary(
         "\n".join(lines).encode(), b"\n", b'"', b"[", b"=", b"\\u"
     )
 
 
 @few_or_many
-def test_a_spec_is_one_that_can_be_used_or_refused(num_examples: int, settings: Settings) -> None:
+def test_a_dataset_spec_is_usable_or_refused(num_examples: int, settings: Settings) -> None:
     write_small_dataset(settings)
     path = write_spec(settings, "")
 
@@ -471,7 +468,7 @@ def test_a_spec_is_one_that_can_be_used_or_refused(num_examples: int, settings: 
 
 
 def write_ledger(settings: Settings) -> Ledger:
-    """A ledger of three decisions: a first champion, one that was kept, a second champion."""
+    """A ledger of three decisions: first champion, champion kept, second champion."""
     ledger = Ledger(NAME, settings)
     for before, after in ((None, 1), (1, 1), (1, 2)):
         verdict = Verdict(
@@ -516,8 +513,8 @@ def make_version(number: int) -> ModelVersion:
 
 
 @few_or_many
-@pytest.mark.parametrize("damage", ["one change", "lines", "senseless"])
-def test_a_ledger_is_read_as_it_was_written_or_refused(
+@pytest.mark.parametrize("damage", ["one change", "lines", "arbitrary"])
+def test_a_ledger_is_read_as_written_or_refused(
     damage: str, num_examples: int, settings: Settings
 ) -> None:
     ledger = write_ledger(settings)
@@ -531,7 +528,7 @@ def test_a_ledger_is_read_as_it_was_written_or_refused(
         except LedgerError as error:
             is_one_line(error, ledger.path)
             return
-        # A last line that was never finished was never in force.
+        # An incomplete last line was never in force.
         assert entries == written[: len(entries)]
         champion = ledger.champion()
         assert (champion is None) == (not entries)
@@ -541,6 +538,6 @@ def test_a_ledger_is_read_as_it_was_written_or_refused(
     strategies = {
         "one change": one_change(whole),
         "lines": st.lists(st.sampled_from(lines), max_size=5).map(b"".join),
-        "senseless": senseless(whole, *tokens),
+        "arbitrary": arbitrary(whole, *tokens),
     }
     explore(check, num_examples, content=strategies[damage])

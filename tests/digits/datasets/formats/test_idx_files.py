@@ -18,7 +18,7 @@ Files = Mapping[Role, bytes]
 
 
 def files(**others: npt.NDArray[np.uint8]) -> Files:
-    """The four files; `others` are arrays that take a role's place, with _ for -."""
+    """The four files; `others` are arrays by role, with _ for -, that replace a file."""
     content = idx_files(make_splits())
     for role in ROLES:
         if role.replace("-", "_") in others:
@@ -43,38 +43,38 @@ def swapped(one: Role, other: Role) -> Files:
         (
             swapped("train-images", "train-labels"),
             (
-                "train-images.idx holds 600 values, expected images, N x 12 x 12; these look "
+                "train-images.idx has 600 values, expected images, N x 12 x 12; these look "
                 "like labels: are the two files swapped?"
             ),
         ),
         (
             files(test_labels=np.zeros((200, 12, 12), np.uint8)),
             (
-                "test-labels.idx holds 200 x 12 x 12 values, expected labels, one for each of "
+                "test-labels.idx has 200 x 12 x 12 values, expected labels, one for each of "
                 "200 images; these look like images"
             ),
         ),
         (
             swapped("train-images", "test-images"),
             (
-                "train-images.idx holds 200 images and train-labels.idx 600 labels, "
+                "train-images.idx has 200 images, but train-labels.idx has 600 labels, "
                 "expected as many of each"
             ),
         ),
         (
             files(test_images=np.zeros((200, 28, 28), np.uint8)),
-            "test-images.idx holds 200 x 28 x 28 values, expected images, N x 12 x 12",
+            "test-images.idx has 200 x 28 x 28 values, expected images, N x 12 x 12",
         ),
         (
             files(test_labels=np.full(200, NUM_CLASSES, np.uint8)),
             (
                 "test-images.idx, row 0 has the label '10', expected one of the 10 classes "
-                "0, 1 ... 9; 199 more, as "
+                "0, 1 ... 9; 199 more, such as "
             ),
         ),
     ],
 )
-def test_what_is_not_images_and_their_labels_is_refused(
+def test_files_that_are_not_images_with_their_labels_are_refused(
     content: Files, message: str, tmp_path: Path
 ) -> None:
     line = refused("idx", write(tmp_path, content))
@@ -83,10 +83,10 @@ def test_what_is_not_images_and_their_labels_is_refused(
 
 
 @pytest.mark.parametrize("is_packed", [False, True])
-def test_one_pair_is_of_no_split(is_packed: bool, tmp_path: Path) -> None:
+def test_a_single_pair_has_no_split(is_packed: bool, tmp_path: Path) -> None:
     for role, content in files().items():
         if role.startswith("train"):
-            # As EMNIST's files are called.
+            # The naming of EMNIST.
             path = tmp_path / f"letters-{role}-idx{'13'['images' in role]}-ubyte"
             packed = gzip.compress(content) if is_packed else content
             path.with_name(f"{path.name}{'.gz' * is_packed}").write_bytes(packed)
@@ -100,27 +100,27 @@ def test_one_pair_is_of_no_split(is_packed: bool, tmp_path: Path) -> None:
 
 
 DAMAGE = {
-    "cut short": (lambda content: content[:-7], "corrupt_file", "was cut short"),
-    "too long": (lambda content: content + b"x", "corrupt_file", "has bytes after its end"),
+    "truncated": (lambda content: content[:-7], "corrupt_file", "is truncated"),
+    "too long": (lambda content: content + b"x", "corrupt_file", "has extra bytes at the end"),
     "empty": (lambda _: b"", "empty_file", "is empty"),
-    "no images": (lambda _: format_idx(np.zeros((0, 12, 12))), "empty_file", "holds no values"),
-    "another kind": (lambda content: b"<html>" + content, "corrupt_file", "is not an IDX file"),
-    "other numbers": (
+    "no images": (lambda _: format_idx(np.zeros((0, 12, 12))), "empty_file", "has no values"),
+    "wrong format": (lambda content: b"<html>" + content, "corrupt_file", "is not an IDX file"),
+    "wrong type": (
         lambda content: content[:2] + b"\x0d" + content[3:],
         "value_type",
-        "holds values of type 0x0d",
+        "has values of type 0x0d",
     ),
-    "bytes turned": (
+    "wrong byte order": (
         lambda content: np.frombuffer(content[:16], "<u4").byteswap().tobytes() + content[16:],
         "byte_order",
-        "has its bytes in the wrong order: it begins with 03080000, expected 00000803",
+        "has the wrong byte order: it starts with 03080000, expected 00000803",
     ),
 }
 
 
 @pytest.mark.parametrize("is_packed", [False, True])
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_file_is_named_with_its_damage(
+def test_a_corrupted_file_is_named_with_its_problem(
     damage: str, is_packed: bool, tmp_path: Path
 ) -> None:
     change, check, message = DAMAGE[damage]
@@ -142,8 +142,8 @@ def test_a_damaged_file_is_named_with_its_damage(
     assert str(caught.value).startswith(str(path))
 
 
-def test_a_file_without_its_other_half_is_refused(tmp_path: Path) -> None:
+def test_images_without_a_labels_file_are_refused(tmp_path: Path) -> None:
     paths = write(tmp_path, files())
 
-    with pytest.raises(DataError, match=r"test-images.idx has no labels beside it"):
+    with pytest.raises(DataError, match=r"test-images.idx has no labels file"):
         read_all("idx", [path for path in paths if path.name != "test-labels.idx"])

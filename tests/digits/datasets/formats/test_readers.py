@@ -1,4 +1,4 @@
-"""Every layout of files gives the same images, and each defect is named with its rows."""
+"""Every file layout gives the same images, labels and row names."""
 
 import gzip
 from pathlib import Path
@@ -27,12 +27,12 @@ from tests.support.layouts import (
 
 
 def make_splits() -> Splits:
-    """Enough of the made-up handwriting to have each class in each split."""
+    """Enough of the synthetic handwriting to have each class in each split."""
     return {split: (images[:90], labels[:90]) for split, (images, labels) in make_all().items()}
 
 
 def is_same(found: list[tuple[Any, Any, Any]], splits: Splits) -> None:
-    """Check that what was read is what was written, row by row."""
+    """Check that the rows read equal the rows written."""
     assert {split for _, _, split in found} == set(splits)
     for images, labels, split in found:
         assert (images.dtype, labels.dtype) == (np.uint8, np.uint16)
@@ -46,12 +46,12 @@ def test_every_layout_gives_the_same_rows_in_the_same_order(layout: str, tmp_pat
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_parquet_may_keep_images_in_any_form(form: str, tmp_path: Path) -> None:
+def test_parquet_may_store_images_in_any_form(form: str, tmp_path: Path) -> None:
     is_same(read_all("parquet", write_parquet(tmp_path, make_splits(), form)), make_splits())
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_files_of_one_split_alone_say_nothing_of_the_split(layout: str, tmp_path: Path) -> None:
+def test_files_of_a_single_split_have_no_split(layout: str, tmp_path: Path) -> None:
     train: Splits = {"train": make_splits()["train"]}
 
     ((images, labels, split),) = read_all(layout, WRITERS[layout](tmp_path, train))
@@ -62,14 +62,14 @@ def test_files_of_one_split_alone_say_nothing_of_the_split(layout: str, tmp_path
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_each_row_has_a_name_that_leads_to_it(layout: str, tmp_path: Path) -> None:
+def test_each_row_has_a_name_that_locates_it(layout: str, tmp_path: Path) -> None:
     files = WRITERS[layout](tmp_path, make_splits())
-    batches = read_chunks(files, make_spec(layout), Defects())
-    batch = next(batch for batch in batches if batch.split == "train")
+    chunks = read_chunks(files, make_spec(layout), Defects())
+    chunk = next(chunk for chunk in chunks if chunk.split == "train")
     label = int(make_splits()["train"][1][3])
 
     assert (
-        batch.names[3].removeprefix(f"{tmp_path}/")
+        chunk.names[3].removeprefix(f"{tmp_path}/")
         == {
             "idx": "train-images.idx, row 3",
             "npz": "digits.npz: x_train, row 3",
@@ -80,7 +80,7 @@ def test_each_row_has_a_name_that_leads_to_it(layout: str, tmp_path: Path) -> No
     )
 
 
-def test_a_csv_may_be_packed_have_no_header_and_its_label_anywhere(tmp_path: Path) -> None:
+def test_a_csv_may_be_compressed_without_a_header_and_with_any_label_column(tmp_path: Path) -> None:
     for path in write_csv(tmp_path, make_splits(), header=False):
         rows = [line.split(",") for line in path.read_text().splitlines()]
         text = "\r\n".join(",".join([*row[1:6], row[0], *row[6:]]) for row in rows)
@@ -97,7 +97,9 @@ def test_pixels_may_be_named_by_their_numbers(tmp_path: Path) -> None:
     is_same(read_all("csv", sorted(tmp_path.iterdir())), make_splits())
 
 
-def test_a_first_row_of_a_class_that_is_called_like_a_label_is_a_row(tmp_path: Path) -> None:
+def test_a_first_row_whose_class_is_named_like_a_label_column_is_not_a_header(
+    tmp_path: Path,
+) -> None:
     names = tuple("yjihgfedcb")
     for path in write_csv(tmp_path, make_splits(), header=False):
         rows = sorted(path.read_text().splitlines())
@@ -109,12 +111,14 @@ def test_a_first_row_of_a_class_that_is_called_like_a_label_is_a_row(tmp_path: P
     assert all(labels[0] == 0 for _, labels, _ in found)
 
 
-def test_a_column_of_labels_is_found_by_its_name(tmp_path: Path) -> None:
+def test_the_label_column_is_found_by_its_name(tmp_path: Path) -> None:
     for path in write_csv(tmp_path, make_splits()):
         path.write_text(path.read_text().replace("label", "what it is"))
 
     is_same(read_all("csv", sorted(tmp_path.iterdir()), label_column="what it is"), make_splits())
-    assert "labels in who" in refused("csv", sorted(tmp_path.iterdir()), label_column="who")
+    assert "a label column named who" in refused(
+        "csv", sorted(tmp_path.iterdir()), label_column="who"
+    )
 
 
 @pytest.mark.parametrize("layout", ["csv", "folder"])
@@ -133,7 +137,7 @@ def test_a_label_may_be_the_name_of_its_class(layout: str, tmp_path: Path) -> No
     is_same(read_all(layout, files, class_names=names), splits)
 
 
-def test_numbers_that_do_not_start_at_0_are_names(tmp_path: Path) -> None:
+def test_class_numbers_that_do_not_start_at_0_are_names(tmp_path: Path) -> None:
     splits = make_splits()
     shifted = {split: (images, labels + 1) for split, (images, labels) in splits.items()}
     names = tuple(str(number) for number in range(1, 11))
@@ -163,7 +167,7 @@ def test_values_of_any_range_become_0_to_255(
     if kind == np.bool_:
         images = np.where(images > 127, 255, 0).astype(np.uint8)
     elif high == 16:
-        # What sixteen steps can hold.
+        # Rounded to sixteen steps.
         images = np.rint(np.rint(images / 255 * 16) / 16 * 255).astype(np.uint8)
     values = (images / 255 * (high - low) + low).astype(np.float64)
     values = values if np.dtype(kind).kind == "f" else np.rint(values)
@@ -184,7 +188,7 @@ def test_images_may_be_flat_or_have_a_channel(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found, images)
 
 
-def test_a_grey_picture_may_be_kept_in_colour_or_with_16_bits(tmp_path: Path) -> None:
+def test_a_gray_image_may_be_stored_as_rgb_or_with_16_bits(tmp_path: Path) -> None:
     images, labels = make_splits()["train"]
     forms = {
         "rgb": np.stack([images[0]] * 3, axis=-1),
@@ -203,7 +207,7 @@ def test_a_grey_picture_may_be_kept_in_colour_or_with_16_bits(tmp_path: Path) ->
     np.testing.assert_array_equal(found[2], images[0])
 
 
-def test_hidden_files_are_left_alone(tmp_path: Path) -> None:
+def test_hidden_files_are_ignored(tmp_path: Path) -> None:
     files = write_folders(tmp_path, make_splits())
     (files[0] / ".DS_Store").write_bytes(b"x")
     (files[0] / "train" / "3" / ".DS_Store").write_bytes(b"x")

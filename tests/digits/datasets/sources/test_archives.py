@@ -22,7 +22,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfil
 
 
 def with_size(archive: bytes, size: int) -> bytes:
-    """The archive, whose first member claims another size."""
+    """The archive with another size in the header of its first member."""
     header = bytearray(archive[: tarfile.BLOCKSIZE])
     header[124:136] = tarfile.itn(size, 12, tarfile.GNU_FORMAT)  # type: ignore[attr-defined]
     checksum, _ = tarfile.calc_chksums(header)  # type: ignore[attr-defined]
@@ -30,16 +30,16 @@ def with_size(archive: bytes, size: int) -> bytes:
     return bytes(header) + archive[tarfile.BLOCKSIZE :]
 
 
-def test_a_gz_file_is_unpacked_up_to_its_limit() -> None:
+def test_a_gz_file_is_decompressed_up_to_its_limit() -> None:
     assert decompress(gzip.compress(b"digits"), limit=6, name="x.gz") == b"digits"
 
 
-def test_a_gz_file_that_unpacks_without_end_is_stopped() -> None:
+def test_a_decompression_bomb_is_stopped() -> None:
     bomb = gzip.compress(bytes(10_000_000))
 
     with (
         peak_memory(at_most=2_000_000),
-        pytest.raises(DataError, match=r"^x.gz unpacks to more than 500,000 bytes"),
+        pytest.raises(DataError, match=r"^x.gz decompresses to more than 500,000 bytes"),
     ):
         decompress(bomb, limit=500_000, name="x.gz")
 
@@ -47,17 +47,17 @@ def test_a_gz_file_that_unpacks_without_end_is_stopped() -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "it was cut short"),
+        (b"", "truncated"),
         (b"not gzip", "incorrect header"),
-        (PACKED[:-9], "it was cut short"),
-        (PACKED[:-1], "it was cut short"),
+        (PACKED[:-9], "truncated"),
+        (PACKED[:-1], "truncated"),
         (PACKED[:-8] + bytes(8), "incorrect data check"),
         (PACKED[:-4] + bytes(4), "incorrect length check"),
-        (PACKED + b"more", "4 bytes come after its end"),
+        (PACKED + b"more", "4 extra bytes at the end"),
     ],
 )
-def test_a_gz_file_that_is_not_whole_is_refused(content: bytes, problem: str) -> None:
-    with pytest.raises(DataError, match=rf"^x.gz is not a whole .gz file: .*{problem}"):
+def test_a_gz_file_that_is_not_intact_is_refused(content: bytes, problem: str) -> None:
+    with pytest.raises(DataError, match=rf"^x.gz is not an intact .gz file: .*{problem}"):
         decompress(content, limit=100, name="x.gz")
 
 
@@ -73,7 +73,7 @@ def test_a_package_gives_the_four_files() -> None:
     assert read_package(package(files), "data", SHAPE, "a package") == files
 
 
-def test_nothing_in_a_package_is_written_anywhere(
+def test_nothing_in_a_package_is_written_to_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = tmp_path / "here"
@@ -86,17 +86,17 @@ def test_nothing_in_a_package_is_written_anywhere(
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE])
-def test_a_member_that_is_no_file_is_refused(kind: bytes) -> None:
+def test_a_member_that_is_not_a_regular_file_is_refused(kind: bytes) -> None:
     name = f"package/data/{FILE_NAMES['test-labels']}"
     files = {role: content for role, content in FILES.items() if role != "test-labels"}
     content = package(files, member(name, kind, target=name))
 
-    with pytest.raises(DataError, match=r"holds no plain file package/data/t10k-labels-idx1-ubyte"):
+    with pytest.raises(DataError, match=r"has no regular file package/data/t10k-labels-idx1-ubyte"):
         read_package(content, "data", SHAPE, "a package")
 
 
 def test_a_package_without_a_file_is_refused() -> None:
-    with pytest.raises(DataError, match=r"holds no plain file package/other/train-images"):
+    with pytest.raises(DataError, match=r"has no regular file package/other/train-images"):
         read_package(package(FILES), "other", SHAPE, "a package")
 
 
@@ -110,15 +110,15 @@ def test_a_package_without_a_file_is_refused() -> None:
         (with_size(tar(FILES), 10**15), "of 1,000,000,000,000,000 bytes"),
     ],
 )
-def test_a_package_that_is_not_whole_is_refused(archive: bytes, problem: str) -> None:
+def test_a_package_that_is_not_intact_is_refused(archive: bytes, problem: str) -> None:
     with pytest.raises(DataError) as caught:
         read_package(gzip.compress(archive), "data", SHAPE, "a package")
 
-    assert str(caught.value).startswith("a package is not a whole .tgz file: ")
+    assert str(caught.value).startswith("a package is not an intact .tgz file: ")
     assert problem in str(caught.value)
 
 
-def test_headers_without_end_are_read_one_by_one() -> None:
+def test_any_number_of_headers_is_read_one_by_one() -> None:
     longname = member("././@LongLink", tarfile.GNUTYPE_LONGNAME).tobuf(tarfile.GNU_FORMAT)
     hostile = gzip.compress(20_000 * longname + tar(FILES))
 

@@ -34,7 +34,7 @@ from tests.support.server import Answer, Server
 from tests.support.small_dataset import NAME, write_raw, write_small_dataset
 
 KINDS = ("npz", "idx", "npm")
-# What a user's `digits run` does with a dataset's files, in a process of its own.
+# Obtains a dataset's files like `digits run`, in a separate process.
 OBTAIN = """
 import logging, os, signal
 from digits.spec import load_spec
@@ -55,7 +55,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What a user read so far."""
+    """The log lines shown to the user so far."""
     caplog.set_level(logging.INFO, "digits")
     return lambda: [record.getMessage() for record in caplog.records if "digits" in record.name]
 
@@ -70,7 +70,7 @@ def source(kind: str, server: Server, folder: Path, monkeypatch: pytest.MonkeyPa
 
 
 def fetch(settings: Settings, *sources: Source) -> Mapping[Role, bytes]:
-    """Obtain the small dataset from sources that serve it."""
+    """Obtain the small dataset from these sources."""
     spec = write_served_spec(settings, *sources)
     return {role: plain(file.path) for role, file in obtain(spec, CONTENT, settings).items()}
 
@@ -81,7 +81,7 @@ def plain(path: Path) -> bytes:
 
 
 def kept(settings: Settings) -> dict[str, bytes]:
-    """What lies in the raw folder, the lock aside."""
+    """The contents of the raw folder, without the lock."""
     folder = settings.raw_dir / NAME
     paths = folder.iterdir() if folder.is_dir() else ()
     return {path.name: path.read_bytes() for path in paths if path.name != ".lock"}
@@ -103,7 +103,7 @@ WHOLE = {f"{role}.idx": FILES[role] for role in ROLES}
 @pytest.mark.parametrize("is_elsewhere", [False, True])
 @pytest.mark.parametrize("is_packed", [False, True])
 @pytest.mark.parametrize("naming", ["ours", "as distributed"])
-def test_what_is_there_already_is_used_without_any_source(
+def test_existing_files_are_used_without_any_source(
     naming: str, is_packed: bool, is_elsewhere: bool, settings: Settings, server: Server
 ) -> None:
     folder = settings.data_dir / "elsewhere" if is_elsewhere else settings.raw_dir / NAME
@@ -122,7 +122,7 @@ def test_what_is_there_already_is_used_without_any_source(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_whatever_the_source_the_files_are_the_same(
+def test_every_source_gives_the_same_files(
     kind: str, settings: Settings, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = fetch(settings, source(kind, server, tmp_path / "bin", monkeypatch))
@@ -138,7 +138,7 @@ def test_a_second_call_fetches_nothing(settings: Settings, server: Server) -> No
     assert server.requests == ["/digits.npz"]
 
 
-def test_sources_are_tried_in_their_order_with_one_line_each(
+def test_sources_are_tried_in_order_with_one_line_each(
     settings: Settings, server: Server, lines: Callable[[], list[str]]
 ) -> None:
     gone = {"kind": "npz", "url": f"{server.url}/gone.npz"}
@@ -148,17 +148,17 @@ def test_sources_are_tried_in_their_order_with_one_line_each(
 
     assert lines() == [
         f"fetching handwriting from {server.url}/gone.npz",
-        f"{server.url}/gone.npz: it answered 404 Not Found; going on to the next source",
+        f"{server.url}/gone.npz: server answered 404 Not Found; trying the next source",
         f"fetching handwriting from {server.url}/digits.npz",
         (
-            f"{server.url}/digits.npz is not an .npz of x_train, y_train, x_test, y_test: "
-            "File is not a zip file; going on to the next source"
+            f"{server.url}/digits.npz is not a valid .npz with x_train, y_train, x_test, y_test: "
+            "File is not a zip file; trying the next source"
         ),
         f"fetching handwriting from {server.url}/idx",
     ]
 
 
-def test_sources_after_the_first_that_serves_are_left_alone(
+def test_sources_after_the_first_success_are_not_contacted(
     settings: Settings, server: Server
 ) -> None:
     fetch(settings, serve_npz(server), serve_idx(server))
@@ -166,7 +166,7 @@ def test_sources_after_the_first_that_serves_are_left_alone(
     assert server.requests == ["/digits.npz"]
 
 
-def test_when_no_source_serves_each_is_named_with_its_reason(
+def test_if_all_sources_fail_each_is_named_with_its_reason(
     settings: Settings, server: Server, lines: Callable[[], list[str]]
 ) -> None:
     gone = {"kind": "npz", "url": f"{server.url}/gone.npz"}
@@ -177,17 +177,17 @@ def test_when_no_source_serves_each_is_named_with_its_reason(
         fetch(settings, gone, secret)
 
     assert str(caught.value) == (
-        f"the files of handwriting cannot be had: {server.url}/gone.npz: it answered 404 Not "
-        f"Found; {server.url}/secret/train-images-idx3-ubyte.gz: it answered 403 Forbidden. "
-        "Connect to one of its sources, or put train-images.idx, train-labels.idx, "
-        "test-images.idx, test-labels.idx (or train-images-idx3-ubyte and so on, plain or as .gz) "
+        f"cannot get the files of handwriting: {server.url}/gone.npz: server answered 404 Not "
+        f"Found; {server.url}/secret/train-images-idx3-ubyte.gz: server answered 403 Forbidden. "
+        "Check the connection to its sources, or put train-images.idx, train-labels.idx, "
+        "test-images.idx, test-labels.idx (or train-images-idx3-ubyte etc., plain or as .gz) "
         f"into {settings.raw_dir / NAME}, then run again"
     )
     assert "next source" not in lines()[-1]
     assert kept(settings) == {}
 
 
-def test_without_any_source_the_error_says_where_the_files_belong(settings: Settings) -> None:
+def test_without_a_source_the_error_says_where_to_put_the_files(settings: Settings) -> None:
     spec = write_served_spec(settings, {"kind": "folder", "path": "/nowhere"})
 
     with pytest.raises(DataError) as caught:
@@ -201,7 +201,7 @@ ALTERED = FILES["test-images"][:-1] + b"\x07"
 
 
 def packed(content: bytes) -> bytes:
-    """A .gz file of no date: the bytes are a part of a test's name."""
+    """A .gz file without a timestamp: the bytes are part of a test's name."""
     return gzip.compress(content, mtime=0)
 
 
@@ -211,18 +211,18 @@ PACKED = packed(FILES["test-images"])
 @pytest.mark.parametrize(
     ("role", "body", "reason"),
     [
-        ("test-images", PACKED[:-20], "is not a whole .gz file: it was cut short"),
-        ("test-images", PACKED[:999] + b"\0" + PACKED[1000:], "is not a whole .gz file"),
-        ("test-images", packed(ALTERED), "has the SHA-256"),
-        ("test-images", packed(FILES["test-images"][:-1]), "was cut short"),
-        ("test-images", packed(FILES["train-images"]), "holds train-images, expected test"),
+        ("test-images", PACKED[:-20], "is not an intact .gz file: truncated"),
+        ("test-images", PACKED[:999] + b"\0" + PACKED[1000:], "is not an intact .gz file"),
+        ("test-images", packed(ALTERED), "has SHA-256"),
+        ("test-images", packed(FILES["test-images"][:-1]), "is truncated"),
+        ("test-images", packed(FILES["train-images"]), "contains train-images, expected test"),
         ("test-labels", packed(FILES["train-labels"]), "the files are swapped"),
-        ("train-labels", packed(bytes(2_000_000)), "unpacks to more than 1,001,024 bytes"),
-        ("train-images", b"<html></html>", "is not a whole .gz file"),
-        ("train-images", b"", "is not a whole .gz file"),
+        ("train-labels", packed(bytes(2_000_000)), "decompresses to more than 1,001,024 bytes"),
+        ("train-images", b"<html></html>", "is not an intact .gz file"),
+        ("train-images", b"", "is not an intact .gz file"),
     ],
 )
-def test_files_that_are_not_the_ones_asked_for_are_never_taken(
+def test_files_that_do_not_match_are_never_accepted(
     role: Role, body: bytes, reason: str, settings: Settings, server: Server
 ) -> None:
     with pytest.raises(DataError, match=reason):
@@ -231,16 +231,16 @@ def test_files_that_are_not_the_ones_asked_for_are_never_taken(
     assert kept(settings) == {}
 
 
-def test_an_npz_of_another_dataset_is_never_taken(settings: Settings, server: Server) -> None:
+def test_an_npz_of_another_dataset_is_never_accepted(settings: Settings, server: Server) -> None:
     others = npz({**SPLITS, "test": SPLITS["train"]})
 
-    with pytest.raises(DataError, match="holds train-images, expected test-images"):
+    with pytest.raises(DataError, match="contains train-images, expected test-images"):
         fetch(settings, serve_npz(server, others))
 
     assert kept(settings) == {}
 
 
-def test_only_the_files_that_are_missing_are_written(settings: Settings, server: Server) -> None:
+def test_only_missing_files_are_written(settings: Settings, server: Server) -> None:
     before = {role: write_raw(settings, role, FILES[role]).stat() for role in ROLES[:3]}
 
     assert fetch(settings, serve_npz(server)) == FILES
@@ -251,7 +251,7 @@ def test_only_the_files_that_are_missing_are_written(settings: Settings, server:
         assert (now.st_ino, now.st_mtime_ns) == (status.st_ino, status.st_mtime_ns)
 
 
-def test_what_lies_there_damaged_is_set_aside_each_time(
+def test_every_invalid_file_is_renamed_and_kept(
     settings: Settings, server: Server, lines: Callable[[], list[str]]
 ) -> None:
     damaged = [FILES["test-images"][:-100], b"", ALTERED]
@@ -262,10 +262,10 @@ def test_what_lies_there_damaged_is_set_aside_each_time(
     aside = {f"test-images.idx.damaged-{n}": damaged[n - 1] for n in (1, 2, 3)}
     assert kept(settings) == WHOLE | aside
     path = settings.raw_dir / NAME / "test-images.idx"
-    assert f"{path} was not right; it is kept as test-images.idx.damaged-3" in lines()
+    assert f"{path} was invalid; renamed it to test-images.idx.damaged-3" in lines()
 
 
-def test_a_link_to_nothing_is_set_aside_too(settings: Settings, server: Server) -> None:
+def test_a_dangling_link_is_renamed_and_kept_too(settings: Settings, server: Server) -> None:
     path = settings.raw_dir / NAME / "test-images.idx"
     path.parent.mkdir(parents=True)
     path.symlink_to("on-another-disk.idx")
@@ -276,7 +276,7 @@ def test_a_link_to_nothing_is_set_aside_too(settings: Settings, server: Server) 
     assert path.read_bytes() == FILES["test-images"]
 
 
-def test_a_damaged_file_beside_a_whole_one_is_named_and_left(
+def test_a_corrupted_file_next_to_an_intact_one_is_named_and_ignored(
     settings: Settings, server: Server, lines: Callable[[], list[str]]
 ) -> None:
     write_small_dataset(settings)
@@ -286,21 +286,21 @@ def test_a_damaged_file_beside_a_whole_one_is_named_and_left(
 
     assert fetch(settings, serve_npz(server)) == FILES
 
-    assert lines() == [f"{path}.gz is not a whole .gz file: it was cut short; it is not used"]
+    assert lines() == [f"{path}.gz is not an intact .gz file: truncated; ignoring this file"]
     assert path.with_suffix(".idx.gz").read_bytes() == PACKED[:-1]
     assert server.requests == []
 
 
-def test_swapped_local_files_are_called_so(settings: Settings) -> None:
+def test_swapped_local_files_are_recognized(settings: Settings) -> None:
     write_small_dataset(settings)
     write_raw(settings, "train-labels", FILES["test-labels"])
 
-    with pytest.raises(DataError, match=r"train-labels.idx holds test-labels, expected train-l"):
+    with pytest.raises(DataError, match=r"train-labels.idx contains test-labels, expected train-l"):
         fetch(settings)
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "far too large"])
-def test_what_is_no_file_of_images_is_not_read(
+def test_anything_but_a_file_of_images_is_not_read(
     kind: str, settings: Settings, server: Server
 ) -> None:
     write_small_dataset(settings)
@@ -311,13 +311,13 @@ def test_what_is_no_file_of_images_is_not_read(
     elif kind == "pipe":
         os.mkfifo(path)
     else:
-        # It takes no room on the disk, but would in memory.
+        # A sparse file: no space on disk, but plenty in memory.
         path.write_bytes(FILES["test-images"])
         os.truncate(path, 10**12)
     spec = write_served_spec(settings)
 
     with pytest.raises(
-        DataError, match=r"test-images.idx (is not a plain|has bytes after its end)"
+        DataError, match=r"test-images.idx (is not a regular|has extra bytes at the end)"
     ):
         obtain(spec, CONTENT, settings)
 
@@ -335,13 +335,13 @@ def test_a_file_without_permission_stops_the_run(small_dataset: Settings, server
         fetch(small_dataset, serve_npz(server))
 
 
-def test_digests_that_a_spec_states_cost_no_reading(settings: Settings) -> None:
+def test_digests_in_the_spec_are_used_without_reading_files(settings: Settings) -> None:
     spec = write_served_spec(settings)
 
     assert content_of(spec, settings) == CONTENT
 
 
-def test_digests_that_a_spec_does_not_state_are_those_of_the_files(
+def test_without_digests_in_the_spec_the_files_are_hashed(
     small_dataset: Settings,
 ) -> None:
     spec = load_spec(NAME, small_dataset)
@@ -358,11 +358,11 @@ def test_a_file_that_changes_after_its_digest_was_taken_is_refused(small_dataset
     content = content_of(spec, small_dataset)
     write_raw(small_dataset, "test-images", ALTERED)
 
-    with pytest.raises(DataError, match=r"test-images.idx has the SHA-256 .*, expected"):
+    with pytest.raises(DataError, match=r"test-images.idx has SHA-256 .*, expected"):
         obtain(spec, content, small_dataset)
 
 
-def test_a_dataset_whose_files_are_missing_says_which(small_dataset: Settings) -> None:
+def test_missing_files_are_named(small_dataset: Settings) -> None:
     spec = load_spec(NAME, small_dataset)
     folder = small_dataset.raw_dir / NAME
     (folder / "test-labels.idx").rename(folder / "test-labels.idx.gz")
@@ -370,11 +370,11 @@ def test_a_dataset_whose_files_are_missing_says_which(small_dataset: Settings) -
     with pytest.raises(DataError) as caught:
         content_of(spec, small_dataset)
 
-    assert "test-labels.idx.gz is not a whole .gz file" in str(caught.value)
-    assert "; test-labels was not found. Put train-images.idx" in str(caught.value)
+    assert "test-labels.idx.gz is not an intact .gz file" in str(caught.value)
+    assert "; test-labels not found. Put train-images.idx" in str(caught.value)
 
 
-def test_a_download_killed_in_the_middle_leaves_nothing(settings: Settings, server: Server) -> None:
+def test_a_killed_download_leaves_nothing(settings: Settings, server: Server) -> None:
     body = npz(SPLITS)
     served = serve_npz(server)
     server.answers["/digits.npz"] = [Answer(body, sent=len(body) // 2, stalls=True), Answer(body)]
@@ -387,9 +387,9 @@ def test_a_download_killed_in_the_middle_leaves_nothing(settings: Settings, serv
     assert fetch(settings, served) == FILES
 
 
-# Each file is flushed before it gets its name, its folder after that: eight moments in all.
+# Each file is flushed before its rename, and its folder after: eight flushes in all.
 @pytest.mark.parametrize("moment", [1, 2, 7])
-def test_a_write_killed_in_the_middle_leaves_only_whole_files(
+def test_a_killed_write_leaves_only_complete_files(
     moment: int, settings: Settings, server: Server
 ) -> None:
     served = serve_npz(server)
@@ -416,7 +416,7 @@ os.fsync = fsync
     assert kept(settings) == WHOLE
 
 
-def test_two_processes_at_once_fetch_once(settings: Settings, server: Server) -> None:
+def test_two_concurrent_processes_fetch_once(settings: Settings, server: Server) -> None:
     body = npz(SPLITS)
     served = serve_npz(server)
     server.answers["/digits.npz"] = [Answer(body, sent=len(body) // 2, stalls=True)]
@@ -430,14 +430,14 @@ def test_two_processes_at_once_fetch_once(settings: Settings, server: Server) ->
             )
             server.resumed.set()
             for process in (first, second):
-                process.communicate()  # what it still says needs a reader
+                process.communicate()  # drains its output
 
     assert (first.returncode, second.returncode) == (0, 0)
     assert server.requests == ["/digits.npz"]
     assert kept(settings) == WHOLE
 
 
-def test_a_killed_process_holds_no_other_up(settings: Settings, server: Server) -> None:
+def test_a_killed_process_does_not_block_others(settings: Settings, server: Server) -> None:
     body = npz(SPLITS)
     served = serve_npz(server)
     server.answers["/digits.npz"] = [Answer(body, sent=9, stalls=True), Answer(body)]
@@ -448,13 +448,13 @@ def test_a_killed_process_holds_no_other_up(settings: Settings, server: Server) 
             assert second.stderr is not None
             assert "waiting" in second.stderr.readline()
             first.kill()
-            second.communicate()  # what it still says needs a reader
+            second.communicate()  # drains its output
 
     assert second.returncode == 0
     assert kept(settings) == WHOLE
 
 
-def test_a_folder_that_cannot_be_written_is_named(settings: Settings, server: Server) -> None:
+def test_a_read_only_folder_is_named(settings: Settings, server: Server) -> None:
     folder = settings.raw_dir / NAME
     folder.mkdir(parents=True)
 
@@ -462,20 +462,20 @@ def test_a_folder_that_cannot_be_written_is_named(settings: Settings, server: Se
         fetch(settings, serve_npz(server))
 
     assert str(caught.value) == (
-        f"cannot write {folder / '.lock'}: Permission denied; make room or give write permission, "
-        "or name another folder with DIGITS_DATA_DIR, then run again"
+        f"cannot write {folder / '.lock'}: Permission denied; free some space, fix the "
+        "permissions or set DIGITS_DATA_DIR to another folder, then run again"
     )
     assert server.requests == []
 
 
-def test_a_disk_that_is_full_loses_nothing(settings: Settings, server: Server) -> None:
+def test_a_full_disk_loses_nothing(settings: Settings, server: Server) -> None:
     write_raw(settings, "train-images", b"damaged")
 
     with full_disk(50_000), pytest.raises(DataError) as caught:
         fetch(settings, serve_npz(server))
 
     assert str(caught.value).startswith(f"cannot write {settings.raw_dir / NAME}")
-    assert "File too large; make room or give write permission" in str(caught.value)
+    assert "File too large; free some space, fix the permissions" in str(caught.value)
     assert kept(settings) == {"train-images.idx.damaged-1": b"damaged"}
 
     assert fetch(settings, serve_npz(server)) == FILES

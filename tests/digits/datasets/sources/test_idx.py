@@ -11,7 +11,7 @@ IMAGES = format_idx(np.arange(2 * 12 * 12).reshape(2, 12, 12) % 256)
 shapes = hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=6)
 
 
-def test_a_known_file_is_read_as_its_definition_says() -> None:
+def test_a_known_file_is_read_as_the_format_defines() -> None:
     content = bytes.fromhex("0000 0803 00000002 00000001 00000002 0001feff")
 
     images = parse_idx(content, "images")
@@ -20,7 +20,7 @@ def test_a_known_file_is_read_as_its_definition_says() -> None:
 
 
 @given(hnp.arrays(np.uint8, shapes))
-def test_what_was_written_is_read(array: npt.NDArray[np.uint8]) -> None:
+def test_a_written_array_is_read_back(array: npt.NDArray[np.uint8]) -> None:
     read = parse_idx(format_idx(array), "a file")
 
     assert read.dtype == np.uint8
@@ -31,19 +31,19 @@ def test_what_was_written_is_read(array: npt.NDArray[np.uint8]) -> None:
     ("content", "message"),
     [
         (b"", "is empty, expected an IDX file"),
-        (b"\x1f\x8b\x08\x00" + IMAGES, "is not an IDX file: it begins with 1f8b0800"),
-        (b"<html></html>", "is not an IDX file: it begins with 3c68746d"),
-        (b"\0\0\x0d\x03" + IMAGES[4:], "values of type 0x0d, expected unsigned bytes"),
+        (b"\x1f\x8b\x08\x00" + IMAGES, "is not an IDX file: it starts with 1f8b0800"),
+        (b"<html></html>", "is not an IDX file: it starts with 3c68746d"),
+        (b"\0\0\x0d\x03" + IMAGES[4:], "values of type 0x0d, expected 0x08 (unsigned bytes)"),
         (b"\0\0\x08\x00", "has 0 dimensions"),
         (b"\0\0\x08\xff" + b"\0\0\0\1" * 255 + b"\0", "has 255 dimensions"),
-        (IMAGES[:10], "was cut short: 10 bytes, expected 16 of header alone"),
-        (IMAGES[:-1], "was cut short: 303 bytes, expected 304 for 2 x 12 x 12 values"),
-        (IMAGES + b"\0", "has bytes after its end: 305 bytes, expected 304"),
-        (b"\0\0\x08\x02" + b"\xff" * 8, "was cut short: 12 bytes, expected 18,446,744,0"),
-        (b"\0\0\x08\x03" + b"\xff" * 8 + b"\0" * 4, "holds no values: 4,294,967,295 x "),
+        (IMAGES[:10], "is truncated: 10 bytes, expected 16 for the header alone"),
+        (IMAGES[:-1], "is truncated: 303 bytes, expected 304 for 2 x 12 x 12 values"),
+        (IMAGES + b"\0", "has extra bytes at the end: 305 bytes, expected 304"),
+        (b"\0\0\x08\x02" + b"\xff" * 8, "is truncated: 12 bytes, expected 18,446,744,0"),
+        (b"\0\0\x08\x03" + b"\xff" * 8 + b"\0" * 4, "has no values: 4,294,967,295 x "),
     ],
 )
-def test_other_bytes_are_refused_with_what_was_found(content: bytes, message: str) -> None:
+def test_invalid_bytes_are_refused_with_the_reason(content: bytes, message: str) -> None:
     with pytest.raises(DataError) as caught:
         parse_idx(content, "data/x.idx")
 
@@ -51,8 +51,8 @@ def test_other_bytes_are_refused_with_what_was_found(content: bytes, message: st
     assert message in str(caught.value)
 
 
-def test_the_shape_is_known_from_the_first_bytes() -> None:
+def test_the_shape_is_read_from_the_first_bytes() -> None:
     assert read_shape(IMAGES[:HEADER_BYTES], len(IMAGES), "a file") == (2, 12, 12)
 
-    with pytest.raises(DataError, match="was cut short: 303 bytes, expected 304"):
+    with pytest.raises(DataError, match="is truncated: 303 bytes, expected 304"):
         read_shape(IMAGES[:HEADER_BYTES], len(IMAGES) - 1, "a file")

@@ -1,4 +1,4 @@
-"""The files of any layout by content: found at any place, noticed when they change."""
+"""Files of any layout are identified by content: wherever they are, and if they change."""
 
 import os
 import shutil
@@ -39,11 +39,11 @@ def ingest(spec: DatasetSpec, workspace: Workspace) -> DatasetRef:
 
 
 def some_file(folder: Path) -> Path:
-    """A file of images for training."""
+    """A file of training images."""
     return next(path for path in sorted(folder.rglob("*"), reverse=True) if path.is_file())
 
 
-def test_all_layouts_of_the_same_images_are_one_dataset(tmp_path: Path) -> None:
+def test_the_same_images_in_any_layout_are_one_dataset(tmp_path: Path) -> None:
     found = []
     for layout in LAYOUTS:
         settings = Settings(data_dir=tmp_path / layout, artifacts_dir=tmp_path / "artifacts")
@@ -54,7 +54,9 @@ def test_all_layouts_of_the_same_images_are_one_dataset(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", NEW_LAYOUTS)
-def test_the_content_is_the_same_wherever_the_files_lie(layout: str, settings: Settings) -> None:
+def test_the_content_does_not_depend_on_where_the_files_are(
+    layout: str, settings: Settings
+) -> None:
     spec, folder = prepare(layout, settings)
     before = content_of(spec, settings)
     elsewhere = settings.data_dir / "elsewhere"
@@ -71,7 +73,7 @@ def test_the_content_is_the_same_wherever_the_files_lie(layout: str, settings: S
 
 
 @pytest.mark.parametrize("layout", NEW_LAYOUTS)
-def test_other_content_under_the_same_path_is_noticed(layout: str, settings: Settings) -> None:
+def test_changed_content_at_the_same_path_is_noticed(layout: str, settings: Settings) -> None:
     spec, folder = prepare(layout, settings)
     before = content_of(spec, settings)
     path = some_file(folder)
@@ -87,7 +89,7 @@ def test_other_content_under_the_same_path_is_noticed(layout: str, settings: Set
     assert sum(after[name] != before[name] for name in before) == 1
 
 
-def test_a_picture_more_less_or_renamed_is_noticed(settings: Settings) -> None:
+def test_an_added_or_renamed_image_is_noticed(settings: Settings) -> None:
     spec, folder = prepare("folder", settings)
     before = content_of(spec, settings)
     picture = folder / "train" / "3" / "new.png"
@@ -103,7 +105,7 @@ def test_a_picture_more_less_or_renamed_is_noticed(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("layout", NEW_LAYOUTS)
-def test_files_that_are_others_than_were_hashed_are_refused(
+def test_files_that_changed_since_they_were_hashed_are_refused(
     layout: str, settings: Settings
 ) -> None:
     spec, folder = prepare(layout, settings)
@@ -111,7 +113,9 @@ def test_files_that_are_others_than_were_hashed_are_refused(
     content = content_of(spec, settings)
     some_file(folder).write_bytes(b"other")
 
-    with pytest.raises(DataError, match=r"of handwriting changed since the run began .*run again"):
+    with pytest.raises(
+        DataError, match=r"of handwriting changed since the run started .*run again"
+    ):
         ingest_dataset(spec.layout, content, spec.read_options, spec, workspace)
 
 
@@ -122,28 +126,32 @@ def test_files_that_change_while_they_are_read_are_refused(layout: str, settings
     path = some_file(folder)
 
     with (
-        pytest.raises(DataError, match="of handwriting changed while it was read: run again"),
+        pytest.raises(DataError, match="of handwriting changed while being read; run again"),
         opened(spec, content, settings),
     ):
         path.write_bytes(path.read_bytes())
 
     with (
-        pytest.raises(DataError, match="changed while it was read"),
+        pytest.raises(DataError, match="changed while being read"),
         opened(spec, content, settings),
     ):
         path.unlink()
 
 
 @pytest.mark.parametrize("layout", NEW_LAYOUTS)
-def test_files_that_are_not_there_say_where_they_belong(layout: str, settings: Settings) -> None:
+def test_the_error_about_missing_files_says_where_to_put_them(
+    layout: str, settings: Settings
+) -> None:
     spec, folder = prepare(layout, settings)
     shutil.rmtree(folder)
 
     with pytest.raises(DataError) as caught:
         content_of(spec, settings)
 
-    assert str(caught.value).startswith("the files of handwriting cannot be had: a")
-    assert str(caught.value).endswith(f"was not found. Put it into {folder}, then run again")
+    assert str(caught.value).startswith(
+        "cannot get the files of handwriting: no files found, expected a"
+    )
+    assert str(caught.value).endswith(f". Put it into {folder}, then run again")
 
 
 def test_a_file_without_permission_is_named(settings: Settings) -> None:
@@ -153,16 +161,16 @@ def test_a_file_without_permission_is_named(settings: Settings) -> None:
         content_of(spec, settings)
 
 
-def test_what_is_no_file_is_not_read(settings: Settings) -> None:
+def test_anything_but_a_regular_file_is_not_read(settings: Settings) -> None:
     spec, folder = prepare("csv", settings)
     (folder / "train.csv").unlink()
     os.mkfifo(folder / "train.csv")
 
-    with pytest.raises(DataError, match=r"train.csv is not a plain file"):
+    with pytest.raises(DataError, match=r"train.csv is not a regular file"):
         content_of(spec, settings)
 
 
-def test_rows_at_fault_stop_ingestion_or_are_left_out_as_the_spec_says(
+def test_invalid_rows_stop_ingestion_or_are_skipped_as_the_spec_says(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     spec, folder = prepare("csv", settings)
@@ -179,4 +187,4 @@ def test_rows_at_fault_stop_ingestion_or_are_left_out_as_the_spec_says(
     dataset = ingest_dataset(spec.layout, content, read_options, spec, workspace)
 
     assert (dataset.num_train, dataset.num_test) == (89, 90)
-    assert "left out: " in caplog.text
+    assert "skipped: " in caplog.text

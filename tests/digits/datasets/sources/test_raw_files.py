@@ -16,14 +16,14 @@ LIMIT = 1000
 
 
 def find(*folders: Path) -> tuple[list[Path], list[str]]:
-    """Where files that may be ROLE lie, and what is wrong with others."""
+    """Paths of the files that may be ROLE, and the problems of the others."""
     problems: list[str] = []
     found = list(find_raw(ROLE, folders, LIMIT, problems))
     assert {file.sha256 for file in found} <= {sha256(CONTENT).hexdigest()}
     return [file.path for file in found], problems
 
 
-def test_every_naming_is_found_in_a_certain_order(tmp_path: Path) -> None:
+def test_every_naming_is_found_in_a_fixed_order(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     paths = [
         folder / f"{name}{suffix}"
@@ -38,7 +38,7 @@ def test_every_naming_is_found_in_a_certain_order(tmp_path: Path) -> None:
     assert find(one, tmp_path / "gone", other) == (paths, [])
 
 
-def test_what_is_wrong_is_said_and_the_search_goes_on(tmp_path: Path) -> None:
+def test_problems_are_reported_and_the_search_continues(tmp_path: Path) -> None:
     (tmp_path / f"{ROLE}.idx").write_bytes(CONTENT[:-1])
     (tmp_path / f"{ROLE}.idx.gz").write_bytes(gzip.compress(CONTENT)[:-1])
     (tmp_path / FILE_NAMES[ROLE]).mkdir()
@@ -49,9 +49,9 @@ def test_what_is_wrong_is_said_and_the_search_goes_on(tmp_path: Path) -> None:
 
     assert found == [whole]
     assert [problem.removeprefix(str(tmp_path)) for problem in problems] == [
-        f"/{ROLE}.idx was cut short: 207 bytes, expected 208 for 200 values",
-        f"/{ROLE}.idx.gz is not a whole .gz file: it was cut short",
-        f"/{FILE_NAMES[ROLE]} is not a plain file",
+        f"/{ROLE}.idx is truncated: 207 bytes, expected 208 for 200 values",
+        f"/{ROLE}.idx.gz is not an intact .gz file: truncated",
+        f"/{FILE_NAMES[ROLE]} is not a regular file",
     ]
 
 
@@ -66,10 +66,10 @@ def test_a_gz_file_is_bounded_and_a_plain_file_is_not(tmp_path: Path) -> None:
 
     assert [(file.path, file.num_bytes) for file in found] == [(path, len(large))]
     assert len(problems) == 1
-    assert ".idx.gz unpacks to more than 1,000 bytes" in problems[0]
+    assert ".idx.gz decompresses to more than 1,000 bytes" in problems[0]
 
 
-def test_a_folder_that_must_not_be_read_is_said(tmp_path: Path) -> None:
+def test_a_folder_without_read_permission_is_reported(tmp_path: Path) -> None:
     with (
         mode(tmp_path, 0o000),
         pytest.raises(DataError, match=r"cannot be read: Permission denied"),
@@ -77,7 +77,7 @@ def test_a_folder_that_must_not_be_read_is_said(tmp_path: Path) -> None:
         find(tmp_path)
 
 
-def test_what_lies_there_is_kept_under_another_name(tmp_path: Path) -> None:
+def test_an_existing_file_is_kept_under_another_name(tmp_path: Path) -> None:
     path = tmp_path / "x.idx"
     for content in (b"first", b"second", b"third"):
         assert keep(path, content).sha256 == sha256(content).hexdigest()
@@ -89,7 +89,7 @@ def test_what_lies_there_is_kept_under_another_name(tmp_path: Path) -> None:
     }
 
 
-def test_only_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
+def test_only_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
     (tmp_path / f"{TEMPORARY}x.idx-0").write_bytes(b"half")
     keep(tmp_path / "x.idx", CONTENT)
 
