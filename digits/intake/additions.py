@@ -1,4 +1,4 @@
-"""Takes new data in: a batch is read, judged against its dataset, and added or set aside, whole."""
+"""Adds new data: reads a batch, validates it against its dataset, and adds or quarantines it."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Arrival:
-    """The files of a batch; if it `moves`, it is gone from where it was once this has ended."""
+    """The files of a batch; if `moves`, they leave their folder once it is added or refused."""
 
     paths: tuple[Path, ...]
     moves: bool = False
@@ -34,11 +34,11 @@ class Arrival:
 
     @property
     def source(self) -> str:
-        """Where the batch is from, for messages and records."""
+        """Where the batch came from, for messages and records."""
         return " and ".join(map(str, self.paths))
 
     def state(self) -> list[tuple[str, int, int]]:
-        """Sizes and times of the files: whether somebody is still writing them."""
+        """Sizes and modification times of the files, to notice that one is still being written."""
         return [
             (name, status.st_size, status.st_mtime_ns)
             for name, path in _files(self.paths)
@@ -47,28 +47,28 @@ class Arrival:
 
 
 def add_batch(paths: Sequence[Path], spec: DatasetSpec, workspace: Workspace) -> Addition:
-    """Add the batch in these files, which stay where they are, or quarantine a copy of them.
+    """Add the batch in these files, or quarantine a copy of them; the files stay where they are.
 
-    Raises DataError where the dataset's own files, or these, cannot be read at all.
+    Raises DataError if these files, or the dataset's own files, cannot be read.
     """
     for path in paths:
         if not path.exists():
-            raise DataError(f"{path} is not there; name the files or the folder of one batch")
+            raise DataError(f"{path}: not found; name the files or the folder of one batch")
         if workspace.settings.data_dir.resolve().is_relative_to(path.resolve()):
-            raise UsageError(f"{path} holds all that there is; name the folder of one batch")
+            raise UsageError(f"{path}: contains the data folder; name the folder of one batch")
     return _take(Arrival(tuple(path.absolute() for path in paths)), spec, workspace)
 
 
 def add_all_incoming(spec: DatasetSpec, workspace: Workspace) -> Iterator[Addition]:
-    """Add or quarantine what lies in the incoming folder, one batch after the other.
+    """Add or quarantine the batches in the incoming folder, one after the other.
 
-    What cannot be read at all is left where it is, and said.
+    A batch that cannot be read stays there, with a warning in the log.
     """
     for entry in waiting(spec.name, workspace.settings):
         try:
             yield _take(Arrival(entry.paths, moves=True), spec, workspace)
         except (DataError, OSError) as error:
-            logger.warning("%s is left where it is: %s", entry.name, error)
+            logger.warning("%s: left in the incoming folder: %s", entry.name, error)
 
 
 def _take(arrival: Arrival, spec: DatasetSpec, workspace: Workspace) -> Addition:
@@ -78,7 +78,7 @@ def _take(arrival: Arrival, spec: DatasetSpec, workspace: Workspace) -> Addition
         arrival = replace(arrival, digests=_digests(arrival.paths))
         rows, found = read_rows(arrival.paths, spec)
         if arrival.state() != before:
-            raise DataError(f"{arrival.source} was changed while it was read; try again later")
+            raise DataError(f"{arrival.source}: changed while being read; try again later")
         known = rows and changing.current.find(batch_digest(*rows.in_order))
         if known and rows:
             return _know(known, rows, arrival, changing)
@@ -89,7 +89,7 @@ def _take(arrival: Arrival, spec: DatasetSpec, workspace: Workspace) -> Addition
 
 
 def _know(known: Change, rows: BatchRows, arrival: Arrival, changing: Changing) -> Addition:
-    """Nothing is to be done, unless what was kept is damaged: then this puts it right."""
+    """Change nothing, unless the stored batch is missing or corrupted: then store it again."""
     if not is_kept(known, changing.versions):
         keep_batch(*rows.in_order, changing.versions)
     _take_away(arrival, changing.versions)
@@ -103,7 +103,7 @@ def _accept(
     arrival: Arrival,
     changing: Changing,
 ) -> Addition:
-    # Kept before it is spoken of: a batch that no line names is not there.
+    # Stored before it is recorded: a batch that no line names does not count.
     batch, manifest = keep_batch(*rows.in_order, changing.versions)
     changing.add(
         batch,
@@ -151,26 +151,26 @@ def _intake(arrival: Arrival, changing: Changing, **facts: Any) -> Addition:
 
 
 def _take_away(arrival: Arrival, versions: DatasetVersions) -> None:
-    """Remove a batch that is kept now from where it came in; at once, as far as anybody sees."""
+    """Remove the original of a stored batch; a rename makes each path disappear at once."""
     if not arrival.moves:
         return
     for path in arrival.paths:
         hidden = versions.folder / f"{TEMPORARY}{path.name}"
         try:
             path.rename(hidden)
-        except OSError:  # it is on another disk
+        except OSError:  # on another disk
             hidden = path
         discard(hidden)
 
 
 def _digests(paths: Sequence[Path]) -> dict[str, str]:
-    """The SHA-256 of each plain file, by its name."""
+    """SHA-256 of each regular file, by name."""
     files = _files(paths)
     return {name: file_digest(file) for name, file in files if stat.S_ISREG(file.lstat().st_mode)}
 
 
 def _files(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    """All files, those in folders included, with their names as they are told apart."""
+    """All files, including those in folders, with their names within the batch."""
     for path in paths:
         if not path.is_dir():
             yield path.name, path

@@ -1,4 +1,4 @@
-"""What a dataset holds at present: what a new batch of data is measured against."""
+"""The current images of a dataset, as the baseline that a new batch is compared with."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -27,22 +27,22 @@ Rows = Iterable[tuple[Split, Images, Labels]]
 Mask = npt.NDArray[np.bool_]
 
 NOT_OF_A_BATCH = ("class_size", "is_label_repeat")
-"""Columns that say something of a whole split, or of an order that a batch does not keep."""
+"""Columns about a complete split, or about the order of rows, which a batch does not keep."""
 KNOWN_COLUMN = "is_known"
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """The images of a dataset, as validation.summary.measure has them, and each class's mean."""
+    """A dataset as measured by validation.summary.measure, and the mean image of each class."""
 
     measured: Mapping[Split, Columns]
     centroids: Images
 
     @classmethod
     def of(cls, rows: Callable[[], Rows], num_classes: int, centroids: Images | None) -> "Baseline":
-        """Measure a dataset. `rows` gives all of it each time: twice where it has no centroids.
+        """Measure a dataset. `rows` returns all of it; without centroids it is called twice.
 
-        Raises DataError where a split, or a class of train, has no image.
+        Raises DataError if a split, or a class of train, has no images.
         """
         if centroids is None:
             train = ((images, labels) for split, images, labels in rows() if split == "train")
@@ -53,10 +53,10 @@ class Baseline:
         return cls({split: join(parts[split]) for split in SPLITS}, centroids)
 
     def frame(self, batch: Columns, is_test: Mask) -> pd.DataFrame:
-        """The batch as one row an image; see validation.summary.summarize for most of the columns.
+        """The batch as one row per image; validation.summary.summarize explains most columns.
 
-        Rows are compared with the dataset, each as one of the split that it would go to:
-        is_known says whether that split has the image already.
+        Each row is compared with the dataset as part of the split it would go to: is_known says
+        whether that split already has the image.
         """
         is_light = is_mostly_light(self.measured["train"])
         conflicts = conflicting_digests(join([batch, *self.measured.values()]))
@@ -70,24 +70,24 @@ class Baseline:
         return pd.concat(parts).sort_index().drop(columns=list(NOT_OF_A_BATCH))
 
     def frames(self) -> dict[Split, pd.DataFrame]:
-        """The dataset as digits.validation.summary.summarize has it."""
+        """The dataset as the frames of digits.validation.summary.summarize."""
         return frames_of(self.measured)
 
     def grown(self, batch: Columns, is_test: Mask) -> "Baseline":
-        """The dataset with a batch added to it."""
+        """The baseline with a batch added to it."""
         parts = {"train": take(batch, ~is_test), "test": take(batch, is_test)}
         measured = {split: join([self.measured[split], parts[split]]) for split in SPLITS}
         return Baseline(measured, self.centroids)
 
     def centroid_accuracy(self) -> float:
-        """Share of train's images that lie nearest to the mean of their own class."""
+        """Share of train images that are nearest to the mean image of their own class."""
         return float(self.measured["train"][CENTROID_COLUMN].mean())
 
 
 def growth_between(
     before: Mapping[Split, pd.DataFrame], after: Mapping[Split, pd.DataFrame], num_classes: int
 ) -> Growth:
-    """By how much the counts of a dataset have grown."""
+    """How much the counts of a dataset grew from one set of frames to the other."""
 
     def grown(split: Split) -> SplitGrowth:
         def more(column: str) -> int:
@@ -107,5 +107,5 @@ def growth_between(
 
 
 def take(columns: Columns, rows: npt.NDArray[Any]) -> Columns:
-    """Some rows, by number or by mask."""
+    """Select rows by number or by mask."""
     return {name: column[rows] for name, column in columns.items()}

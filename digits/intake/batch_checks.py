@@ -1,7 +1,7 @@
-"""What a batch of new data has to pass by itself, measured against the dataset that it is for.
+"""The checks that a batch must pass by itself, with bounds from the dataset that it is for.
 
-A batch is a sample: what it shows differs by chance from what the dataset shows. Where a share is
-judged, the bound is what one honest batch of 10,000 would exceed, so that it depends on the size.
+A batch is a sample, so its shares differ from those of the dataset by chance. The bound on a share
+therefore depends on the size of the batch: one honest batch in 10,000 exceeds it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -27,15 +27,15 @@ from digits.validation.checks import (
 from digits.validation.summary import CENTROID_COLUMN, COLUMNS
 
 MAX_LABEL_DIVERGENCE = 0.1
-"""In nats, where the spec has no bound: about what halving or doubling one class of two makes."""
+"""Bound in nats if the spec has none: about the effect of halving or doubling one class of two."""
 LEAST_OF_CENTROID_ACCURACY = 0.9
-"""Part of the dataset's own centroid accuracy that a batch must reach, where the spec says none."""
+"""If the spec has no bound: fraction of the dataset's centroid accuracy that a batch must reach."""
 
 
 def batch_checks(
     frame: pd.DataFrame, baseline: Baseline, thresholds: Thresholds, num_classes: int
 ) -> list[Check]:
-    """The checks of a batch, whose frame Baseline.frame has made."""
+    """Return the checks of a batch; `frame` comes from Baseline.frame."""
     frames = baseline.frames()
     train = frames["train"]
     columns = [name for name in COLUMNS if name not in NOT_OF_A_BATCH]
@@ -54,13 +54,13 @@ def batch_checks(
 
 
 def _classes_present(frame: pd.DataFrame, train: pd.DataFrame) -> Check:
-    """A class may be missing where a batch of this size would lack it by chance."""
+    """A class may be missing if a batch of this size could lack it by chance."""
     shares = train["label"].value_counts(normalize=True)
     expected = sorted(shares.index[(1 - shares) ** len(frame) < CHANCE].tolist())
     return Check(
         name="classes_present",
         column="label",
-        about="classes that so many images should show",
+        about="classes expected in a batch of this size",
         expected=f"images of class {', '.join(map(str, expected))}" if expected else "any",
         expectation=gxe.ExpectColumnDistinctValuesToContainSet(column="label", value_set=expected),
         describe=descriptions.missing_classes(expected),
@@ -92,9 +92,9 @@ def _of_copies(
     yield from _as_many(
         "duplicates", "is_duplicate", about, num_images, frames=frames, bounds_of=thresholds.of
     )
-    about = "images that the dataset has already"
+    about = "images that the dataset already has"
     yield number_marked("known_images", KNOWN_COLUMN, about, high=0)
-    about = "images of train that would be tested on, or the other way"
+    about = "images that the other split already has"
     yield number_marked("shared_images", "is_shared", about, high=0)
     about = "images equal to one of the other split once thresholded"
     yield from _as_many(
@@ -118,7 +118,7 @@ def _as_many(
     frames: Mapping[Split, pd.DataFrame],
     bounds_of: Callable[[Split], SplitThresholds],
 ) -> Iterator[Check]:
-    """A check that no more rows are marked than the dataset lets expect, where it has a bound."""
+    """Limit the marked rows to the number expected from the dataset, if it has a bound."""
     bounds = [getattr(bounds_of(split), f"max_{name}") for split in SPLITS]
     given = [bound for bound in bounds if bound is not None]
     if not given:
@@ -130,9 +130,9 @@ def _as_many(
 
 
 def _widest(thresholds: Thresholds) -> SplitThresholds:
-    """Bounds of single images that hold of one split or the other: images of both are drawn alike.
+    """The wider of both splits' bounds on single images, since a batch has images of both.
 
-    A bound that one of them does not have holds of neither.
+    A bound that only one split has is dropped.
     """
     widest: dict[str, float] = {}
     for name in IMAGE_CHECKS:

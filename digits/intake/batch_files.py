@@ -1,4 +1,4 @@
-"""Reads the files of a batch, in whichever layout: its rows, and what is wrong with its files."""
+"""Reads the files of a batch in any layout: its rows, and the problems in its files."""
 
 import functools
 from bisect import bisect_right
@@ -25,7 +25,8 @@ from digits.validation.findings import Finding
 class BatchRows:
     """The rows of a batch in the order of its files: images (n, H, W), labels (n,), and parts.
 
-    A part gives the names of so many rows, in which `roots` say nothing new.
+    Each part contains the names of consecutive rows. `roots` are the paths of the batch; names in
+    messages leave out the folder that contains them.
     """
 
     images: Images
@@ -35,40 +36,40 @@ class BatchRows:
 
     @functools.cached_property
     def order(self) -> npt.NDArray[np.intp]:
-        """The order in which they are kept, which does not depend on the files."""
+        """The order in which rows are stored, which does not depend on the files."""
         return canonical_order(self.images, self.labels)
 
     @property
     def in_order(self) -> tuple[Images, Labels]:
-        """Images and labels as they are kept."""
+        """Images and labels in the order in which they are stored."""
         return self.images[self.order], self.labels[self.order]
 
     def name(self, row: int) -> str:
-        """What a row is called in the files."""
+        """The name of a row in the files."""
         ends = list(accumulate(map(len, self.parts)))
         part = bisect_right(ends, row)
         return shortened(self.parts[part][row - ends[part]], self.roots)
 
 
 def read_rows(paths: Sequence[Path], spec: DatasetSpec) -> tuple[BatchRows | None, list[Finding]]:
-    """The rows of a batch, in whichever layout, and what was found while its files were read.
+    """Read the rows of a batch in any layout; also return the findings from reading its files.
 
-    Raises DataError where the operating system does not let them be read.
+    Raises DataError if the operating system refuses to read a file.
     """
     defects = Defects(spec.read_options.severity)
     found: list[Finding] = []
-    batches = []
+    chunks = []
     try:
         layout = detect_layout(paths)
         files = [file for path in paths for file in files_in(path, layout)]
         for file in files:
-            # A pipe would be waited for, perhaps for ever.
+            # Reading a pipe could block forever.
             if not (file.is_file() or file.is_dir()):
-                refuse("file_type", str(file), "is not a plain file", "one")
+                refuse("file_type", str(file), "is not a regular file", "one")
         read_options = spec.read_options.model_copy(update={"file_layout": layout})
-        batches = list(read_files(files, spec.layout, read_options, defects))
+        chunks = list(read_files(files, spec.layout, read_options, defects))
     except DataError as error:
-        # What is damaged has no number of the system's; what must not be read has.
+        # An OSError from the operating system has an errno; one about corrupted data has none.
         if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
             raise
         found.append(_of_files(error, paths))
@@ -77,16 +78,16 @@ def read_rows(paths: Sequence[Path], spec: DatasetSpec) -> tuple[BatchRows | Non
         for severity in ("error", "warning")
         for defect in defects.of(severity)
     ]
-    if not batches:
-        nothing = DefectError("empty_file", "nothing, expected images and their labels")
+    if not chunks:
+        nothing = DefectError("empty_file", "no images, expected images and their labels")
         return None, found or [_of_files(nothing, paths)]
-    images = np.concatenate([batch.images for batch in batches])
-    labels = np.concatenate([batch.labels for batch in batches])
-    return BatchRows(images, labels, [batch.names for batch in batches], paths), found
+    images = np.concatenate([chunk.images for chunk in chunks])
+    labels = np.concatenate([chunk.labels for chunk in chunks])
+    return BatchRows(images, labels, [chunk.names for chunk in chunks], paths), found
 
 
 def shortened(name: str, roots: Sequence[Path]) -> str:
-    """The name of a row or a file without the folder that its batch lies in."""
+    """The name of a row or file, without the folder that contains its batch."""
     for root in roots:
         name = name.replace(f"{root.parent}/", "")
     return name

@@ -1,4 +1,4 @@
-"""Judges a batch: by itself, against what its dataset holds, and as a part of it."""
+"""Validates a batch by itself, against its dataset, and as part of the grown dataset."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
@@ -33,9 +33,9 @@ def validate_batch(
     version: DatasetVersion,
     workspace: Workspace,
 ) -> tuple[ValidationOutcome, Growth]:
-    """All findings about a batch, and by what it would make the dataset grow.
+    """Return all findings about a batch, and the growth of the dataset if it is added.
 
-    `found` is what reading it has found: with an error among that, nothing else is looked at.
+    `found` contains the findings from reading the batch; after an error, nothing else is checked.
     """
     outcome = ValidationOutcome(findings=tuple(found))
     if rows is None or not outcome.success:
@@ -72,12 +72,12 @@ def _rows(
     content = content_of(spec, workspace.settings)
     source = read_source(spec.layout, content, spec.read_options, spec, workspace)
     versions = DatasetVersions(spec.name, workspace.settings)
-    for batch in chain(source, read_added(version.content.values(), spec.layout, versions)):
-        yield from split_rows(batch, spec.test_share)
+    for chunk in chain(source, read_added(version.content.values(), spec.layout, versions)):
+        yield from split_rows(chunk, spec.test_share)
 
 
 def _frames(baseline: Baseline, spec: DatasetSpec) -> Frames:
-    """The dataset as a run would look at it."""
+    """The dataset's frames as a run would validate them."""
     frames = baseline.frames()
     if spec.thresholds.centroids is not None:
         return frames
@@ -87,14 +87,14 @@ def _frames(baseline: Baseline, spec: DatasetSpec) -> Frames:
 def _made_worse(
     before: Frames, after: Frames, spec: DatasetSpec, growth: Growth, more: Growth
 ) -> list[Finding]:
-    """What a run would refuse of the dataset with the batch, and does not refuse of it without."""
+    """Failures that a run would find in the dataset with the batch, but not without it."""
     bounds, num_classes = spec.thresholds, spec.num_classes
     failures = validate_frames(after, bounds, num_classes, growth + more).failures
     if not failures:
         return []
     known = validate_frames(before, bounds, num_classes, growth).failures
     already = {(finding.split, finding.check) for finding in known}
-    # Rows of the dataset that nobody has seen would only mislead.
+    # Row numbers would only mislead: nobody has seen the grown dataset.
     return [
         failure.model_copy(update={"rows": (), "num_rows": 0})
         for failure in failures

@@ -1,8 +1,8 @@
-"""New data as it comes in, batch by batch, and what becomes of it.
+"""Incoming batches, and the outcome of adding them.
 
 Each file, folder or pair of IDX files in the watched folder, data/incoming/NAME, is one batch.
-Whoever puts something there writes it elsewhere and moves it in, or gives it a name that begins
-with a dot or ends in .part while it grows: such names are left alone.
+Write it elsewhere and move it in, or give it a name that begins with a dot or ends in .part until
+it is complete: such names are ignored.
 """
 
 import logging
@@ -28,21 +28,22 @@ ROLES = {"images", "labels"}
 
 @dataclass(frozen=True)
 class Entry:
-    """What makes one batch: a file, a folder, or the two files of an IDX pair."""
+    """The paths of one batch: a file, a folder, or the two files of an IDX pair."""
 
     paths: tuple[Path, ...]
 
     @property
     def name(self) -> str:
-        """What it is called in messages."""
+        """Name for messages."""
         return " and ".join(path.name for path in self.paths)
 
 
 class Addition(Frozen):
-    """What became of a batch.
+    """The outcome of adding a batch.
 
-    `batch` is the digest of its images and labels, empty where it was refused; `version` that of
-    the dataset since. `reasons` and `page` say why it was refused, `warnings` what else was found.
+    `batch` is the digest of its images and labels, empty if it was refused; `version` is the
+    dataset version afterwards. `reasons` and `page` say why it was refused; `warnings` are the
+    failed checks that only warn.
     """
 
     dataset: str
@@ -61,36 +62,37 @@ class Addition(Frozen):
             train, test = self.growth.train.num_images, self.growth.test.num_images
             return (
                 f"{self.source}: added as batch {self.batch[:12]}: {train + test:,} images, "
-                f"{train:,} to train and {test:,} to test; {self.dataset} is version {self.version}"
+                f"{train:,} to train and {test:,} to test; "
+                f"{self.dataset} is now at dataset version {self.version}"
             )
         if self.status == "known":
             return (
-                f"{self.source}: {self.dataset} has this batch already ({self.batch[:12]}), and "
-                f"stays version {self.version}"
+                f"{self.source}: {self.dataset} already has this batch ({self.batch[:12]}) and "
+                f"stays at dataset version {self.version}"
             )
         return (
-            f"{self.source}: refused, nothing of it was added to {self.dataset}: "
-            f"{'; '.join(self.reasons)}; {self.page} shows all"
+            f"{self.source}: refused, nothing was added to {self.dataset}: "
+            f"{'; '.join(self.reasons)}; see {self.page}"
         )
 
 
 def incoming_folder(dataset: str, settings: Settings) -> Path:
-    """Where new data of a dataset is put."""
+    """The folder for a dataset's incoming batches."""
     return settings.data_dir / "incoming" / dataset
 
 
 def quarantine_folder(dataset: str, settings: Settings) -> Path:
-    """Where its refused batches lie, each in a folder with its files and a page that says why."""
+    """The folder of a dataset's refused batches: one folder each, with the files and a page."""
     return settings.data_dir / "quarantine" / dataset
 
 
 def refusals(dataset: str, settings: Settings) -> list[Path]:
-    """The pages about all refused batches that are still there."""
+    """The pages of all refused batches that are still in quarantine."""
     return sorted(quarantine_folder(dataset, settings).glob(f"[!.]*/{PAGE_FILE}"))
 
 
 def waiting(dataset: str, settings: Settings) -> list[Entry]:
-    """The batches that lie there, by name. Half a pair is not one yet."""
+    """The batches in the incoming folder, by name; half an IDX pair is not a batch yet."""
     folder = incoming_folder(dataset, settings)
     names = sorted(folder.iterdir()) if folder.is_dir() else []
     grouped: defaultdict[tuple[str, ...], dict[str, Path]] = defaultdict(dict)
@@ -104,14 +106,14 @@ def waiting(dataset: str, settings: Settings) -> list[Entry]:
     for (kind, _), paths in grouped.items():
         if kind == "pair" and set(paths) != ROLES:
             (missing,) = ROLES - set(paths)
-            logger.info("%s waits for the file of its %s", *paths.values(), missing)
+            logger.info("%s: waiting for the matching %s file", *paths.values(), missing)
         else:
             entries.append(Entry(tuple(paths[role] for role in sorted(paths))))
     return entries
 
 
 def describe_versions(dataset: str, settings: Settings) -> dict[str, Any]:
-    """The changes of a dataset, what waits to be taken in, and the pages of what was refused."""
+    """The changes of a dataset, its incoming batches, and the pages of its refused batches."""
     changes = DatasetVersions(dataset, settings).changes()
     return {
         "dataset": dataset,

@@ -1,4 +1,4 @@
-"""Bounds for a new dataset, measured on what there is of it, with room for what will come."""
+"""Bounds for a new dataset, measured on its current images, with room for later ones."""
 
 import math
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from digits.thresholds import Split
 from digits.validation.summary import CENTROID_COLUMN
 
 Value = int | float
-# Four standard errors: one honest batch of 16,000 is further away by chance.
+# Four standard errors: one honest batch in 16,000 is further off by chance.
 ERRORS = 4
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a spec says under [thresholds], and the least accuracy of a champion."""
+    """The [thresholds] of a dataset spec, and the minimum accuracy of a champion."""
 
     splits: Mapping[Split, Mapping[str, Value]]
     max_label_divergence: float
@@ -28,12 +28,12 @@ class Bounds:
 def measure_bounds(
     frames: Mapping[Split, pd.DataFrame], num_classes: int, *, is_split: bool
 ) -> Bounds:
-    """Bounds for both splits; `is_split` says whether the files themselves had a test split."""
+    """Measure bounds for both splits; `is_split` says whether the files have a test split."""
     accuracy = float(frames["test"][CENTROID_COLUMN].mean())
     return Bounds(
         splits={split: _of_split(frame, is_split) for split, frame in frames.items()},
         max_label_divergence=_up(max(0.003, 2 * _divergence(frames, num_classes)), 3),
-        # Half way from guessing to the nearest mean image, which any model should beat.
+        # Halfway between guessing and the nearest mean image, which any model should beat.
         floor=_down((1 / num_classes + max(accuracy, 1 / num_classes)) / 2, 2),
         centroid_accuracy=accuracy,
     )
@@ -53,12 +53,12 @@ def _of_split(frame: pd.DataFrame, is_split: bool) -> dict[str, Value]:
         "min_mean_pixel": _down(mean * 0.85, 1),
         "max_mean_pixel": _up(min(255.0, mean * 1.15), 1),
         "max_duplicates": int(frame["is_duplicate"].sum()) + spare,
-        # Equal images are cut into the same split.
+        # A split by content puts equal images into the same split.
         "max_shared_images": int(frame["is_shared"].sum()) if is_split else 0,
         "max_near_duplicates": int(frame["is_near_duplicate"].sum()) + spare,
         "min_centroid_accuracy": max(0.0, _down(hits - 0.05 - ERRORS * _error(hits, num), 2)),
     }
-    # Files that are sorted by class repeat labels all the time: nothing is expected of those.
+    # Files sorted by class repeat labels all the time, so they get no bound.
     if repeats <= 0.5:
         bounds["max_label_repeats"] = min(
             1.0, _up(repeats + 0.05 + ERRORS * _error(repeats, num), 2)
@@ -67,12 +67,12 @@ def _of_split(frame: pd.DataFrame, is_split: bool) -> dict[str, Value]:
 
 
 def _error(share: float, num: int) -> float:
-    """The standard error of a share; of one that is 0 or 1 that of a single image."""
+    """Standard error of a share; for a share of 0 or 1, as if a single image differed."""
     return math.sqrt(max(share * (1 - share), 1 / num) / num)
 
 
 def _divergence(frames: Mapping[Split, pd.DataFrame], num_classes: int) -> float:
-    """KL divergence of the labels for testing from those for training, in nats."""
+    """KL divergence of the test labels from the train labels, in nats."""
     counts = {
         split: np.bincount(frame["label"], minlength=num_classes) for split, frame in frames.items()
     }
@@ -80,7 +80,7 @@ def _divergence(frames: Mapping[Split, pd.DataFrame], num_classes: int) -> float
     return float((test * np.log(test / train)).sum())
 
 
-# A float's last digits must not push a number over: hence the inner rounding.
+# The inner rounding keeps a float's last digits from moving the result by one place.
 def _up(value: float, places: int) -> float:
     return math.ceil(round(value * 10.0**places, 6)) / 10.0**places
 

@@ -1,4 +1,4 @@
-"""A spec for a dataset that has none yet, made by looking at its files."""
+"""Proposes a spec for a new dataset by examining its files."""
 
 import tempfile
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ from digits.validation.summary import summarize
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a user says of the files; the rest is told by looking at them."""
+    """What the user specifies about the files; the rest is detected."""
 
     file_layout: str | None = None
     image_shape: ImageShape | None = None
@@ -44,7 +44,7 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A spec that was written, and what it was made of."""
+    """A spec that was written, and what it is based on."""
 
     path: Path
     spec: DatasetSpec
@@ -53,7 +53,7 @@ class Proposal:
     bounds: Bounds
 
     def facts(self) -> dict[str, Any]:
-        """What was found and assumed, for machines."""
+        """What was detected and assumed, as JSON values."""
         return {
             "path": str(self.path),
             "layout": self.spec.file_layout,
@@ -67,42 +67,42 @@ class Proposal:
         }
 
     def assumptions(self) -> dict[str, str]:
-        """The same in a few lines."""
+        """What was detected and assumed, as a few lines of text."""
         spec, seen, names = self.spec, self.survey, self.spec.layout.class_names
         low, high = spec.pixel_range
         column = spec.label_column
-        label = {None: "", 0: ", the label first", -1: ", the label last"}.get(
-            column if isinstance(column, int) else None, f", the label in column {column}"
+        label = {None: "", 0: ", label in the first column", -1: ", label in the last column"}.get(
+            column if isinstance(column, int) else None, f", label in column {column}"
         )
         classes = (
             ", ".join(names) if len(names) <= 12 else f"{', '.join(names[:3])} ... {names[-1]}"
         )
         train, test = self.counts["train"], self.counts["test"]
-        given = "as the files say" if seen.is_split else "by each image's own content"
+        given = "as in the files" if seen.is_split else "by a hash of each image's pixels"
         return {
             "layout": f"{spec.file_layout}{label}",
-            "images": f"{seen.num_images:,} of {spec.image_shape[0]} x {spec.image_shape[1]}"
-            + (", taken for squares" if seen.is_square_assumed else ""),
+            "images": f"{seen.num_images:,} of {spec.image_shape[0]} x {spec.image_shape[1]} pixels"
+            + (", assumed square" if seen.is_square_assumed else ""),
             "pixels": f"{low:g} to {high:g}; found {seen.lowest:g} to {seen.highest:g}",
             "classes": f"{len(names):,}: {classes}",
             "split": f"{train:,} for training, {test:,} for testing, {given}",
-            "floor": f"{spec.floor:.0%} accuracy for a champion; the nearest mean image has "
+            "floor": f"a champion needs {spec.floor:.0%} accuracy; the nearest mean image reaches "
             f"{self.bounds.centroid_accuracy:.1%}",
-            "bounds": "as measured on these images, with some room",
+            "bounds": "measured on these images, with some room",
         }
 
 
 def propose(name: str, place: Path, wishes: Wishes, settings: Settings) -> Proposal:
-    """Write the spec of a new dataset, and its class centroids beside it.
+    """Write the spec of a new dataset, and its class centroids next to it.
 
-    Raises UsageError for a name that cannot be one or is taken, DataError for what the files at
-    `place` lack.
+    Raises UsageError if the name is invalid or taken, or `place` does not exist; DataError if the
+    files at `place` are not a complete dataset.
     """
     folder = settings.datasets_dirs[0]
     _check_name(name, settings)
     place = place.expanduser().absolute()
     if not place.exists():
-        raise UsageError(f"{place} is not there: --from names the files, or the folder of them")
+        raise UsageError(f"{place}: not found; --from must name the dataset's file or folder")
     layout = wishes.file_layout or detect_layout([place])
     source = () if place == settings.raw_dir / name else (FolderSource(kind="folder", path=place),)
     spec = _draft(name, layout, wishes, source)
@@ -111,8 +111,8 @@ def propose(name: str, place: Path, wishes: Wishes, settings: Settings) -> Propo
         spec = _fitted(spec, seen)
         with tempfile.TemporaryDirectory(prefix="digits-") as scratch:
             defects = Defects()
-            batches = read_chunks(files, spec, defects)
-            counts = write_splits(batches, spec.layout, spec.test_share, Path(scratch))
+            chunks = read_chunks(files, spec, defects)
+            counts = write_splits(chunks, spec.layout, spec.test_share, Path(scratch))
             defects.enforce()
             make_folder(folder)
             bounds, centroids = _measure(Path(scratch), spec, folder, is_split=seen.is_split)
@@ -123,16 +123,16 @@ def propose(name: str, place: Path, wishes: Wishes, settings: Settings) -> Propo
 
 def _check_name(name: str, settings: Settings) -> None:
     if not NAME.fullmatch(name):
-        raise UsageError(f"{name!r} cannot be a dataset's name: expected a-z, 0-9, - and _")
+        raise UsageError(f"{name!r}: invalid dataset name (expected only a-z, 0-9, - and _)")
     if name in available_datasets(settings):
         raise UsageError(
-            f"there is a dataset {name} already, and its spec is not written over: choose another "
-            "name, or remove the spec by hand"
+            f"dataset {name} already exists; its spec was not overwritten: choose another name, or "
+            "remove the spec by hand"
         )
 
 
 def _draft(name: str, layout: str, wishes: Wishes, source: tuple[FolderSource, ...]) -> DatasetSpec:
-    """A spec as wide as one can be, to find the files by."""
+    """The most permissive spec, to read the files with."""
     return DatasetSpec(
         name=name,
         title=name,
@@ -151,7 +151,7 @@ def _fitted(spec: DatasetSpec, seen: Survey) -> DatasetSpec:
     changes = {
         "image_shape": seen.image_shape,
         "num_classes": len(names),
-        # Classes that are called by their number need no names.
+        # Classes named by their number need no entry.
         "class_names": () if names == tuple(map(str, range(len(names)))) else names,
         "pixel_range": seen.pixel_range,
         "label_column": seen.label_column,
@@ -170,10 +170,11 @@ def _measure(
         missing = set(range(layout.num_classes)) - set(frame["label"])
         if missing:
             names = ", ".join(layout.class_names[label] for label in sorted(missing)[:5])
-            advice = "add images of it" + ("" if is_split else ", or a larger --test-share")
+            names += ", ..." * (len(missing) > 5)
+            advice = "add images of them" + ("" if is_split else ", or use a larger --test-share")
             raise DataError(
-                f"the {len(frame):,} images for {split} lack {len(missing):,} of the "
-                f"{layout.num_classes:,} classes, as {names}: {advice}"
+                f"{split} split of {len(frame):,} images: {len(missing):,} of the "
+                f"{layout.num_classes:,} classes missing ({names}); {advice}"
             )
     bounds = measure_bounds(frames, layout.num_classes, is_split=is_split)
     return bounds, freeze_centroids(means, folder / f"{spec.name}.centroids.npy")

@@ -1,4 +1,4 @@
-"""Where refused batches lie: their files, and the page that says why, in a folder for each."""
+"""Refused batches: one folder for each, with its files and a page that says why."""
 
 import contextlib
 import errno
@@ -27,11 +27,11 @@ def set_aside(
     moves: bool,
     settings: Settings,
 ) -> Path:
-    """Keep the files of a refused batch, and what was found in them; the page.
+    """Quarantine the files of a refused batch with its findings; return the page's path.
 
-    The folder is named by the files' digests, so that the same files are kept once, with the last
-    page. It is whole or not there, but for files that move: they come in afterwards, and are in one
-    place or the other at any moment. Only for whoever holds the versions of the dataset.
+    The folder is named by a digest of the files, so the same files are kept once, with the latest
+    page. The folder is created atomically. Files that move follow afterwards; at any moment each is
+    intact in one place or the other. The caller must hold the lock on the dataset's versions.
     """
     root = quarantine_folder(dataset, settings)
     final = root / canonical_digest(files)
@@ -66,13 +66,13 @@ def _copy(path: Path, target: Path) -> None:
 
 
 def _special(folder: str, names: list[str]) -> list[str]:
-    """Pipes and devices, of which there is nothing to copy."""
+    """Pipes and devices, which have no content to copy."""
     paths = [Path(folder, name) for name in names]
     return [p.name for p in paths if not (p.is_symlink() or p.is_file() or p.is_dir())]
 
 
 def _move(path: Path, target: Path) -> None:
-    """Move a file or a folder so that it is whole at one of the places at any moment."""
+    """Move a file or folder; at any moment it is intact in one of the two places."""
     if not target.exists():
         try:
             path.rename(target)

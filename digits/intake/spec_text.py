@@ -1,4 +1,4 @@
-"""The text of a new dataset's spec: TOML that says beside each value why it is so."""
+"""The text of a new dataset's spec: TOML with comments that explain its values."""
 
 import json
 from collections.abc import Iterator
@@ -11,19 +11,19 @@ from digits.thresholds import CentroidFile
 
 
 def spec_text(spec: DatasetSpec, seen: Survey, bounds: Bounds, centroids: CentroidFile) -> str:
-    """The spec as a file of its own, with what was assumed as comments."""
+    """Render the spec as TOML, with the assumptions as comments."""
     lines = [
-        f"# {spec.name}: written by `digits dataset init` from what its files hold.",
-        "# What was assumed stands beside each value: correct what is wrong.",
+        f"# {spec.name}: written by `digits dataset init` from the dataset's files.",
+        "# The comments state what was assumed; correct whatever is wrong.",
         *_facts(spec, seen, bounds),
         *_sources(spec),
         "",
-        "# Measured on the images of today, with room for those to come; what breaks a bound stops",
-        "# a run. data/README.md says more.",
+        "# Measured on the current images, with room for later ones. Data that breaks a bound",
+        "# stops a run; see data/README.md.",
         "[thresholds]",
         f"max_label_divergence = {bounds.max_label_divergence}",
         "",
-        "# The mean image of each class, from the images for training.",
+        "# The mean image of each class, computed from the training images.",
         "[thresholds.centroids]",
         f"name = {_text(centroids.name)}",
         f"sha256 = {_text(centroids.sha256)}",
@@ -40,19 +40,19 @@ def _facts(spec: DatasetSpec, seen: Survey, bounds: Bounds) -> Iterator[str]:
     yield f"title = {_text(spec.title)}"
     yield f"layout = {_text(spec.file_layout)}"
     if spec.label_column is not None:
-        yield f"label_column = {_value(spec.label_column)}  # by name, or by number; -1: last"
+        yield f"label_column = {_value(spec.label_column)}  # column name or number; -1 is the last"
     shape = f"image_shape = [{height}, {width}]"
-    yield shape + (f"  # {height * width:,} pixels, taken for a square" * seen.is_square_assumed)
+    yield shape + (f"  # {height * width:,} pixels, assumed square" * seen.is_square_assumed)
     yield f"num_classes = {spec.num_classes}"
     if spec.class_names:
         yield f"class_names = [{', '.join(map(_text, spec.class_names))}]"
     yield f"pixel_range = [{low:g}, {high:g}]  # found: {seen.lowest:g} to {seen.highest:g}"
     if not seen.is_split:
-        yield "# No file says that it is for testing: each image's own content decides, for ever."
+        yield "# The files have no test split: a hash of each image's pixels decides, permanently."
         yield f"test_share = {spec.test_share!r}"
-    right = f"{bounds.centroid_accuracy:.1%} right"
-    yield f"# Half way from guessing to the nearest mean image ({right}):"
-    yield "# the least that a champion must reach. Raise it to what you need."
+    accuracy = f"{bounds.centroid_accuracy:.1%} accuracy"
+    yield "# Minimum accuracy of a champion; raise it to what you need. This is halfway between"
+    yield f"# guessing and choosing the nearest mean image ({accuracy})."
     yield f"floor = {bounds.floor}"
 
 
@@ -67,5 +67,5 @@ def _value(value: Any) -> str:
 
 
 def _text(text: str) -> str:
-    """A string as TOML writes it. JSON's form is TOML's, but for the one character DEL."""
+    """Quote a string for TOML, which escapes as JSON does, except for the character DEL."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

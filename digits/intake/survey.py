@@ -1,4 +1,4 @@
-"""What files of labelled images look like, found by reading them all once."""
+"""Surveys files of labeled images: reads them all once to find out what they contain."""
 
 import math
 import re
@@ -17,7 +17,7 @@ from digits.errors import DataError
 from digits.spec import MAX_SIDE, MIN_SIDE, Column, ImageShape, PixelRange, ReadOptions
 
 MAX_CLASSES = 1000
-# The value of the brightest pixel, usually: shares, 4 bits, scikit-learn, 8 bits, 16 bits.
+# Usual values of the brightest pixel: fractions, 4 bits, scikit-learn, 8 bits, 16 bits.
 USUAL_HIGHS = (1, 15, 16, 255, 65535)
 NUM_LOOKED_AT = 2000
 WHOLE = re.compile(r"-?\d{1,15}(\.0*)?")
@@ -27,7 +27,7 @@ Label = str | int
 
 @dataclass
 class Survey:
-    """What was seen: the size of the images, their values, their labels, and what they are for."""
+    """What the files contain: image size, pixel values, labels, and any test split."""
 
     file_layout: str
     image_shape: ImageShape
@@ -41,26 +41,26 @@ class Survey:
 
     @property
     def pixel_range(self) -> PixelRange:
-        """The values of no and of most ink, told by the lowest and the highest that were seen."""
+        """The values of no ink and of full ink, derived from the lowest and highest values seen."""
         largest = max(self.highest, -self.lowest)
         high = next((high for high in USUAL_HIGHS if largest <= high), None)
         if high is None:
             raise DataError(
-                f"the pixels are from {self.lowest:g} to {self.highest:g}, expected at most "
-                f"{USUAL_HIGHS[-1]:,}: scale them first"
+                f"pixel values {self.lowest:g} to {self.highest:g}: out of range (expected at most "
+                f"{USUAL_HIGHS[-1]:,}); scale them first"
             )
         return (0, high) if self.lowest >= 0 else (-high, high)
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes in their order: numbers by size, other labels by the alphabet."""
+        """The classes in order: numbers by value, other labels alphabetically."""
         numbers = [int(label) for label in self.labels if _is_whole(label)]
         if len(numbers) == len(self.labels):
             return tuple(str(number) for number in sorted(set(numbers)))
         return tuple(sorted(str(label).strip() for label in self.labels))
 
     def add(self, batch: RawChunk) -> None:
-        """Look at some rows."""
+        """Add a chunk of rows to the survey."""
         values = batch.values[np.isfinite(batch.values)] if len(batch.values) else batch.values
         if values.size:
             self.lowest = min(self.lowest, float(values.min()))
@@ -68,9 +68,9 @@ class Survey:
         self.labels |= {_plain(label) for label in np.unique(batch.labels).tolist()}
         if len(self.labels) > MAX_CLASSES:
             raise DataError(
-                f"{batch.names[0]} and before: more than {MAX_CLASSES:,} different labels, as "
-                f"{', '.join(map(repr, islice(self.labels, 3)))}; expected a class for each image: "
-                "say with --label-column where it stands"
+                f"{batch.names[0]}: more than {MAX_CLASSES:,} different labels up to here, such as "
+                f"{', '.join(map(repr, islice(self.labels, 3)))} (expected one per class); "
+                "set the column of the labels with --label-column"
             )
         self.is_split |= batch.split is not None
         self.num_images += len(batch.labels)
@@ -82,29 +82,29 @@ def survey(
     image_shape: ImageShape | None,
     label_column: Column | None,
 ) -> Survey:
-    """Read the files once. Raises DataError for what cannot be images of one size and labels."""
+    """Read the files once. Raises DataError if they are not labeled images of one size."""
     if file_layout == "csv" and label_column is None:
         label_column = _guess_label_column(files)
     defects = Defects()
     read_options = ReadOptions(file_layout=file_layout, label_column=label_column)
     seen: Survey | None = None
-    for batch in read_raw(files, image_shape, read_options, defects):
+    for chunk in read_raw(files, image_shape, read_options, defects):
         if seen is None:
-            shape, is_assumed = _shape_of(batch, image_shape)
+            shape, is_assumed = _shape_of(chunk, image_shape)
             seen = Survey(file_layout, shape, label_column, is_assumed)
-        seen.add(batch)
+        seen.add(chunk)
     defects.enforce()
     if seen is None or not seen.num_images:
-        raise DataError(f"{files[0]} holds no images")
+        raise DataError(f"{files[0]}: no images found")
     if len(seen.labels) < 2:
         raise DataError(
-            f"{files[0]} holds one class, {', '.join(map(str, seen.labels))}, expected two at least"
+            f"{files[0]}: only one class, {', '.join(map(str, seen.labels))} (expected two or more)"
         )
     return seen
 
 
 def _shape_of(batch: RawChunk, given: ImageShape | None) -> tuple[ImageShape, bool]:
-    """The size of the images, and whether they were only assumed to be squares."""
+    """The size of the images, and whether it was only assumed that they are square."""
     if batch.values.ndim == 3:
         height, width = batch.values.shape[1:]
     elif given:
@@ -113,20 +113,20 @@ def _shape_of(batch: RawChunk, given: ImageShape | None) -> tuple[ImageShape, bo
         height = width = math.isqrt(batch.values.shape[1])
         if height * width != batch.values.shape[1]:
             raise DataError(
-                f"{batch.names[0]} holds {batch.values.shape[1]:,} pixels, which are no square: "
-                "say the size with --image-shape HEIGHT WIDTH"
+                f"{batch.names[0]}: {batch.values.shape[1]:,} pixels are not a square; set the "
+                "size with --image-shape HEIGHT WIDTH"
             )
     for side in (height, width):
         if not MIN_SIDE <= side <= MAX_SIDE:
             raise DataError(
-                f"{batch.names[0]} is an image of {height} x {width} pixels, expected "
-                f"{MIN_SIDE} x {MIN_SIDE} to {MAX_SIDE} x {MAX_SIDE}"
+                f"{batch.names[0]}: image size {height} x {width} out of range (expected "
+                f"{MIN_SIDE} x {MIN_SIDE} to {MAX_SIDE} x {MAX_SIDE} pixels)"
             )
     return (height, width), not given and batch.values.ndim == 2
 
 
 def _guess_label_column(files: Sequence[Path]) -> Column | None:
-    """The first or the last column of a CSV, whichever looks like classes; None for its header."""
+    """The first or last column of a CSV, whichever has classes; None if a header names it."""
     from digits.datasets.formats.csv_files import label_by_header
 
     if label_by_header(min(files)) is not None:
@@ -134,13 +134,13 @@ def _guess_label_column(files: Sequence[Path]) -> Column | None:
     for column in (0, -1):
         read_options = ReadOptions(file_layout="csv", label_column=column)
         labels: set[Label] = set()
-        for batch in islice(read_raw(files, None, read_options, Defects()), 1):
-            labels = {_plain(label) for label in batch.labels[:NUM_LOOKED_AT].tolist()}
+        for chunk in islice(read_raw(files, None, read_options, Defects()), 1):
+            labels = {_plain(label) for label in chunk.labels[:NUM_LOOKED_AT].tolist()}
         if _are_classes(labels):
             return column
     raise DataError(
-        f"{files[0]}: neither the first nor the last column looks like a label (0, 1, 2 and so on, "
-        "or text): say with --label-column NAME or NUMBER where it stands"
+        f"{files[0]}: no labels in the first or the last column (expected 0, 1, 2 and so on, or "
+        "text); set their column with --label-column NAME or NUMBER"
     )
 
 
@@ -154,7 +154,7 @@ def _are_classes(labels: Iterable[Label]) -> bool:
 
 
 def _plain(label: Any) -> Label:
-    """A label as a whole number, where it is one or the text of one, or else as text."""
+    """A label as an integer if it is one or the text of one, otherwise as text."""
     text = str(label).strip()
     return int(float(text)) if WHOLE.fullmatch(text) else text
 

@@ -1,1 +1,1 @@
-"""Validating a dataset with Great Expectations, before anything is trained on it."""
+"""Validation of a dataset with Great Expectations, before any training."""

@@ -1,4 +1,4 @@
-"""Validates a dataset before anything is trained on it, and writes down what was found."""
+"""Validates a dataset before any training, and writes the findings to disk."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -35,14 +35,14 @@ def validate_dataset(
 ) -> ValidationOutcome:
     """Validate folder/train.parquet and folder/test.parquet; write result.json and page.html.
 
-    `spec_folders` is where files that the thresholds name are looked for, in this order, `growth`
-    what batches have added to the data that the thresholds are about. What a failed outcome means
-    is the caller's to say: result and page are written just the same. Equal data and thresholds
-    give equal bytes.
+    `spec_folders` are searched in this order for files that the thresholds name. `growth` is what
+    batches have added to the data that the thresholds were written for. A failed outcome is
+    written like any other; what it means is up to the caller. Equal data and thresholds give equal
+    bytes.
 
     Raises:
-        DamagedError: a file cannot be read, or does not hold images of this layout.
-        DataError: a split holds no images; a file that the thresholds name is not as they say.
+        DamagedError: a file cannot be read, or does not contain images of this layout.
+        DataError: a split has no images, or a file does not match the thresholds that name it.
     """
     centroids = None
     if thresholds.centroids is not None:
@@ -62,7 +62,7 @@ def validate_frames(
     num_classes: int,
     growth: Growth = Growth(),  # noqa: B008  (frozen)
 ) -> ValidationOutcome:
-    """Evaluate the whole suite on the frames that digits.validation.summary.summarize makes."""
+    """Evaluate the complete suite on frames from digits.validation.summary.summarize."""
     bound, findings = thresholds.max_label_divergence, []
     for split, whole in frames.items():
         frame = _without(growth.of(split).class_sizes, whole)
@@ -77,13 +77,13 @@ def validate_frames(
 
 
 def _without(class_sizes: Sequence[int], frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with the class sizes that it had before these many images were added."""
+    """The frame with its class sizes before this many images of each class were added."""
     added = frame["label"].map(dict(enumerate(class_sizes))).fillna(0).astype(int)
     return frame.assign(class_size=frame["class_size"] - added)
 
 
 def write_validation(outcome: ValidationOutcome, output: Path) -> Path:
-    """Write an outcome as result.json and page.html into an existing folder; returns the page."""
+    """Write an outcome as result.json and page.html into a folder; return the page's path."""
     for name, content in validation_files(outcome).items():
         (output / name).write_bytes(content)
     return output / PAGE_FILE
@@ -92,7 +92,7 @@ def write_validation(outcome: ValidationOutcome, output: Path) -> Path:
 def validation_files(
     outcome: ValidationOutcome, subject: Subject = "data", **facts: object
 ) -> dict[str, bytes]:
-    """An outcome as result.json, to which `facts` are added, and page.html."""
+    """Render an outcome as result.json, including `facts`, and as page.html."""
     result = {
         **facts,
         "success": outcome.success,
@@ -106,7 +106,7 @@ def validation_files(
 
 
 def render_page(outcome: ValidationOutcome, subject: Subject = "data") -> str:
-    """The outcome as one self-contained HTML page: what failed first, then every expectation."""
+    """Render an outcome as one self-contained HTML page: failures first, then all expectations."""
     template = page_environment().get_template("validation.html")
     splits = list(dict.fromkeys(finding.split for finding in outcome.findings))
     return template.render(outcome=outcome, splits=splits, subject=subject)

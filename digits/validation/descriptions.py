@@ -1,6 +1,6 @@
-"""How a check says what it expected and what it found.
+"""Words for what a check expected and what it found.
 
-A describing function takes the frame of a split and the `result` of Great Expectations.
+A describing function takes the frame of a split and the `result` from Great Expectations.
 """
 
 from collections.abc import Callable, Collection
@@ -12,13 +12,13 @@ Describe = Callable[[pd.DataFrame, dict[str, Any]], str]
 
 
 def number(value: Any) -> str:
-    """A number; to six digits if it is no integer, since beyond them machines may differ."""
+    """Format a number; if not an integer, to six digits, since machines may differ beyond them."""
     as_float = float(value)
     return str(int(as_float)) if as_float.is_integer() else f"{as_float:.6g}"
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """The numbers from `low` to `high`, either of which may be unbounded."""
+    """Describe the numbers from `low` to `high`, either of which may be unbounded."""
     if low is None:
         return "0" if high == 0 else f"at most {number(high)}"
     if high is None:
@@ -27,28 +27,28 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def observed(_: pd.DataFrame, result: dict[str, Any]) -> str:
-    """The one number that the expectation computed."""
+    """The number that the expectation computed."""
     return number(result["observed_value"])
 
 
 def divergence(_: pd.DataFrame, result: dict[str, Any]) -> str:
-    """A KL divergence; Great Expectations has no number for one that is infinite."""
+    """A KL divergence; Great Expectations returns None if it is infinite."""
     value = result["observed_value"]
-    return "infinity: a label occurs that train lacks" if value is None else number(value)
+    return "infinity: a label does not occur in train" if value is None else number(value)
 
 
 def num_missing(_: pd.DataFrame, result: dict[str, Any]) -> str:
-    """How many rows have no value."""
+    """The number of rows without a value."""
     return number(result["unexpected_count"])
 
 
 def extent(column: str) -> Describe:
-    """The least and the greatest value of a column."""
+    """The minimum and maximum of a column."""
     return lambda frame, _: interval(frame[column].min(), frame[column].max())
 
 
 def unknown_labels(num_classes: int) -> Describe:
-    """The labels that are none of 0..num_classes-1."""
+    """The labels outside 0..num_classes-1."""
 
     def describe(frame: pd.DataFrame, _: dict[str, Any]) -> str:
         unknown = sorted(set(frame["label"]) - set(range(num_classes)))
@@ -58,7 +58,7 @@ def unknown_labels(num_classes: int) -> Describe:
 
 
 def missing_classes(expected: Collection[int]) -> Describe:
-    """Which of the expected classes no image has."""
+    """The expected classes that have no images."""
 
     def describe(frame: pd.DataFrame, _: dict[str, Any]) -> str:
         missing = sorted(set(expected) - set(frame["label"]))
@@ -68,7 +68,7 @@ def missing_classes(expected: Collection[int]) -> Describe:
 
 
 def class_sizes(low: float | None, high: float | None) -> Describe:
-    """The classes whose size is not from `low` to `high`."""
+    """The classes whose size is not between `low` and `high`."""
 
     def describe(frame: pd.DataFrame, _: dict[str, Any]) -> str:
         sizes = frame.groupby("label")["class_size"].first()

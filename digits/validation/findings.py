@@ -1,4 +1,4 @@
-"""What a validation found, one finding per expectation, and the error that a failed one raises."""
+"""Results of a validation: one finding per expectation, and the error for failed data."""
 
 from pathlib import Path
 from typing import Literal
@@ -9,37 +9,37 @@ from digits.errors import DigitsError
 from digits.thresholds import CheckName, Severity, Split
 
 Part = Literal[Split, "batch"]
-"""What a finding is about: a split of a dataset, or a batch that is to be added to one."""
+"""What a finding is about: a split of a dataset, or a batch to be added to a dataset."""
 Subject = Literal["data", "batch"]
 
 PAGE_FILE = "page.html"
 MAX_ROWS = 10
-"""How many of the rows at fault a finding names."""
+"""Maximum number of failing rows in a finding."""
 NUM_NAMES = 3
-"""How many of them a line names where their names are long."""
+"""Maximum number of row names in one line, since names are long."""
 
 
 class Finding(BaseModel, frozen=True, extra="forbid"):
-    """One evaluated expectation: what was found, and what was expected."""
+    """One evaluated expectation: what was found and what was expected."""
 
     split: Part
     check: CheckName
     column: str | None
-    """The summary's column that it judges; None: the table as a whole."""
+    """Column of the summary that was checked; None for the table as a whole."""
     expectation: str | None
-    """Type of the expectation, as Great Expectations names it; None: noticed while reading."""
+    """Great Expectations' name of the expectation type; None for a problem found while reading."""
     severity: Severity
     success: bool
     about: str
-    """What it is about, in words."""
+    """What was checked, in words."""
     found: str
     expected: str
     rows: tuple[int, ...] = ()
-    """The first rows at fault, counted from 0 in the order of the file."""
+    """The first failing rows, counted from 0 in the order of the file."""
     names: tuple[str, ...] = ()
-    """What they are called in their files, where several files or forms of files are possible."""
+    """Names of these rows in their files, if there can be several files or file formats."""
     num_rows: int = 0
-    """How many rows are at fault; 0 also where the split as a whole is."""
+    """Number of failing rows; also 0 if the split as a whole fails."""
 
     def __str__(self) -> str:
         """One line: what was found, what was expected, and where."""
@@ -50,7 +50,7 @@ class Finding(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def at(self) -> str:
-        """The rows at fault in words, to be appended to a sentence; empty if there are none."""
+        """The failing rows in words, to append to a sentence; empty if there are none."""
         if not self.num_rows:
             return ""
         if self.names:
@@ -64,7 +64,7 @@ class Finding(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def named(self) -> tuple[str, ...]:
-        """The first rows at fault by their names, or by their numbers where they have none."""
+        """The names of the first failing rows, or their numbers if they have no names."""
         return self.names or tuple(map(str, self.rows))
 
 
@@ -75,22 +75,22 @@ class ValidationOutcome(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def success(self) -> bool:
-        """Whether training may go on: nothing failed but what only warns."""
+        """Whether training can proceed: nothing failed, apart from warnings."""
         return not self.failures
 
     @property
     def num_expectations(self) -> int:
-        """How many expectations were evaluated."""
+        """Number of evaluated expectations."""
         return len(self.findings)
 
     @property
     def failures(self) -> tuple[Finding, ...]:
-        """What failed and stops a run."""
+        """Failed findings that stop a run."""
         return self._failed("error")
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
-        """What failed and is only shown."""
+        """Failed findings that are only shown."""
         return self._failed("warning")
 
     def _failed(self, severity: Severity) -> tuple[Finding, ...]:
@@ -98,14 +98,14 @@ class ValidationOutcome(BaseModel, frozen=True, extra="forbid"):
 
 
 class ValidationFailed(DigitsError):  # noqa: N818 -- it says what happened, not what broke
-    """The data is not what the dataset's spec expects."""
+    """The data does not meet the expectations of the dataset spec."""
 
     def __init__(self, outcome: ValidationOutcome, page: Path) -> None:
         self.outcome, self.page = outcome, page
         failed = "\n".join(f"  {finding}" for finding in outcome.failures)
         super().__init__(
             f"{len(outcome.failures)} of {outcome.num_expectations} expectations of the data"
-            f" failed, nothing was trained:\n{failed}\n"
-            f"The page {page} shows all. Correct the data; if it is right as it is, correct"
-            " [thresholds] in the dataset's spec."
+            f" failed; nothing was trained:\n{failed}\n"
+            f"See {page} for all findings. Correct the data or, if it is right,"
+            " [thresholds] in the dataset spec."
         )

@@ -1,4 +1,4 @@
-"""Has Great Expectations judge a split's summary by a list of checks."""
+"""Evaluates a list of checks on a split's summary with Great Expectations."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,10 +17,10 @@ from digits.thresholds import Severity, Thresholds
 from digits.validation.checks import Check
 from digits.validation.findings import MAX_ROWS, Finding, Part
 
-# COMPLETE would list every row at fault, megabytes of them when all are.
+# COMPLETE would list every failing row: megabytes if all of them fail.
 RESULT_FORMAT = {"result_format": "SUMMARY", "partial_unexpected_count": MAX_ROWS}
 
-# By the names that the library knows.
+# Severities as Great Expectations names them, and back.
 GX_SEVERITY: Mapping[Severity, str] = {"error": "critical", "warning": "warning"}
 SEVERITY: Mapping[str, Severity] = {"critical": "error", "warning": "warning"}
 
@@ -30,11 +30,11 @@ Result = Mapping[str, Any]
 def evaluate(
     split: Part, frame: pd.DataFrame, checks: Sequence[Check], thresholds: Thresholds
 ) -> list[Finding]:
-    """One finding per check that is not off, in the order of the checks.
+    """Return one finding per check that is not off, in the order of the checks.
 
     Raises:
-        DigitsError: an expectation was not evaluated. Great Expectations drops one whose type it
-            does not know, and what was dropped has not failed.
+        DigitsError: an expectation was not evaluated. Great Expectations drops an expectation of
+            an unknown type without counting it as failed.
     """
     checks = [check for check in checks if thresholds.severity_of(check.name) != "off"]
     for number, check in enumerate(checks):
@@ -50,14 +50,14 @@ def evaluate(
     if missing:
         raise DigitsError(
             f"Great Expectations {gx.__version__} evaluated {len(results)} of the {len(checks)}"
-            f" expectations of the {part}; without a verdict: {', '.join(missing)}."
-            " This is no fault of the data: compare the installed version with the lock"
+            f" expectations of the {part}; not evaluated: {', '.join(missing)}."
+            " The data is not the cause: compare the installed version with the lock file"
         )
     return [_finding(split, frame, check, results[n]) for n, check in enumerate(checks)]
 
 
 def _run_suite(frame: pd.DataFrame, checks: Sequence[Check]) -> list[Result]:
-    """The results as JSON: as objects they show numpy's floats as `--`."""
+    """The results as JSON, since result objects render NumPy floats as `--`."""
     context = gx.get_context(mode="ephemeral", project_config=_context_config())
     asset = context.data_sources.add_pandas("summary").add_dataframe_asset("split")
     batch = asset.add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": frame})
@@ -67,7 +67,7 @@ def _run_suite(frame: pd.DataFrame, checks: Sequence[Check]) -> list[Result]:
 
 
 def _context_config() -> DataContextConfig:
-    """Writes nothing, not even a temporary folder for pages; tells nobody; draws no bars."""
+    """No files, not even a temporary folder for pages; no analytics; no progress bars."""
     return DataContextConfig(
         store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
         # TQDM_DISABLE does not silence them.
@@ -77,13 +77,13 @@ def _context_config() -> DataContextConfig:
 
 
 def _exception(result: Result) -> bool:
-    """Whether evaluating raised: told in one form for a table, in another for a metric."""
+    """Whether evaluation raised; table and metric expectations report it in different forms."""
     information = result["exception_info"]
     return bool(information.get("raised_exception", True))
 
 
 def _finding(split: Part, frame: pd.DataFrame, check: Check, result: Result) -> Finding:
-    # The success of a whole suite ignores severities, so each result keeps its own.
+    # The overall success of a suite ignores severities, so each result keeps its own.
     config = result["expectation_config"]
     rows, num_rows = ((), 0) if result["success"] else _rows_at_fault(frame, check, result)
     return Finding(
@@ -104,7 +104,7 @@ def _finding(split: Part, frame: pd.DataFrame, check: Check, result: Result) -> 
 def _rows_at_fault(
     frame: pd.DataFrame, check: Check, result: Result
 ) -> tuple[tuple[int, ...], int]:
-    """The first rows at fault and the number of all; none where the split as a whole is."""
+    """The first failing rows and the number of all; none if the split as a whole fails."""
     if check.fault_column is not None:
         marked = np.flatnonzero(frame[check.fault_column]).tolist()
         return tuple(marked[:MAX_ROWS]), len(marked)

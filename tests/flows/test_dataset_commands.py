@@ -34,12 +34,12 @@ def test_what_was_assumed_is_said_in_a_few_lines(place: Path, settings: Settings
     assert result.stdout.splitlines() == [
         f"{path} is written. It assumes:",
         "  layout   npz",
-        "  images   800 of 12 x 12",
+        "  images   800 of 12 x 12 pixels",
         "  pixels   0 to 255; found 0 to 255",
         "  classes  10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
-        "  split    600 for training, 200 for testing, as the files say",
-        "  floor    55% accuracy for a champion; the nearest mean image has 100.0%",
-        "  bounds   as measured on these images, with some room",
+        "  split    600 for training, 200 for testing, as in the files",
+        "  floor    a champion needs 55% accuracy; the nearest mean image reaches 100.0%",
+        "  bounds   measured on these images, with some room",
         "Correct there what is wrong; then: digits run --dataset mine",
     ]
     assert load_spec("mine", settings).floor == 0.55
@@ -64,9 +64,9 @@ def test_what_a_user_says_goes_before_what_is_seen(place: Path, settings: Settin
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("mnist", "--from", "."), 2, "there is a dataset mnist already, and its spec is not"),
-        (("../x", "--from", "."), 2, "'../x' cannot be a dataset's name"),
-        (("mine", "--from", "/nowhere"), 2, "/nowhere is not there: --from names the files"),
+        (("mnist", "--from", "."), 2, "dataset mnist already exists; its spec was not overwritten"),
+        (("../x", "--from", "."), 2, "'../x': invalid dataset name"),
+        (("mine", "--from", "/nowhere"), 2, "/nowhere: not found; --from must name the"),
         (("mine",), 2, "Missing option '--from'"),
         (("mine", "--from", ".", "--layout", "tar"), 2, "'tar' is not one of 'idx', 'npz'"),
         (("mine", "--from", ".", "--test-share", "1"), 2, "1.0 is not in the range 0<x<1"),

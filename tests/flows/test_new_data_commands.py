@@ -91,4 +91,4 @@ def test_an_unknown_dataset_or_file_is_said(here: Settings, tmp_path: Path) -> N
     assert no_dataset.exit_code == 2
     assert "unknown dataset 'nothing'" in no_dataset.stderr
     assert no_file.exit_code == 1
-    assert "a.npz is not there" in no_file.stderr
+    assert "a.npz: not found" in no_file.stderr

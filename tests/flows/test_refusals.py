@@ -268,11 +268,11 @@ def test_a_failed_validation_says_what_was_found_and_keeps_page_and_result(
     # A process of its own: Prefect and Great Expectations could have their say there, too.
     result = run_digits(finished.settings, "run", *REQUEST, PREFECT_API_URL=prefect_api)
     failed, finding, where = failure(result).splitlines()
-    assert re.fullmatch(r"1 of \d+ expectations of the data failed, nothing was trained:", failed)
+    assert re.fullmatch(r"1 of \d+ expectations of the data failed; nothing was trained:", failed)
     assert re.fullmatch(
         r"  train, .*: found [\d.]+ to [\d.]+, expected at most 0.2; \d+ rows: \d+, .*", finding
     )
-    match = re.match(r"The page (\S+) shows all\. ", where)
+    match = re.match(r"See (\S+) for all findings\. ", where)
     assert match is not None
     page = Path(match[1])
     assert "<html" in page.read_text()

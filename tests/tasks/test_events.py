@@ -70,5 +70,5 @@ def test_what_became_of_a_batch_is_an_event_unless_nothing_changed(emitted: list
     (accepted, resource, payload), (quarantined, _, refusal) = emitted
     assert (accepted, quarantined) == ("batch.accepted", "batch.quarantined")
     assert (resource, payload["version"]) == (RESOURCE, 2)
-    assert "refused, nothing of it was added" in refusal["text"]
+    assert "refused, nothing was added" in refusal["text"]
     assert refusal["reasons"] == ["half is blank"]

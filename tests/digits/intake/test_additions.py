@@ -54,7 +54,7 @@ def files_below(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_same_batch_again_changes_nothing_in_whichever_form_it_comes(
+def test_adding_the_same_batch_again_in_any_layout_changes_nothing(
     spec: DatasetSpec, workspace: Workspace, tmp_path: Path
 ) -> None:
     batch = make_more(60, 1)
@@ -78,7 +78,7 @@ def test_the_same_batch_again_changes_nothing_in_whichever_form_it_comes(
     assert files_below(workspace.settings.data_dir) == before
 
 
-def test_a_refused_batch_can_be_added_once_the_spec_lets_it(
+def test_a_refused_batch_can_be_added_once_the_spec_allows_it(
     spec: DatasetSpec, workspace: Workspace, tmp_path: Path
 ) -> None:
     images, labels = make_more(60, 1)
@@ -99,7 +99,7 @@ def test_a_refused_batch_can_be_added_once_the_spec_lets_it(
     assert path.exists()
 
 
-def test_rows_that_fail_a_check_which_is_off_are_left_out_in_silence(
+def test_rows_that_fail_a_disabled_check_are_left_out_silently(
     workspace: Workspace, tmp_path: Path
 ) -> None:
     write_spec(workspace.settings, SPEC + '[thresholds.severity]\nlabel_unknown = "off"\n')
@@ -126,7 +126,7 @@ def test_bounds_stay_exact_while_a_dataset_grows(workspace: Workspace, tmp_path:
         assert added.status == "accepted", added.reasons
     version = versions.current()
 
-    def judged(growth: Growth, batches: list[str]) -> ValidationOutcome:
+    def validated(growth: Growth, batches: list[str]) -> ValidationOutcome:
         content = content_of(spec, workspace.settings)
         dataset = ingest_dataset(
             spec.layout, content, spec.read_options, spec, workspace, added=batches
@@ -135,13 +135,13 @@ def test_bounds_stay_exact_while_a_dataset_grows(workspace: Workspace, tmp_path:
         return validate_dataset(folder, spec.layout, spec.thresholds, tmp_path, growth=growth)
 
     all_batches = list(version.content.values())
-    assert judged(version.growth, all_batches).success
-    lost = judged(version.growth, all_batches[:1])
+    assert validated(version.growth, all_batches).success
+    lost = validated(version.growth, all_batches[:1])
     assert {finding.check for finding in lost.failures} == {"num_images", "class_size"}
-    assert judged(version.batches[0].growth, all_batches[:1]).success
+    assert validated(version.batches[0].growth, all_batches[:1]).success
 
 
-def test_a_batch_that_would_break_the_dataset_is_refused_for_that(
+def test_a_batch_that_would_make_the_dataset_fail_is_refused(
     workspace: Workspace, tmp_path: Path
 ) -> None:
     mean = make_splits()["train"][0].mean()
@@ -161,7 +161,7 @@ def test_a_batch_that_would_break_the_dataset_is_refused_for_that(
     ]
 
 
-def test_a_file_that_changes_while_it_is_read_is_left_alone(
+def test_a_file_that_changes_while_being_read_is_left_alone(
     spec: DatasetSpec, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save(make_more(60, 1), tmp_path / "a.npz")
@@ -174,13 +174,13 @@ def test_a_file_that_changes_while_it_is_read_is_left_alone(
 
     monkeypatch.setattr(additions, "read_rows", read_and_grow)
 
-    with pytest.raises(DataError, match="was changed while it was read"):
+    with pytest.raises(DataError, match="changed while being read"):
         add_batch([path], spec, workspace)
     assert DatasetVersions(NAME, workspace.settings).current().number == 1
     assert not quarantine_folder(NAME, workspace.settings).exists()
 
 
-def test_the_folder_of_everything_is_no_batch(
+def test_the_data_folder_is_not_a_batch(
     spec: DatasetSpec, workspace: Workspace, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match="name the folder of one batch"):
@@ -188,14 +188,12 @@ def test_the_folder_of_everything_is_no_batch(
     assert not quarantine_folder(NAME, workspace.settings).exists()
 
 
-def test_files_that_are_not_there_are_named(
-    spec: DatasetSpec, workspace: Workspace, tmp_path: Path
-) -> None:
-    with pytest.raises(DataError, match=r"nowhere\.npz is not there"):
+def test_missing_files_are_named(spec: DatasetSpec, workspace: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere\.npz: not found"):
         add_batch([tmp_path / "nowhere.npz"], spec, workspace)
 
 
-def test_what_comes_in_is_gone_once_it_is_added_or_lies_in_the_quarantine(
+def test_incoming_files_are_removed_once_added_or_quarantined(
     spec: DatasetSpec, workspace: Workspace
 ) -> None:
     folder = incoming_folder(NAME, workspace.settings)
@@ -222,7 +220,7 @@ def test_what_comes_in_is_gone_once_it_is_added_or_lies_in_the_quarantine(
     assert DatasetVersions(NAME, workspace.settings).current().number == 3
 
 
-def test_what_cannot_be_read_at_all_is_left_where_it_is_and_the_rest_goes_on(
+def test_an_unreadable_batch_stays_in_place_and_the_others_are_added(
     spec: DatasetSpec,
     workspace: Workspace,
     caplog: pytest.LogCaptureFixture,
@@ -245,4 +243,4 @@ def test_what_cannot_be_read_at_all_is_left_where_it_is_and_the_rest_goes_on(
 
     assert [outcome.status for outcome in outcomes] == ["accepted"]
     assert [path.name for path in folder.iterdir()] == ["a.npz"]
-    assert "a.npz is left where it is" in caplog.text
+    assert "a.npz: left in the incoming folder" in caplog.text

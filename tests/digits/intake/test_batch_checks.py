@@ -1,4 +1,4 @@
-"""What is asked of a batch depends on its size, so that honest ones pass and bad ones do not."""
+"""The bounds for a batch depend on its size, so that honest batches pass and bad ones fail."""
 
 from collections.abc import Callable
 
@@ -50,7 +50,7 @@ def test_honest_batches_of_any_size_pass(num_images: int, baseline: Baseline) ->
         assert failures(make_more(num_images, 100 + seed), baseline) == []
 
 
-def test_a_class_may_be_missing_from_a_small_batch_and_not_from_a_large_one(
+def test_a_class_may_be_missing_from_a_small_batch_but_not_from_a_large_one(
     baseline: Baseline,
 ) -> None:
     def without_class_7(num_images: int) -> Pair:
@@ -67,7 +67,9 @@ def test_a_class_may_be_missing_from_a_small_batch_and_not_from_a_large_one(
 
 
 @pytest.mark.parametrize(("num_images", "is_noticed"), [(20, False), (400, True)])
-def test_drift_is_told_from_chance(num_images: int, is_noticed: bool, baseline: Baseline) -> None:
+def test_drift_is_distinguished_from_chance(
+    num_images: int, is_noticed: bool, baseline: Baseline
+) -> None:
     images, labels = make_more(num_images, 6)
     is_kept = (labels < 5) | (np.arange(num_images) % 4 == 0)
 
@@ -96,13 +98,13 @@ def shuffled(batch: Pair) -> Pair:
         (shuffled, {"centroid_accuracy"}),
     ],
 )
-def test_what_is_wrong_with_all_of_a_small_batch_is_noticed_without_any_bound(
+def test_damage_to_all_of_a_small_batch_is_noticed_without_any_bound(
     damage: Callable[[Pair], Pair], checks: set[CheckName], baseline: Baseline
 ) -> None:
     assert checks_failed(damage(make_more(25, 8)), baseline) == checks
 
 
-def test_images_that_the_dataset_has_already_are_named(baseline: Baseline) -> None:
+def test_images_that_the_dataset_already_has_are_named(baseline: Baseline) -> None:
     images, labels = make_more(30, 9)
     train = make_splits()["train"]
     goes_to_test = is_test(train[0], SHARE)

@@ -19,11 +19,11 @@ def names(settings: Settings) -> list[str]:
     return [entry.name for entry in waiting(NAME, settings)]
 
 
-def test_nothing_waits_where_there_is_no_folder(settings: Settings) -> None:
+def test_without_an_incoming_folder_nothing_is_waiting(settings: Settings) -> None:
     assert names(settings) == []
 
 
-def test_each_file_and_each_folder_is_a_batch_in_the_order_of_the_names(
+def test_each_file_and_each_folder_is_a_batch_in_order_of_name(
     folder: Path, settings: Settings
 ) -> None:
     for name in ("c.npz", "a.csv", "d.parquet"):
@@ -34,7 +34,7 @@ def test_each_file_and_each_folder_is_a_batch_in_the_order_of_the_names(
 
 
 @pytest.mark.parametrize("name", [".a.csv", "a.csv.part", ".a.csv.x7Kd"])
-def test_what_is_still_being_written_is_left_alone(
+def test_files_still_being_written_are_left_alone(
     name: str, folder: Path, settings: Settings
 ) -> None:
     (folder / name).touch()
@@ -51,19 +51,19 @@ def test_what_is_still_being_written_is_left_alone(
         ("new.images.idx3-ubyte", "new.labels.idx1-ubyte"),
     ],
 )
-def test_a_pair_of_idx_files_is_one_batch_once_both_are_there(
+def test_a_pair_of_idx_files_is_one_batch_once_both_exist(
     images: str, labels: str, folder: Path, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     (folder / images).touch()
 
     assert names(settings) == []
-    assert f"{folder / images} waits for the file of its labels" in caplog.text
+    assert f"{folder / images}: waiting for the matching labels file" in caplog.text
     (folder / labels).touch()
     assert names(settings) == [f"{images} and {labels}"]
 
 
-def test_pairs_are_told_apart(folder: Path, settings: Settings) -> None:
+def test_pairs_are_matched_by_name(folder: Path, settings: Settings) -> None:
     for name in ("train-images", "train-labels", "test-images", "test-labels"):
         (folder / f"{name}.idx").touch()
 
@@ -73,7 +73,7 @@ def test_pairs_are_told_apart(folder: Path, settings: Settings) -> None:
     ]
 
 
-def test_pages_of_refusals_are_listed_while_they_are_there(settings: Settings) -> None:
+def test_pages_of_refusals_are_listed_while_they_exist(settings: Settings) -> None:
     folder = settings.data_dir / "quarantine" / NAME
     for name in ("b", "a", ".tmp-c"):
         (folder / name).mkdir(parents=True)
@@ -82,13 +82,13 @@ def test_pages_of_refusals_are_listed_while_they_are_there(settings: Settings) -
     assert refusals(NAME, settings) == [folder / "a" / "page.html", folder / "b" / "page.html"]
 
 
-def test_an_outcome_is_said_in_one_line() -> None:
+def test_an_outcome_is_described_in_one_line() -> None:
     facts = {"dataset": NAME, "source": "a.npz", "version": 3}
     refused = Addition(status="quarantined", reasons=("one", "two"), page=Path("/p.html"), **facts)
 
     assert Addition(status="known", batch="a" * 64, **facts).describe() == (
-        f"a.npz: {NAME} has this batch already (aaaaaaaaaaaa), and stays version 3"
+        f"a.npz: {NAME} already has this batch (aaaaaaaaaaaa) and stays at dataset version 3"
     )
     assert refused.describe() == (
-        f"a.npz: refused, nothing of it was added to {NAME}: one; two; /p.html shows all"
+        f"a.npz: refused, nothing was added to {NAME}: one; two; see /p.html"
     )

@@ -1,5 +1,6 @@
-"""A spec made by looking at files: what it assumes, what it refuses, and that it holds."""
+"""A spec proposed from files: what it assumes, what it refuses, and that the files pass it."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ def written(layout: str, folder: Path, splits: Splits | None = None) -> Path:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_what_every_layout_holds_is_seen(layout: str, settings: Settings, tmp_path: Path) -> None:
+def test_the_contents_of_every_layout_are_detected(
+    layout: str, settings: Settings, tmp_path: Path
+) -> None:
     place = written(layout, tmp_path / "files")
 
     proposal = look(settings, place)
@@ -48,7 +51,7 @@ def test_what_every_layout_holds_is_seen(layout: str, settings: Settings, tmp_pa
 
 
 @pytest.mark.parametrize("layout", ["npz", "idx"])
-def test_the_bounds_hold_for_the_very_images_and_not_for_damaged_ones(
+def test_the_same_images_pass_the_bounds_and_damaged_ones_do_not(
     layout: str, settings: Settings, tmp_path: Path
 ) -> None:
     look(settings, written(layout, tmp_path / "files"))
@@ -62,7 +65,7 @@ def test_the_bounds_hold_for_the_very_images_and_not_for_damaged_ones(
         )
         return {finding.check for finding in outcome.failures}
 
-    assert failures("whole") == set()
+    assert failures("intact") == set()
     images, labels = splits["train"]
     splits["train"] = (255 - images, labels)
     assert {"max_ink", "ink", "mean_pixel"} & failures("inverted")
@@ -76,7 +79,7 @@ def test_files_in_the_raw_folder_need_no_source(settings: Settings) -> None:
     assert look(settings, settings.raw_dir / "mine").spec.sources == ()
 
 
-def test_without_a_test_split_one_is_cut_and_said(settings: Settings, tmp_path: Path) -> None:
+def test_without_a_test_split_one_is_made_and_reported(settings: Settings, tmp_path: Path) -> None:
     place = written("csv", tmp_path / "files", {"train": SPLITS_OF_BOTH["train"]})
 
     proposal = look(settings, place, test_share=0.3)
@@ -85,10 +88,10 @@ def test_without_a_test_split_one_is_cut_and_said(settings: Settings, tmp_path: 
     assert sum(proposal.counts.values()) == 600
     # Four standard errors of a fair draw.
     assert abs(proposal.counts["test"] - 180) < 4 * np.sqrt(600 * 0.3 * 0.7)
-    assert "by each image's own content" in proposal.assumptions()["split"]
+    assert "by a hash of each image's pixels" in proposal.assumptions()["split"]
 
 
-def test_classes_are_named_as_their_folders(settings: Settings, tmp_path: Path) -> None:
+def test_classes_are_named_after_their_folders(settings: Settings, tmp_path: Path) -> None:
     names = "jihgfedcba"
     (tmp_path / "files").mkdir()
     write_folders(tmp_path / "files", SPLITS_OF_BOTH, names=names)
@@ -104,7 +107,7 @@ def test_numbers_that_do_not_start_at_0_are_names(settings: Settings, tmp_path: 
 
 
 @pytest.mark.parametrize("place", [0, 144])
-def test_the_label_of_a_csv_without_header_is_found(
+def test_the_label_column_of_a_csv_without_a_header_is_found(
     place: int, settings: Settings, tmp_path: Path
 ) -> None:
     (tmp_path / "files").mkdir()
@@ -123,7 +126,7 @@ def test_the_label_of_a_csv_without_header_is_found(
     ("scale", "expected"),
     [(1 / 255, (0, 1)), (16 / 255, (0, 16)), (1.0, (0, 255)), (257.0, (0, 65535))],
 )
-def test_the_range_of_the_pixels_is_told_by_the_brightest(
+def test_the_pixel_range_is_derived_from_the_brightest_pixel(
     scale: float, expected: tuple[int, int], settings: Settings, tmp_path: Path
 ) -> None:
     scaled = {f"x_{split}": SPLITS_OF_BOTH[split][0].astype(np.float64) * scale for split in SPLITS}
@@ -133,50 +136,51 @@ def test_the_range_of_the_pixels_is_told_by_the_brightest(
     assert look(settings, tmp_path / "files").spec.pixel_range == expected
 
 
-def test_images_that_are_no_squares_need_their_size(settings: Settings, tmp_path: Path) -> None:
+def test_images_that_are_not_square_need_their_size(settings: Settings, tmp_path: Path) -> None:
     rows = {
         split: (images[:, :10].reshape(len(images), -1)[:, :, None], labels)
         for split, (images, labels) in make_splits().items()
     }
     place = written("csv", tmp_path / "files", rows)
 
-    with pytest.raises(DataError, match="120 pixels, which are no square: say the size with"):
+    with pytest.raises(DataError, match="120 pixels are not a square; set the size with"):
         look(settings, place)
 
     assert look(settings, place, image_shape=(10, 12)).spec.image_shape == (10, 12)
 
 
 @pytest.mark.parametrize("name", ["mnist", "mine"])
-def test_a_spec_that_is_there_is_never_written_over(
+def test_an_existing_spec_is_never_overwritten(
     name: str, settings: Settings, tmp_path: Path
 ) -> None:
     place = written("npz", tmp_path / "files")
     look(settings, place)
     before = (settings.datasets_dirs[0] / "mine.toml").read_bytes()
 
-    with pytest.raises(UsageError, match=f"there is a dataset {name} already, and its spec is not"):
+    message = f"dataset {name} already exists; its spec was not overwritten"
+    with pytest.raises(UsageError, match=message):
         propose(name, place, Wishes(), settings)
 
     assert (settings.datasets_dirs[0] / "mine.toml").read_bytes() == before
 
 
 REFUSALS = {
-    "a wrong name": (lambda _: None, "'../x' cannot be a dataset's name", UsageError),
-    "no files": (lambda _: None, "is not there: --from names", UsageError),
+    "a wrong name": (lambda _: None, "'../x': invalid dataset name", UsageError),
+    "no files": (lambda _: None, "not found; --from must name", UsageError),
     "an empty folder": (lambda place: place.mkdir(), "no supported files found", DataError),
     "one class": (
         lambda place: written("npz", place, only([3])),
-        "holds one class, 3, expected two at least",
+        "only one class, 3 (expected two or more)",
         DataError,
     ),
     "a class without a test image": (
         lambda place: written("npz", place, lacking(3)),
-        "the 180 images for test lack 1 of the 10 classes, as 3: add images of it",
+        "test split of 180 images: 1 of the 10 classes missing (3); add images of them",
         DataError,
     ),
     "images too small": (
         lambda place: written("npz", place, sized(5)),
-        "image of 5 x 5 pixels, expected 8 x 8 to 64 x 64",
+        "image size 5 x 5 out of range (expected 8 x 8 to 64 x 64 pixels)",
         DataError,
     ),
     "images too large": (
@@ -205,20 +209,20 @@ def sized(side: int) -> Splits:
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_what_cannot_be_a_dataset_is_refused_and_leaves_no_spec(
+def test_an_invalid_dataset_is_refused_and_leaves_no_spec(
     case: str, settings: Settings, tmp_path: Path
 ) -> None:
     prepare, message, kind = REFUSALS[case]
     place = tmp_path / "files"
     prepare(place)
 
-    with pytest.raises(kind, match=message.replace("(", r"\(")):
+    with pytest.raises(kind, match=re.escape(message)):
         propose("../x" if case == "a wrong name" else "mine", place, Wishes(), settings)
 
     assert not list(settings.datasets_dirs[0].glob("*"))
 
 
-def test_text_of_any_kind_is_written_as_toml_reads_it(settings: Settings, tmp_path: Path) -> None:
+def test_any_text_is_written_as_valid_toml(settings: Settings, tmp_path: Path) -> None:
     names = ['a"b', "c\\d", "é", "数", "x\x7fy", "#", "a = [", "1e5", "x\ty", "'''"]
     for number, (image, label) in enumerate(zip(*SPLITS_OF_BOTH["train"], strict=True)):
         path = tmp_path / 'fi"les' / names[label] / f"{number:03}.png"
@@ -231,7 +235,7 @@ def test_text_of_any_kind_is_written_as_toml_reads_it(settings: Settings, tmp_pa
     assert len(proposal.spec.sources) == 1
 
 
-def test_idx_of_one_pair_as_others_name_it_is_seen(settings: Settings, tmp_path: Path) -> None:
+def test_one_idx_pair_with_another_prefix_is_detected(settings: Settings, tmp_path: Path) -> None:
     images, labels = SPLITS_OF_BOTH["train"]
     (tmp_path / "letters-train-images-idx3-ubyte").write_bytes(format_idx(images))
     (tmp_path / "letters-train-labels-idx1-ubyte").write_bytes(format_idx(labels))
@@ -249,5 +253,6 @@ def test_more_labels_than_a_dataset_may_have_are_refused(
     text = "\n".join(",".join(map(str, row)) for row in rows)
     (tmp_path / "x.csv").write_text(text)
 
-    with pytest.raises(DataError, match=r"more than 1,000 different labels, as .* --label-column"):
+    message = r"more than 1,000 different labels up to here, such as .* --label-column"
+    with pytest.raises(DataError, match=message):
         look(settings, tmp_path)

@@ -29,10 +29,10 @@ def test_a_centroid_is_the_rounded_mean_of_its_class() -> None:
     assert centroids.tolist() == CENTROIDS.tolist()
 
 
-def test_batches_make_no_difference() -> None:
-    batches = [(IMAGES[:1], LABELS[:1]), (IMAGES[1:], LABELS[1:])]
+def test_the_grouping_of_images_makes_no_difference() -> None:
+    chunks = [(IMAGES[:1], LABELS[:1]), (IMAGES[1:], LABELS[1:])]
 
-    assert compute_centroids(batches, 2).tolist() == CENTROIDS.tolist()
+    assert compute_centroids(chunks, 2).tolist() == CENTROIDS.tolist()
 
 
 def test_a_class_without_images_has_no_centroid() -> None:
@@ -40,7 +40,7 @@ def test_a_class_without_images_has_no_centroid() -> None:
         compute_centroids([(IMAGES, LABELS)], num_classes=4)
 
 
-def test_the_nearest_class_is_found_and_a_tie_goes_to_the_lower() -> None:
+def test_the_nearest_class_is_found_and_a_tie_goes_to_the_lower_class() -> None:
     halfway = np.array([[[5, 0], [0, 0]]], np.uint8)
     both = np.stack([np.zeros((2, 2), np.uint8), halfway[0] * 2])
 
@@ -48,7 +48,7 @@ def test_the_nearest_class_is_found_and_a_tie_goes_to_the_lower() -> None:
     assert nearest_classes(halfway, both).tolist() == [0]
 
 
-def test_what_was_frozen_is_loaded(tmp_path: Path) -> None:
+def test_frozen_centroids_can_be_loaded(tmp_path: Path) -> None:
     file = freeze_centroids(CENTROIDS, tmp_path / "two.centroids.npy")
 
     loaded = load_centroids(file, [tmp_path / "nowhere", tmp_path], (2, 2), 2)
@@ -71,7 +71,7 @@ def test_an_altered_file_is_refused(tmp_path: Path) -> None:
     content[-1] ^= 1
     path.write_bytes(content)
 
-    with pytest.raises(DataError, match=f"expects {file.sha256}"):
+    with pytest.raises(DataError, match=rf"\(expected {file.sha256}\)"):
         load_centroids(file, [tmp_path], (2, 2), 2)
 
 
@@ -87,7 +87,7 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, array: np.ndarray) 
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"no array", b"\x93NUMPY\x01\x00"])
-def test_a_file_that_is_no_array_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_array_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "odd.npy"
     path.write_bytes(content)
 

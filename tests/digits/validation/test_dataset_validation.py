@@ -37,7 +37,7 @@ Damage = Callable[[Splits], None]
 
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with healthy data; its frozen centroids lie there, too."""
+    """A folder with healthy data and its frozen centroids."""
     return write_dataset(make_splits(), tmp_path_factory.mktemp("healthy"))
 
 
@@ -55,8 +55,8 @@ def centroids(healthy: Path, thresholds: Thresholds) -> Images:
 def run_validation(
     splits: Splits, thresholds: Thresholds, centroids: Images | None
 ) -> ValidationOutcome:
-    batches = {split: [pair] for split, pair in splits.items()}
-    return validate_frames(summarize(batches, centroids), thresholds, NUM_CLASSES)
+    chunks = {split: [pair] for split, pair in splits.items()}
+    return validate_frames(summarize(chunks, centroids), thresholds, NUM_CLASSES)
 
 
 def unknown_label(splits: Splits) -> None:
@@ -72,9 +72,9 @@ def blank_images(splits: Splits) -> None:
     splits["test"][0][[5, 9]] = 0
 
 
-def grey_images(splits: Splits) -> None:
-    for row, grey in ((5, 80), (9, 90)):
-        splits["test"][0][row] = grey
+def gray_images(splits: Splits) -> None:
+    for row, gray in ((5, 80), (9, 90)):
+        splits["test"][0][row] = gray
 
 
 def scaled_pixels(splits: Splits) -> None:
@@ -96,7 +96,7 @@ def inverted_colours(splits: Splits) -> None:
     np.subtract(255, splits["train"][0], out=splits["train"][0])
 
 
-def grey_background(splits: Splits) -> None:
+def gray_background(splits: Splits) -> None:
     images = splits["train"][0]
     images[11] = np.maximum(images[11], 10)
 
@@ -191,7 +191,7 @@ def lost_image(splits: Splits) -> None:
                 ("test", "inverted_colours"): FIRST_TEN,
             },
         ),
-        (grey_background, {("train", "pixel_min"): (11,)}),
+        (gray_background, {("train", "pixel_min"): (11,)}),
         (repeated_image, {("train", "duplicates"): (20,)}),
         (shared_image, {("train", "shared_images"): (7,), ("test", "shared_images"): (4,)}),
         (
@@ -215,7 +215,7 @@ def lost_image(splits: Splits) -> None:
         (lost_image, {("train", "num_images"): WHOLE_SPLIT}),
     ],
 )
-def test_damage_is_refused_by_what_is_meant_for_it_and_the_rows_are_named(
+def test_each_kind_of_damage_fails_its_own_checks_and_the_rows_are_named(
     damage: Damage,
     failures: dict[tuple[Split, CheckName], tuple[int, ...]],
     thresholds: Thresholds,
@@ -230,15 +230,19 @@ def test_damage_is_refused_by_what_is_meant_for_it_and_the_rows_are_named(
     assert {(f.split, f.check): f.rows for f in outcome.failures} == failures
 
 
-def test_what_was_found_is_said(thresholds: Thresholds, centroids: Images) -> None:
+def test_findings_say_what_was_found_and_expected(
+    thresholds: Thresholds, centroids: Images
+) -> None:
     splits = make_splits()
     for damage in (unknown_label, missing_class, blank_images, lost_image):
         damage(splits)
 
-    said = {(f.split, f.check): f for f in run_validation(splits, thresholds, centroids).failures}
+    failures = {
+        (f.split, f.check): f for f in run_validation(splits, thresholds, centroids).failures
+    }
 
     def words(split: Split, check: CheckName) -> tuple[str, str]:
-        finding: Finding = said[split, check]
+        finding: Finding = failures[split, check]
         return finding.found, finding.expected
 
     assert words("train", "num_images") == ("599", "600")
@@ -247,10 +251,10 @@ def test_what_was_found_is_said(thresholds: Thresholds, centroids: Images) -> No
     assert words("test", "classes_present") == ("no image of class 7", "all present")
     assert words("test", "class_size") == ("40 of class 1", "15 to 25")
     assert words("test", "pixel_max") == ("0 to 255", "at least 255")
-    assert said["test", "class_size"].num_rows == 40
+    assert failures["test", "class_size"].num_rows == 40
 
 
-def test_healthy_data_passes_and_its_result_is_kept(
+def test_healthy_data_passes_and_its_result_is_written(
     healthy: Path, thresholds: Thresholds, tmp_path: Path
 ) -> None:
     outcome = validate_dataset(healthy, LAYOUT, thresholds, tmp_path, [tmp_path, healthy])
@@ -263,7 +267,7 @@ def test_healthy_data_passes_and_its_result_is_kept(
     assert "All 64 expectations hold" in (tmp_path / "page.html").read_text()
 
 
-def test_without_thresholds_only_what_always_holds_is_checked(
+def test_without_thresholds_only_the_unconditional_checks_run(
     healthy: Path, tmp_path: Path
 ) -> None:
     outcome = validate_dataset(healthy, LAYOUT, Thresholds(), tmp_path)
@@ -285,7 +289,7 @@ def test_without_thresholds_only_what_always_holds_is_checked(
 @pytest.mark.parametrize(
     ("damage", "failures"),
     [
-        (grey_images, {("test", "blank_images"): (5, 9)}),
+        (gray_images, {("test", "blank_images"): (5, 9)}),
         (scaled_pixels, {("train", "already_scaled"): WHOLE_SPLIT}),
         (inverted_test_images, {("test", "inverted_colours"): tuple(range(0, 200, 20))}),
         (
@@ -296,7 +300,7 @@ def test_without_thresholds_only_what_always_holds_is_checked(
         (shared_image, {("train", "shared_images"): (7,), ("test", "shared_images"): (4,)}),
     ],
 )
-def test_some_damage_needs_no_bound_to_be_noticed(
+def test_some_damage_is_noticed_without_any_bound(
     damage: Damage, failures: dict[tuple[Split, CheckName], tuple[int, ...]]
 ) -> None:
     splits = make_splits()
@@ -307,7 +311,7 @@ def test_some_damage_needs_no_bound_to_be_noticed(
     assert {(f.split, f.check): f.rows for f in outcome.failures} == failures
 
 
-def test_images_on_either_ground_are_fine_where_train_has_both() -> None:
+def test_images_on_either_background_pass_if_train_has_both() -> None:
     splits = make_splits()
     for images, _ in splits.values():
         images[::4] = 255 - images[::4]
@@ -319,7 +323,7 @@ def test_images_on_either_ground_are_fine_where_train_has_both() -> None:
     assert failure.expected == "26 to 78"
 
 
-def test_a_failed_result_is_kept_as_well(
+def test_a_failed_result_is_written_as_well(
     thresholds: Thresholds, centroids: Images, tmp_path: Path
 ) -> None:
     splits = make_splits()
@@ -351,7 +355,7 @@ def test_a_check_that_only_warns_does_not_stop_a_run(
     thresholds: Thresholds, centroids: Images
 ) -> None:
     splits = make_splits()
-    grey_background(splits)
+    gray_background(splits)
 
     outcome = run_validation(
         splits, thresholds.model_copy(update={"severity": {"pixel_min": "warning"}}), centroids
@@ -361,7 +365,7 @@ def test_a_check_that_only_warns_does_not_stop_a_run(
     assert [(f.split, f.check, f.rows) for f in outcome.warnings] == [("train", "pixel_min", (11,))]
 
 
-def test_nothing_is_said_sent_or_written_elsewhere(
+def test_nothing_is_printed_sent_or_written_elsewhere(
     healthy: Path,
     thresholds: Thresholds,
     tmp_path: Path,
@@ -395,7 +399,7 @@ def test_an_empty_split_is_refused() -> None:
         run_validation(splits, Thresholds(), None)
 
 
-def test_images_of_another_shape_are_refused_before_anything_is_judged(
+def test_images_of_another_shape_are_refused_before_any_check(
     healthy: Path, tmp_path: Path
 ) -> None:
     layout = LAYOUT.model_copy(update={"image_shape": (28, 28)})
@@ -411,12 +415,12 @@ def test_missing_centroids_are_named(healthy: Path, thresholds: Thresholds, tmp_
         validate_dataset(healthy, LAYOUT, thresholds, tmp_path, [tmp_path])
 
 
-def test_the_page_needs_nothing_else_and_shows_failures_first(
+def test_the_page_is_self_contained_and_shows_failures_first(
     thresholds: Thresholds, centroids: Images
 ) -> None:
     splits = make_splits()
     blank_images(splits)
-    grey_background(splits)
+    gray_background(splits)
     warned = thresholds.model_copy(update={"severity": {"pixel_min": "warning"}})
 
     page = render_page(run_validation(splits, warned, centroids))

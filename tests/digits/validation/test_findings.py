@@ -58,7 +58,7 @@ def test_the_error_has_a_line_for_each_failure_and_says_where_to_look() -> None:
     error = ValidationFailed(outcome, Path("store") / "page.html")
 
     lines = str(error).splitlines()
-    assert lines[0] == "2 of 4 expectations of the data failed, nothing was trained:"
+    assert lines[0] == "2 of 4 expectations of the data failed; nothing was trained:"
     assert lines[1:3] == [f"  {BLANK}", f"  {SORTED}"]
     assert str(Path("store") / "page.html") in lines[3]
     assert "[thresholds]" in lines[3]

@@ -33,7 +33,7 @@ def failed(findings: list[Finding]) -> list[tuple[CheckName, str | None]]:
     return [(finding.check, finding.column) for finding in findings if not finding.success]
 
 
-def test_there_is_one_finding_per_check_in_their_order(train: pd.DataFrame) -> None:
+def test_there_is_one_finding_per_check_in_order(train: pd.DataFrame) -> None:
     checks = checks_for(make_thresholds().train)
 
     findings = evaluate("train", train, checks, Thresholds())
@@ -42,7 +42,7 @@ def test_there_is_one_finding_per_check_in_their_order(train: pd.DataFrame) -> N
     assert all(finding.success for finding in findings)
 
 
-def test_each_bound_makes_one_check() -> None:
+def test_each_bound_adds_one_check() -> None:
     always = checks_for()
     one_more = checks_for(SplitThresholds(max_ink=0.5))
 
@@ -53,19 +53,19 @@ def test_each_bound_makes_one_check() -> None:
 
 
 def test_a_dropped_expectation_is_noticed(train: pd.DataFrame) -> None:
-    # Great Expectations leaves out a type that it does not know, and calls the rest a success.
+    # Great Expectations drops unknown types and reports success for the rest.
     checks = checks_for()
     unknown = ExpectationConfiguration(type="expect_images_to_be_pretty", kwargs={})
     checks[-1] = dataclasses.replace(checks[-1], expectation=unknown)
 
     with pytest.raises(
-        DigitsError, match=r"19 of the 20 .* verdict: label_conflicts of is_conflict"
+        DigitsError, match=r"19 of the 20 .* not evaluated: label_conflicts of is_conflict"
     ):
         evaluate("train", train, checks, Thresholds())
 
 
-def test_an_expectation_that_raises_is_no_verdict(train: pd.DataFrame) -> None:
-    with pytest.raises(DigitsError, match="without a verdict: complete of ink, ink of ink"):
+def test_an_expectation_that_raises_counts_as_not_evaluated(train: pd.DataFrame) -> None:
+    with pytest.raises(DigitsError, match="not evaluated: complete of ink, ink of ink"):
         evaluate(
             "train",
             train.drop(columns="ink"),
@@ -75,8 +75,8 @@ def test_an_expectation_that_raises_is_no_verdict(train: pd.DataFrame) -> None:
 
 
 def test_a_missing_result_is_noticed(train: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
-    judge = suite._run_suite
-    monkeypatch.setattr(suite, "_run_suite", lambda *arguments: judge(*arguments)[1:])
+    run_suite = suite._run_suite
+    monkeypatch.setattr(suite, "_run_suite", lambda *arguments: run_suite(*arguments)[1:])
 
     with pytest.raises(DigitsError, match="19 of the 20"):
         evaluate("train", train, checks_for(), Thresholds())
@@ -96,7 +96,7 @@ def test_nulls_are_refused_though_the_other_expectations_skip_them(train: pd.Dat
     assert (label.found, label.rows, label.num_rows) == ("2", (2, 30), 2)
 
 
-def test_a_column_too_many_is_refused(train: pd.DataFrame) -> None:
+def test_an_extra_column_is_refused(train: pd.DataFrame) -> None:
     assert failed(evaluate("train", train.assign(more=1), checks_for(), Thresholds())) == [
         ("columns", None)
     ]
@@ -157,4 +157,4 @@ def test_a_label_that_train_lacks_makes_the_divergence_infinite(train: pd.DataFr
     [finding] = evaluate("test", train, [check], Thresholds())
 
     assert not finding.success
-    assert finding.found == "infinity: a label occurs that train lacks"
+    assert finding.found == "infinity: a label does not occur in train"

@@ -5,7 +5,7 @@ from digits.datasets.images import Images, Labels
 from digits.errors import DataError
 from digits.validation.summary import CENTROID_COLUMN, COLUMNS, summarize
 
-BLACK, GREY, WHITE = 0, 100, 255
+BLACK, GRAY, WHITE = 0, 100, 255
 
 
 def image(*rows: tuple[int, int]) -> np.ndarray:
@@ -14,7 +14,7 @@ def image(*rows: tuple[int, int]) -> np.ndarray:
 
 LEFT = image((WHITE, BLACK), (WHITE, BLACK))
 RIGHT = image((BLACK, WHITE), (BLACK, WHITE))
-ALMOST_RIGHT = image((BLACK, WHITE), (GREY, WHITE))
+ALMOST_RIGHT = image((BLACK, WHITE), (GRAY, WHITE))
 TOP = image((WHITE, WHITE), (BLACK, BLACK))
 SPLITS = {
     "train": (np.stack([LEFT, RIGHT, LEFT, RIGHT]), np.array([0, 1, 1, 1], np.uint16)),
@@ -22,13 +22,13 @@ SPLITS = {
 }
 
 
-def batches(split: str, size: int) -> list[tuple[Images, Labels]]:
+def chunks(split: str, size: int) -> list[tuple[Images, Labels]]:
     images, labels = SPLITS[split]
     return [(images[i : i + size], labels[i : i + size]) for i in range(0, len(labels), size)]
 
 
 def summary(size: int = 10, **options: Images):
-    return summarize({"train": batches("train", size), "test": batches("test", size)}, **options)
+    return summarize({"train": chunks("train", size), "test": chunks("test", size)}, **options)
 
 
 def column(frame, name: str) -> list:
@@ -64,7 +64,7 @@ def test_splits_are_compared_with_each_other() -> None:
     assert column(frames["test"], "is_near_duplicate") == [False, True, False]
 
 
-def test_an_image_with_another_label_elsewhere_is_marked_wherever_it_is() -> None:
+def test_equal_images_with_different_labels_are_marked_in_both_splits() -> None:
     frames = summary()
 
     assert column(frames["train"], "is_conflict") == [True, False, True, False]
@@ -72,9 +72,7 @@ def test_an_image_with_another_label_elsewhere_is_marked_wherever_it_is() -> Non
 
 
 @pytest.mark.parametrize(("ground", "stroke"), [(0, 255), (3, 16), (100, 101)])
-def test_images_on_the_other_ground_are_marked_however_strong_their_strokes(
-    ground: int, stroke: int
-) -> None:
+def test_inverted_images_are_marked_whatever_their_contrast(ground: int, stroke: int) -> None:
     usual = np.full((8, 8), ground, np.uint8)
     usual[2:7, 0:4] = stroke
     turned = ground + stroke - usual
@@ -93,14 +91,14 @@ def test_images_on_the_other_ground_are_marked_however_strong_their_strokes(
 
 def test_a_blank_image_has_no_contrast_and_is_not_inverted() -> None:
     blank = np.full((1, 2, 2), WHITE, np.uint8)
-    train = batches("train", 10)
+    train = chunks("train", 10)
 
     test = summarize({"train": train, "test": [(blank, np.zeros(1, np.uint16))]})["test"]
 
     assert (column(test, "contrast"), column(test, "is_inverted")) == ([0], [False])
 
 
-def test_centroids_tell_which_labels_fit_their_image() -> None:
+def test_centroids_show_which_labels_fit_their_image() -> None:
     frames = summary(centroids=np.stack([LEFT, RIGHT]))
 
     assert tuple(frames["train"].columns) == (*COLUMNS, CENTROID_COLUMN)
@@ -109,7 +107,7 @@ def test_centroids_tell_which_labels_fit_their_image() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_batches_leave_no_trace(size: int) -> None:
+def test_the_size_of_chunks_makes_no_difference(size: int) -> None:
     centroids = np.stack([LEFT, RIGHT])
     for split, frame in summary(size, centroids=centroids).items():
         assert frame.equals(summary(centroids=centroids)[split])
@@ -124,4 +122,4 @@ def test_no_column_can_hold_a_null() -> None:
 @pytest.mark.parametrize("empty", [[], [(np.zeros((0, 2, 2), np.uint8), np.zeros(0, np.uint16))]])
 def test_a_split_without_images_is_refused(empty: list[tuple[Images, Labels]]) -> None:
     with pytest.raises(DataError, match="train split holds no images"):
-        summarize({"train": empty, "test": batches("test", 10)})
+        summarize({"train": empty, "test": chunks("test", 10)})
