@@ -1,10 +1,10 @@
-"""HTML pages from the templates of this package."""
+"""HTML pages from this package's templates."""
 
 import jinja2
 
 
 def page_environment() -> jinja2.Environment:
-    """Templates in which every value is escaped, and one that is missing is an error."""
+    """Return an environment that escapes every value and raises an error for a missing one."""
     return jinja2.Environment(
         loader=jinja2.PackageLoader("digits"),
         autoescape=True,

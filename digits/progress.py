@@ -1,4 +1,4 @@
-"""How far a run is: bars in a terminal, plain lines in a log."""
+"""Progress of a run: bars in a terminal, plain lines in a log."""
 
 import contextlib
 import logging
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Follower = Callable[[str, int, int, str], None]
-"""Is told of a training: its name, how many epochs are done, how many there are, the figures."""
+"""Called with a training's name, epochs completed, number of epochs, and a line of metrics."""
 
 _bars: ContextVar["Bars | None"] = ContextVar("bars", default=None)
 _is_over: ContextVar[threading.Event | None] = ContextVar("is_over", default=None)
 _follower: ContextVar[Follower | None] = ContextVar("follower", default=None)
 
 
-class Stopped(DigitsError):  # noqa: N818 -- it says what happened, not what broke
-    """A training was stopped after a batch, because its run is over; its last epoch is kept."""
+class Stopped(DigitsError):  # noqa: N818 -- not an error, just a stop
+    """A training stopped after a minibatch because its run ended; its last epoch is kept."""
 
 
 @cache
 def console() -> "Console":
-    """The terminal that bars and log lines share, so that neither breaks the other."""
+    """Return the terminal that bars and log lines share, so that neither garbles the other."""
     from rich.console import Console
 
     return Console(stderr=True)
@@ -40,9 +40,9 @@ def console() -> "Console":
 
 @contextlib.contextmanager
 def bars() -> Iterator[None]:
-    """Show the downloads and trainings of this block as bars, if the error stream is a terminal.
+    """Show the block's downloads and trainings as bars if stderr is a terminal.
 
-    Those in other threads are shown too, if these run in a copy of this block's context.
+    This includes threads that run in a copy of the block's context.
     """
     if not sys.stderr.isatty():
         yield
@@ -66,9 +66,9 @@ def bars() -> Iterator[None]:
 
 @contextlib.contextmanager
 def transfer(name: str, num_bytes: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a download as a bar for the length of a block; give what to call as bytes arrive.
+    """Show a download as a bar during the block; yield a callback for the bytes received so far.
 
-    `num_bytes` is None where it is not known. A log shows nothing: a download takes seconds.
+    `num_bytes` is None if unknown. A log shows nothing: a download takes seconds.
     """
     shown = _bars.get()
     if shown is None:
@@ -85,9 +85,9 @@ def transfer(name: str, num_bytes: int | None) -> Iterator[Callable[[int], None]
 
 @contextlib.contextmanager
 def ending_together() -> Iterator[None]:
-    """Stop the trainings of this block, each after its present batch, once an error ends it.
+    """Stop the block's trainings, each after its current minibatch, if an error ends the block.
 
-    This goes for trainings in threads that run in a copy of this block's context.
+    This includes threads that run in a copy of the block's context.
     """
     is_over = threading.Event()
     token = _is_over.set(is_over)
@@ -102,9 +102,9 @@ def ending_together() -> Iterator[None]:
 
 @contextlib.contextmanager
 def followed(follower: Follower) -> Iterator[None]:
-    """Tell `follower` of the trainings of this block, after each epoch.
+    """Report the block's trainings to `follower`, at the start and after each epoch.
 
-    Those in other threads are meant too, if these run in a copy of this block's context.
+    This includes threads that run in a copy of the block's context.
     """
     token = _follower.set(follower)
     try:
@@ -114,7 +114,7 @@ def followed(follower: Follower) -> Iterator[None]:
 
 
 class Progress:
-    """The progress of one training."""
+    """Reports the progress of one training."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -125,9 +125,9 @@ class Progress:
         self._num_epochs = self._num_batches = 0
 
     def begin(self, num_epochs: int, num_batches: int, epoch: int) -> None:
-        """Start at `epoch` (whole epochs done) of `num_epochs`, of `num_batches` each."""
+        """Start after `epoch` of `num_epochs` epochs, with `num_batches` minibatches each."""
         self._num_epochs, self._num_batches = num_epochs, num_batches
-        self._tell(epoch, "begun")
+        self._tell(epoch, "started")
         if self._bars is not None:
             self._task = self._bars.add_task(
                 self._name,
@@ -138,14 +138,17 @@ class Progress:
             )
 
     def advance(self, epoch: int, batch: int) -> None:
-        """`batch` batches of the epoch after `epoch` are done; Stopped if the run is over."""
+        """Report `batch` minibatches done after `epoch` complete epochs.
+
+        Raises Stopped if the run has ended.
+        """
         if self._is_over is not None and self._is_over.is_set():
-            raise Stopped(f"{self._name}: stopped, since its run is over")
+            raise Stopped(f"{self._name}: stopped because its run ended")
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, completed=epoch * self._num_batches + batch)
 
     def finish_epoch(self, figures: Mapping[str, Any]) -> None:
-        """An epoch is done; `figures` holds its number, losses and accuracies."""
+        """Report a completed epoch; `figures` contains its number, losses and accuracies."""
         done = f"epoch {figures['epoch']}/{self._num_epochs}"
         text = f"loss {figures['loss']:.4f}, test accuracy {figures['val_accuracy']:.2%}"
         if self._bars is not None and self._task is not None:

@@ -1,1 +1,1 @@
-"""Labeling a user's own pictures with the champion."""
+"""Labeling a user's own images with the champion."""

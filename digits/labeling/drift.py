@@ -1,8 +1,8 @@
-"""Whether pictures and their labels are still like the data that the champion learnt from.
+"""Drift: whether images and their labels still resemble the champion's training data.
 
 Each measure compares two distributions by the population stability index, the symmetric
-Kullback-Leibler divergence over a few bins. It counts as drift above 0.1, the usual mark of a shift
-that matters, and only where chance alone would not reach it.
+Kullback-Leibler divergence over a few bins. An index counts as drift if it is above 0.1, the usual
+threshold for a shift that matters, and above what chance alone would produce.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,12 +24,12 @@ NUM_BINS = 10
 CONFIDENCE_EDGES = (0.5, 0.9, 0.99, 0.999)
 BRIGHT = 127
 MATTERS = 0.1
-# One false alarm in ten thousand looks.
+# One false alarm in ten thousand comparisons.
 CHANCE = 0.9999
 
 
 class Reference(Frozen):
-    """What is known of the training data: per measure the bins' edges, counts and the mean."""
+    """Reference distributions: for each measure the bin edges, bin counts and mean."""
 
     edges: dict[str, tuple[float, ...]]
     counts: dict[str, tuple[int, ...]]
@@ -39,10 +39,10 @@ class Reference(Frozen):
 def reference_of(
     training: Iterable[tuple[Images, Labels]], predictions: Path, num_classes: int
 ) -> Reference:
-    """The distributions to compare with.
+    """Return the distributions to compare with.
 
-    Those of the training images uint8 (n, H, W) and labels (n,), in batches, and of the champion's
-    confidence on its test set, as the Parquet file `predictions` keeps it.
+    They come from chunks of training images uint8 (n, H, W) and labels (n,), and from the
+    champion's confidence on its test set, which is read from the Parquet file `predictions`.
     """
     parts = [(*brightness(images), labels) for images, labels in training]
     mean_pixel, ink, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -64,7 +64,7 @@ def reference_of(
 
 
 class Watch:
-    """Counts what is labelled, as it comes, to compare it with the reference at the end."""
+    """Accumulates statistics of labeled images, to be compared with the reference at the end."""
 
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
@@ -72,7 +72,7 @@ class Watch:
         self._sums = dict.fromkeys(reference.means, 0.0)
 
     def add(self, images: Images, labels: npt.NDArray[Any], confidence: npt.NDArray[Any]) -> None:
-        """Images uint8 (n, H, W) as the model saw them, its labels and their probabilities (n,)."""
+        """Add images uint8 (n, H, W) as the model saw them, with labels and probabilities (n,)."""
         mean_pixel, ink = brightness(images)
         values = {"mean pixel": mean_pixel, "ink": ink, "confidence": confidence}
         for name, numbers in values.items():
@@ -82,11 +82,11 @@ class Watch:
 
     @property
     def label_counts(self) -> tuple[int, ...]:
-        """How many images have each label."""
+        """The number of images with each label."""
         return tuple(self._counts["labels"].tolist())
 
     def measures(self) -> tuple[Measure, ...]:
-        """Each measure; none of nothing."""
+        """Return all measures, or none if no image was added."""
         number = int(self._counts["labels"].sum())
         if not number:
             return ()
@@ -103,24 +103,25 @@ class Watch:
 
 
 def brightness(images: Images) -> tuple[Values, Values]:
-    """Of each image uint8 (n, H, W): its mean pixel in 0..255, and the share of bright pixels."""
+    """Return the mean pixel in 0..255 and share of bright pixels of each image uint8 (n, H, W)."""
     pixels = images.reshape(len(images), -1)
     return pixels.mean(axis=1), (pixels > BRIGHT).mean(axis=1)
 
 
 def count(values: npt.NDArray[Any], edges: Sequence[float]) -> Counts:
-    """How many values lie between each two edges, and below and above them all."""
+    """Count the values in each bin between edges; the first and last bins are open-ended."""
     return np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
 
 
 def compare(name: str, expected_counts: Counts, found_counts: Counts, **means: Any) -> Measure:
-    """The population stability index of two histograms over the same bins, and its limit.
+    """Return the population stability index of two histograms over the same bins, and its limit.
 
-    Times the samples' harmonic size, it is distributed as chi-squared where nothing has drifted.
+    Without drift, the index divided by the sum of the reciprocal sample sizes is distributed as
+    chi-squared.
     """
     from scipy.stats import chi2
 
-    # Half an image more in each bin: an empty one would make the index infinite.
+    # Add half an image to each bin: an empty bin would make the index infinite.
     expected, found = expected_counts + 0.5, found_counts + 0.5
     p, q = expected / expected.sum(), found / found.sum()
     by_chance = chi2.ppf(CHANCE, len(p) - 1) * (1 / expected.sum() + 1 / found.sum())

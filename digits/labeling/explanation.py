@@ -1,4 +1,4 @@
-"""What the model saw of a picture, beside the picture and what it made of it, as a picture."""
+"""An explanation of a label: the original, what the model saw, and the probabilities."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ MAX_BARS = 10
 
 
 def explain(answer: Labeled, names: tuple[str, ...]) -> Image.Image:
-    """The picture as it was, as the model saw it (enlarged), and the most probable classes."""
+    """Draw the original, the image that the model saw (enlarged), and the most probable classes."""
     sheet = Image.new("RGB", (3 * SIDE + 4 * GAP, SIDE + 2 * GAP), PAPER)
     pictures = (answer.picture.original, answer.picture.seen)
     for column, pixels in enumerate(pixels for pixels in pictures if pixels is not None):
@@ -25,7 +25,7 @@ def explain(answer: Labeled, names: tuple[str, ...]) -> Image.Image:
 
 
 def explanation_path(folder: Path, number: int, file: str) -> Path:
-    """Where the explanation of the `number`th answer goes: no two share a name."""
+    """Return the path of the `number`th answer's explanation; no two answers share a path."""
     stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(file).stem)[:80]
     return folder / f"{number:06}-{stem}.png"
 

@@ -1,4 +1,4 @@
-"""A user's own pictures: finding them, and reading any PNG or JPEG as grey, safely."""
+"""A user's own images: finding the files, and safely reading any PNG or JPEG as gray."""
 
 import io
 import math
@@ -24,15 +24,15 @@ FORMATS = ("PNG", "JPEG")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 MAX_BYTES = 256 * 1024**2
 PIECE = 64 * 1024
-# Enough for a digit that fills a tenth of its picture; what is larger is made smaller first.
+# Enough for a digit that fills a tenth of its image; larger images are reduced first.
 MAX_SIDE = 256
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, OverflowError)
 
 
 def find_files(arguments: Iterable[str]) -> Iterator[str]:
-    """Each argument that is no folder, and each PNG and JPEG below those that are, sorted by name.
+    """Yield each argument that is a file, and each PNG and JPEG below a folder, sorted by name.
 
-    Hidden files in folders are left out; links to folders are not followed.
+    Hidden files in folders are skipped; links to folders are not followed.
     """
     for argument in arguments:
         if argument != STANDARD_INPUT and Path(argument).is_dir():
@@ -42,16 +42,16 @@ def find_files(arguments: Iterable[str]) -> Iterator[str]:
 
 
 def read_grey(file: str) -> Grey:
-    """A picture file, or the standard input for "-", as grey uint8 (h, w) of at most 256 a side.
+    """Read an image file, or stdin for "-", as gray uint8 (h, w) of at most 256 pixels a side.
 
-    Raises DataError for what is not a whole PNG or JPEG, or is too large.
+    Raises DataError if it is not an intact PNG or JPEG, or is too large.
     """
     if file == STANDARD_INPUT:
         return _read(sys.stdin.buffer)
     path = Path(file)
     try:
         if not path.is_file():
-            raise DataError("is no file" if path.exists() else "is not there")
+            raise DataError("is not a file" if path.exists() else "does not exist")
         with path.open("rb") as stream:
             return _read(stream)
     except OSError as error:
@@ -59,13 +59,13 @@ def read_grey(file: str) -> Grey:
 
 
 def to_grey(picture: Image.Image) -> Grey:
-    """Luminance uint8 (h, w) of a picture in any of Pillow's modes.
+    """Return the luminance uint8 (h, w) of an image in any of Pillow's modes.
 
-    What is transparent becomes a ground that differs from what is drawn on it: white below dark
-    ink, black below light ink.
+    Transparent pixels become a background that contrasts with the drawing: white behind dark ink,
+    black behind light ink.
     """
     if picture.mode.startswith("I"):
-        # 16 bits a pixel, which Pillow would clip instead of scaling.
+        # 16 bits per pixel, which Pillow would clip instead of scaling.
         return (np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8)
     if not picture.has_transparency_data:
         return np.asarray(picture.convert("L"))
@@ -87,11 +87,11 @@ def _below(folder: str) -> Iterator[str]:
 
 def _read(stream: BinaryIO) -> Grey:
     content = bytearray()
-    # In pieces: to ask for the limit at once would take that much memory for each small file.
+    # Read in pieces: requesting the limit at once would allocate that much for each small file.
     while piece := stream.read(PIECE):
         content += piece
         if len(content) > MAX_BYTES:
-            raise DataError(f"has more than {MAX_BYTES:,} bytes, which is all that is read")
+            raise DataError(f"is larger than the limit of {MAX_BYTES:,} bytes")
     if not content:
         raise DataError("is empty")
     return _decode(bytes(content))
@@ -100,15 +100,15 @@ def _read(stream: BinaryIO) -> Grey:
 def _decode(content: bytes) -> Grey:
     try:
         with warnings.catch_warnings():
-            # Pillow looks at the size before it decodes a pixel, but only warns up to twice it.
+            # Pillow checks the size before decoding a pixel, but only warns up to twice its limit.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
                 grey = to_grey(ImageOps.exif_transpose(picture))
     except UnidentifiedImageError as error:
-        raise DataError("is no PNG or JPEG picture") from error
+        raise DataError("is not a PNG or JPEG image") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise DataError(f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels: not decoded") from error
+        raise DataError(f"is larger than the limit of {Image.MAX_IMAGE_PIXELS:,} pixels") from error
     except UNREADABLE as error:
-        raise DataError(f"is damaged or was cut short: {error}") from error
+        raise DataError(f"is corrupted or truncated: {error}") from error
     factor = math.ceil(max(grey.shape) / MAX_SIDE)
     return grey if factor == 1 else np.asarray(Image.fromarray(grey).reduce(factor))

@@ -1,4 +1,4 @@
-"""What came of labelling a folder of pictures: facts for other programs, and a page for people."""
+"""The report on a labeled folder of images: facts for other programs, and a page for people."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ from digits.storage.references import Frozen
 
 
 class Measure(Frozen):
-    """One comparison: the index, the limit above which it is drift, and both means.
+    """One comparison: the index, the limit above which it counts as drift, and both means.
 
-    The means are of the measured value, in its own unit; labels have none.
+    The means are in the measured value's own unit; labels have none.
     """
 
     name: str
@@ -19,12 +19,12 @@ class Measure(Frozen):
 
     @property
     def has_drifted(self) -> bool:
-        """Whether the two differ by more than chance, and by enough to matter."""
+        """Whether the two differ by more than chance and by enough to matter."""
         return self.index > self.limit
 
 
 class LabelReport(Frozen):
-    """What was labelled: where the table is, how many of each class, and how far it drifted."""
+    """The outcome of labeling: the table's path, the number of images per class, and the drift."""
 
     path: Path
     dataset: str
@@ -35,17 +35,17 @@ class LabelReport(Frozen):
 
     @property
     def num_labelled(self) -> int:
-        """How many pictures have a label."""
+        """The number of labeled images."""
         return sum(self.class_counts.values())
 
     @property
     def drifted(self) -> tuple[str, ...]:
-        """The measures that are no longer like the training data's."""
+        """The names of the measures that have drifted from the training data."""
         return tuple(measure.name for measure in self.drift if measure.has_drifted)
 
 
 def label_page(labels: LabelReport) -> str:
-    """Markdown: what was labelled, and what is no longer like the training data."""
+    """Return a Markdown page: the labels, and the drift from the training data."""
     share = {
         name: count / max(labels.num_labelled, 1) for name, count in labels.class_counts.items()
     }
@@ -60,11 +60,11 @@ def label_page(labels: LabelReport) -> str:
         "",
         _outcome(labels),
         "",
-        "| | training data | these pictures | divergence | limit | drifted |",
+        "| | training data | these images | divergence | limit | drifted |",
         "|---|---:|---:|---:|---:|---|",
         *drift,
         "",
-        "| label | pictures | share |",
+        "| label | images | share |",
         "|---|---:|---:|",
         *rows,
     ]
@@ -73,17 +73,18 @@ def label_page(labels: LabelReport) -> str:
 
 def _summary(labels: LabelReport) -> str:
     return (
-        f"**{labels.num_labelled:,}** pictures labelled by version {labels.version} of "
-        f"{labels.dataset}, {labels.num_refused:,} refused. The table is `{labels.path}`."
+        f"**{labels.num_labelled:,}** images labeled by version {labels.version} of "
+        f"{labels.dataset}; {labels.num_refused:,} could not be labeled. The table is in "
+        f"`{labels.path}`."
     )
 
 
 def _outcome(labels: LabelReport) -> str:
     if not labels.num_labelled:
-        return "Nothing was labelled."
+        return "Nothing was labeled."
     if not labels.drifted:
-        return "Nothing shows that they are unlike the data that the champion learnt from."
-    return f"Unlike the data that the champion learnt from: {', '.join(labels.drifted)}."
+        return "No drift from the champion's training data was found."
+    return f"Drift from the champion's training data: {', '.join(labels.drifted)}."
 
 
 def _mean(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The labels of many pictures as one Parquet file, written as they come, whole or not at all."""
+"""The labels of many images in one Parquet file, streamed and written atomically."""
 
 import uuid
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ from digits.storage.files import TEMPORARY, flush, make_folder
 from digits.storage.workspace import Workspace
 
 ROW_GROUP = 8192
-# `label` and `probability` are null where `error` says why there is none.
+# If `error` gives a reason, `label` and `probability` are null.
 SCHEMA = pa.schema(
     [
         pa.field("file", pa.string(), nullable=False),
@@ -34,7 +34,7 @@ def label_pictures(
 ) -> LabelReport:
     """Label files with the champion and write a row for each into a Parquet file.
 
-    `path` is there with all rows, or is left as it was. Raises DigitsError where the champion's
+    Writing is atomic: on an error, `path` is unchanged. Raises DigitsError if the champion's
     training data, which drift is measured against, is not in the store.
     """
     watch = Watch(_reference(champion, workspace))
@@ -61,7 +61,7 @@ def _reference(champion: Champion, workspace: Workspace) -> Reference:
 
 
 def _write(path: Path, answers: Iterator[Answer], watch: Watch) -> int:
-    """Write all answers, let `watch` see the labelled ones; how many have no label."""
+    """Write all answers, pass labeled ones to `watch`, and return the number without a label."""
     make_folder(path.parent)
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{uuid.uuid4().hex}")
     num_refused = 0
@@ -86,7 +86,7 @@ def _write(path: Path, answers: Iterator[Answer], watch: Watch) -> int:
 
 
 def _table(rows: list[Answer]) -> pa.Table:
-    # A name that is not UTF-8 has stand-ins for its bytes, which Arrow would refuse.
+    # A file name that is not UTF-8 contains surrogates, which Arrow would reject.
     files = [row.file.encode("utf-8", "backslashreplace").decode() for row in rows]
     columns = {
         "file": files,

@@ -1,4 +1,4 @@
-"""Labeling a user's own pictures with the champion, one after the other, however many."""
+"""Labeling any number of a user's own images with the champion, as a stream."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from digits.training.scoring import BATCH_SIZE
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as the model sees it, uint8 (H, W), and, if kept, as it was, in grey (h, w)."""
+    """An image as the model sees it, uint8 (H, W), and, if kept, the gray original (h, w)."""
 
     file: str
     seen: Grey
@@ -26,7 +26,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Refused:
-    """A file that could not be labelled, and why."""
+    """A file that could not be labeled, and why."""
 
     file: str
     error: str
@@ -34,7 +34,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Labeled:
-    """A picture with its label, a class index, and every class's probability, float32 (K,)."""
+    """An image with its label, a class index, and every class's probability, float32 (K,)."""
 
     picture: Picture
     label: int
@@ -43,12 +43,12 @@ class Labeled:
 
     @property
     def file(self) -> str:
-        """Where the picture came from."""
+        """The file that the image came from."""
         return self.picture.file
 
     @property
     def probability(self) -> float:
-        """How probable the label is, by the model."""
+        """The model's probability of the label."""
         return float(self.probabilities[self.label])
 
 
@@ -58,10 +58,10 @@ Answer = Labeled | Refused
 def label_files(
     files: Iterable[str], champion: Champion, *, as_is: bool = False, keep_originals: bool = False
 ) -> Iterator[Answer]:
-    """Each file's label, or why it has none, in their order.
+    """Yield each file's label, or why it has none, in the order of the files.
 
-    Files are read as the answers are asked for: a million of them take no more memory than a few
-    batches. `as_is`: they are in the dataset's own form already, not to be centred and scaled.
+    Files are read as answers are consumed: a million of them take no more memory than a few
+    minibatches. `as_is`: the images already have the dataset's form; do not center and scale them.
     """
     shape, names = champion.layout.image_shape, champion.layout.class_names
     pictures = (_prepared(file, shape, as_is=as_is, keep_original=keep_originals) for file in files)
@@ -91,9 +91,7 @@ def _prepared(
 def _checked(grey: Grey, shape: ImageShape) -> Grey:
     if grey.shape != shape:
         found, expected = ("x".join(map(str, size)) for size in (grey.shape, shape))
-        raise DataError(
-            f"has {found} pixels, expected {expected} of a picture that is taken as it is"
-        )
+        raise DataError(f"has {found} pixels, but --as-is needs {expected} images")
     return grey
 
 

@@ -1,1 +1,1 @@
-"""Building, training, evaluating and scoring the models."""
+"""Building, training and evaluating models, and scoring images with them."""

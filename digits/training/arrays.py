@@ -1,6 +1,6 @@
-"""Arrays of the store, read a part at a time: memory holds the part, however long the array is.
+"""Arrays in the store, read one part at a time, so that memory use does not grow with the array.
 
-A mapped file would do the same, but the pages that were looked at count as the process's memory.
+A memory-mapped file would also work, but its touched pages count as the process's memory.
 """
 
 import os
@@ -17,9 +17,9 @@ Array = npt.NDArray[Any]
 
 
 class StoredArray:
-    """An .npy file as digits.datasets.normalization writes it; `shape` and `dtype` are the array's.
+    """An .npy file written by digits.datasets.normalization, with the array's `shape` and `dtype`.
 
-    ReadOptions raises DamagedError where the file has become shorter since.
+    Reading raises DamagedError if the file was truncated after it was opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,31 +29,31 @@ class StoredArray:
         self._path, self._start = path, mapped.offset
 
     def __len__(self) -> int:
-        """The number of rows."""
+        """Return the number of rows."""
         return int(self.shape[0])
 
     def rows(self, numbers: Array) -> Array:
-        """The rows of these numbers, in their order."""
+        """Return the rows with these numbers, in the order given."""
         found = np.empty((len(numbers), *self.shape[1:]), self.dtype)
         with self._path.open("rb") as file:
             for row, number in zip(found.reshape(len(numbers), -1), numbers.tolist(), strict=True):
                 place = self._start + number * self._row_bytes
                 if os.preadv(file.fileno(), [row.data], place) != self._row_bytes:
-                    raise DamagedError(f"{self._path} was cut short while it was read")
+                    raise DamagedError(f"{self._path} was truncated while it was being read")
         return found
 
     def part(self, start: int, stop: int) -> Array:
-        """The rows from `start` to before `stop`, or to the last."""
+        """Return the rows from `start` up to, but not including, `stop` or the end."""
         num_rows = max(min(stop, len(self)) - start, 0)
         num_values = num_rows * (self._row_bytes // self.dtype.itemsize)
         with self._path.open("rb") as file:
             file.seek(self._start + start * self._row_bytes)
             flat = np.fromfile(file, self.dtype, num_values)
         if flat.size != num_values:
-            raise DamagedError(f"{self._path} was cut short while it was read")
+            raise DamagedError(f"{self._path} was truncated while it was being read")
         return flat.reshape(num_rows, *self.shape[1:])
 
     def parts(self, size: int) -> Iterator[Array]:
-        """All rows, `size` at a time."""
+        """Yield all rows, `size` at a time."""
         for start in range(0, len(self), size):
             yield self.part(start, start + size)

@@ -1,4 +1,4 @@
-"""A training's state after its last whole epoch, from which a killed run goes on bit for bit."""
+"""A training's state after its last completed epoch, from which it resumes bit for bit."""
 
 import logging
 import zipfile
@@ -21,7 +21,7 @@ DESCRIPTION = "checkpoint.json"
 
 
 class Description(Frozen):
-    """What there is beside the arrays of a state: the epochs so far, and their wall seconds."""
+    """The state's file and digest, the epochs so far, and their wall time in seconds."""
 
     state: Annotated[str, Field(pattern=r"^epoch-[0-9]+\.npz$")]
     sha256: Digest
@@ -32,15 +32,15 @@ class Description(Frozen):
 class Checkpoint:
     """One training's folder: the state in an .npz, and a sealed description that is written last.
 
-    The description carries the state's digest, so that a state cut short or altered is noticed
-    and never resumed from.
+    The description contains the state's digest, so that training never resumes from a truncated
+    or corrupted state.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def save(self, variables: Variables, history: list[dict[str, Any]], seconds: float) -> None:
-        """Keep the state after `len(history)` epochs in place of the one before."""
+        """Save the state after `len(history)` epochs, replacing the previous one."""
         self._folder.mkdir(parents=True, exist_ok=True)
         state = self._folder / f"epoch-{len(history):04}.npz"
         named = {f"{index:04}": value for index, value in enumerate(variables)}
@@ -55,13 +55,15 @@ class Checkpoint:
                 path.unlink()
 
     def load(self) -> tuple[Variables, list[dict[str, Any]], float] | None:
-        """The state, the epochs so far and their seconds; None where there is nothing whole."""
+        """Return the state, the epochs so far and their seconds, or None if nothing is intact."""
         if not (self._folder / DESCRIPTION).exists():
             return None
         try:
             return self._read()
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, DamagedError) as error:
-            logger.warning("%s is not whole (%s): training from the start", self._folder, error)
+            logger.warning(
+                "%s: invalid checkpoint (%s); training from the start", self._folder, error
+            )
             return None
 
     def _read(self) -> tuple[Variables, list[dict[str, Any]], float]:
@@ -69,10 +71,10 @@ class Checkpoint:
         description = Description.model_validate_json(unseal(sealed)[0])
         state = self._folder / description.state
         if file_digest(state) != description.sha256:
-            raise DamagedError(f"{state.name} was altered")
+            raise DamagedError(f"{state.name} does not match its SHA-256")
         with state.open("rb") as file:
             arrays = np.load(file, allow_pickle=False)
             if not isinstance(arrays, np.lib.npyio.NpzFile):
-                raise DamagedError(f"{state.name} holds one array instead of all")
+                raise DamagedError(f"{state.name} contains a single array, not an archive")
             variables = [arrays[name] for name in sorted(arrays.files)]
         return variables, description.history, description.seconds

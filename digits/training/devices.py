@@ -1,4 +1,4 @@
-"""Which kind of device a training runs on, and how the backend is set up for it."""
+"""The kind of device that a training runs on, and the backend's setup for it."""
 
 import contextlib
 import ctypes
@@ -21,7 +21,7 @@ from digits.training.streams import native_errors_in
 logger = logging.getLogger(__name__)
 
 Device = Literal["auto", "cpu", "gpu"]
-# The packages that bring CUDA to each backend: without one of them the backend sees no GPU.
+# The packages that provide CUDA to each backend; without any of them it sees no GPU.
 CUDA_PACKAGES = {
     "tensorflow": ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13"),
     "jax": ("jax-cuda12-plugin", "jax-cuda13-plugin"),
@@ -32,20 +32,20 @@ _configuring = Lock()
 
 
 def backend() -> str:
-    """The Keras backend of this process."""
+    """Return the name of this process's Keras backend."""
     return os.environ.get("KERAS_BACKEND", "tensorflow")
 
 
 def resolve_device(requested: Device) -> str:
-    """The kind of device that `requested` means here: "cpu" or "gpu:" and the GPU's name.
+    """Resolve `requested` on this machine to "cpu" or to "gpu:" plus the GPU's name.
 
-    Imports no backend, so that a cache key costs nothing. Raises UsageError for a GPU that is not
-    there or that the backend could not use, and for a backend that is not there itself.
+    Imports no backend, so that computing a cache key stays cheap. Raises UsageError if a GPU was
+    requested but is missing or unusable by the backend, or if the backend is unknown or missing.
     """
     if backend() not in CUDA_PACKAGES or not _is_installed(backend()):
         raise UsageError(
-            f"KERAS_BACKEND={backend()}: found no such backend, expected one of "
-            f"{', '.join(CUDA_PACKAGES)} that is installed; unset it for tensorflow"
+            f"KERAS_BACKEND={backend()}: the backend is unknown or not installed (expected one of "
+            f"{', '.join(CUDA_PACKAGES)}); unset it to use tensorflow"
         )
     if requested == "cpu":
         return "cpu"
@@ -57,21 +57,21 @@ def resolve_device(requested: Device) -> str:
         return "cpu"
     if name is None:
         raise UsageError(
-            "--device gpu: no NVIDIA GPU was found on this machine (its driver reports none); "
+            "--device gpu: no NVIDIA GPU was found on this machine (the driver reports none); "
             "use --device cpu or --device auto"
         )
     advice = (
-        "`make gpu` adds them" if backend() == "tensorflow" else "install a build of it with CUDA"
+        "run `make gpu` to add them" if backend() == "tensorflow" else "install a build with CUDA"
     )
     raise UsageError(
-        f"--device gpu: {name} is there, but {backend()} has no CUDA libraries; "
+        f"--device gpu: found {name}, but {backend()} has no CUDA libraries; "
         f"{advice}, or use --device cpu"
     )
 
 
 @cache
 def gpu_name() -> str | None:
-    """The name of the first visible NVIDIA GPU, asked of the driver; None without one."""
+    """Return the name of the first visible NVIDIA GPU, from the driver, or None without one."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return None
     try:
@@ -89,10 +89,11 @@ def gpu_name() -> str | None:
 
 @cache
 def processor() -> str:
-    """The CPU and how many of its cores this process may use: the bits of weights depend on both.
+    """Return the CPU and the number of its cores that this process can use.
 
-    As "AMD EPYC 9R14 (25-17-1), 2 cores": Linux also gives family, model and stepping, since a
-    virtual machine's name for its processor may stand for several.
+    The bits of trained weights depend on both. Example: "AMD EPYC 9R14 (25-17-1), 2 cores". On
+    Linux this includes family, model and stepping, since a virtual machine can report one name for
+    several processors.
     """
     try:
         cores = len(os.sched_getaffinity(0))
@@ -107,7 +108,7 @@ def processor() -> str:
 
 @contextlib.contextmanager
 def device_for_one(device: str, settings: Settings, waiting: str) -> Iterator[None]:
-    """Keep the GPU to oneself for the length of a block, among all processes; a CPU is shared."""
+    """Hold the GPU exclusively, across all processes, during the block; a CPU is shared."""
     if device == "cpu":
         yield
         return
@@ -116,13 +117,13 @@ def device_for_one(device: str, settings: Settings, waiting: str) -> Iterator[No
 
 
 def configure_backend(device: str) -> None:
-    """Set the backend up for `device` before its first use in this process, and log what it sees.
+    """Set up the backend for `device` before its first use in this process; log its devices.
 
-    On TensorFlow: deterministic kernels always; on a GPU, memory is taken as it is needed rather
-    than all at once; on the CPU, GPUs are hidden. Raises DigitsError when the backend cannot be
-    imported, UsageError when it sees no GPU although one was resolved.
+    With TensorFlow, kernels are always deterministic; on a GPU, memory is allocated on demand
+    rather than all at once; on the CPU, GPUs are hidden. Raises DigitsError if the backend cannot
+    be imported, UsageError if it sees no GPU although one was resolved.
     """
-    # Two trainings begin at once; the second then finds it done.
+    # Two trainings start at the same time; the second finds this done.
     with _configuring:
         _configure(device)
 
@@ -130,26 +131,26 @@ def configure_backend(device: str) -> None:
 @cache
 def _configure(device: str) -> None:
     log = Settings().artifacts_dir / "logs" / f"{backend()}.log"
-    logger.info("loading %s; what it says itself goes to %s", backend(), log)
+    logger.info("loading %s; its own output goes to %s", backend(), log)
     try:
         with native_errors_in(log):
             visible = _load_backend(device)
     except ImportError as error:
         raise DigitsError(
-            f"{backend()} cannot be loaded: {error}; {log} may say more, and setting the "
-            "environment up again with `make` may mend it"
+            f"{backend()} cannot be loaded: {error}; see {log}, or run `make` to set up the "
+            "environment again"
         ) from error
     num_gpus = sum("gpu" in name.lower() or "cuda" in name.lower() for name in visible)
     logger.info("Devices: %s; GPUs available: %d", ", ".join(visible), num_gpus)
     if device != "cpu" and num_gpus == 0:
         raise UsageError(
-            f"{device.removeprefix('gpu:')} is there, but {backend()} does not see it; check the "
-            f"driver and the CUDA libraries ({log} may say more), or use --device cpu"
+            f"found {device.removeprefix('gpu:')}, but {backend()} does not see it; check the "
+            f"driver and the CUDA libraries (see {log}), or use --device cpu"
         )
 
 
 def _load_backend(device: str) -> list[str]:
-    """Import Keras and its backend, set up for the device; the devices that it sees."""
+    """Import Keras and its backend, set it up for the device, and return its visible devices."""
     if backend() == "tensorflow":
         return _load_tensorflow(device)
     if backend() == "jax" and device == "cpu":
@@ -160,7 +161,7 @@ def _load_backend(device: str) -> list[str]:
 
 
 def _load_tensorflow(device: str) -> list[str]:
-    import keras  # noqa: F401  (it says as much as TensorFlow does, so now is the time)
+    import keras  # noqa: F401  (prints as much as TensorFlow, so import it here)
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")

@@ -1,8 +1,9 @@
-"""Random distortions of images while a model is trained: affine changes and elastic ones.
+"""Random affine and elastic distortions of training images.
 
-A distortion is where each pixel of the new image comes from. Images share one in groups, since to
-find these places takes as long as to fill an image: a batch still has as many as it has images,
-and no image meets the same one twice. Elastic distortions are those of Simard et al. (2003).
+A distortion maps each pixel of the new image to its position in the original. The images of a
+group share one, since computing these positions takes as long as filling an image: a minibatch
+still has as many distortions as images, and no image gets the same one twice. Elastic distortions
+follow Simard et al. (2003).
 """
 
 from typing import Any
@@ -13,19 +14,19 @@ import numpy.typing as npt
 from digits.models import Distortion
 
 Array = npt.NDArray[Any]
-# Images that share a distortion; more of them save little time.
+# Images that share a distortion; a larger group saves little time.
 GROUP = 32
 
 
 def distort(images: Array, settings: Distortion, generator: np.random.Generator) -> Array:
-    """Images float32 (N, H, W) in 0..1, each moved a little; what moves in is 0.
+    """Return images float32 (N, H, W) in 0..1, each slightly distorted; pixels moving in are 0.
 
-    Images that are N / GROUP apart are distorted alike.
+    Images that are N / GROUP apart get the same distortion.
     """
     num_images, height, width = images.shape
     num_distortions = -(-num_images // GROUP)
     corners, weights = _sources(num_distortions, (height, width), settings, generator)
-    # One pixel of a whole group in a row, since a group takes its pixels from the same places.
+    # Each row is one pixel across a group, since a group reads the same positions.
     padded = np.zeros((num_distortions, GROUP, height + 2, width + 2), np.float32)
     for member in range(GROUP):
         of_member = images[member * num_distortions : (member + 1) * num_distortions]
@@ -38,7 +39,7 @@ def distort(images: Array, settings: Distortion, generator: np.random.Generator)
         pixels = np.ascontiguousarray(grouped[number])
         for share, step in zip(weights[:, number, :, np.newaxis], steps, strict=True):
             target = part if step else total
-            # No position is beyond the end, so that clipping only spares a copy.
+            # No position is out of range; clipping only avoids a copy.
             np.take(pixels, corners[number] + step, axis=0, out=target, mode="clip")
             target *= share
             if step:
@@ -50,10 +51,10 @@ def distort(images: Array, settings: Distortion, generator: np.random.Generator)
 def _sources(
     num: int, shape: tuple[int, int], settings: Distortion, generator: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Where pixels come from: the upper left of four neighbours, and the share of each.
+    """Return each pixel's source: the upper left of four neighbors, and each neighbor's weight.
 
-    Returns positions (num, H * W) in an image that has one row or column more on every side, and
-    shares float32 (4, num, H * W): of the upper left, upper right, lower left and lower right.
+    The positions (num, H * W) refer to an image padded by one row or column on every side. The
+    weights float32 (4, num, H * W) are of the upper left, upper right, lower left and lower right.
     """
     height, width = shape
     rows, columns = _places(num, shape, settings, generator)
@@ -69,7 +70,7 @@ def _sources(
 def _places(
     num: int, shape: tuple[int, int], settings: Distortion, generator: np.random.Generator
 ) -> tuple[Array, Array]:
-    """The row and the column (num, H * W) that each pixel of a new image is taken from."""
+    """Return the source row and column (num, H * W) of each pixel of a new image."""
     height, width = shape
     down, right = np.mgrid[:height, :width].reshape(2, -1).astype(np.float32)
     down, right = down - (height - 1) / 2, right - (width - 1) / 2
@@ -93,7 +94,7 @@ def _places(
 def _elastic(
     num: int, shape: tuple[int, int], settings: Distortion, generator: np.random.Generator
 ) -> Array:
-    """Smooth random displacements float32 (num, H, W), in pixels."""
+    """Return smooth random displacements float32 (num, H, W), in pixels."""
     noise = generator.standard_normal((num, *shape), np.float32)
     over_rows, over_columns = (_smoothing(size, settings.smoothness) for size in shape)
     displacements: Array = settings.elastic * (over_rows @ noise @ over_columns.T)
@@ -101,7 +102,7 @@ def _elastic(
 
 
 def _smoothing(size: int, sigma: float) -> Array:
-    """A matrix (size, size) that smooths white noise by a Gaussian and keeps its variance."""
+    """Return a matrix (size, size) that smooths white noise by a Gaussian, keeping its variance."""
     places = np.arange(size, dtype=np.float32)
     kernel = np.exp(-0.5 * ((places[:, np.newaxis] - places) / sigma) ** 2)
     smoothing: Array = kernel / np.sqrt((kernel**2).sum(axis=1, keepdims=True))

@@ -1,4 +1,4 @@
-"""Dropout at a fraction of the cost, for the time of a training: its masks come from a pool."""
+"""Dropout at a fraction of the cost, for training only: its masks come from a pool."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ from keras import ops
 
 
 class PooledDropout(keras.layers.Layer):  # type: ignore[misc]
-    """Dropout whose mask is a slice, at a random place, of numbers that were drawn once.
+    """Dropout whose mask is a slice, at a random offset, of numbers that were drawn once.
 
-    To draw a number for each unit in each step takes a third of a step of the CNN. Here a step
-    draws one, the place. Within a step all units are independent; two steps share numbers, moved
-    to other units. The pool follows from the seed, and the place from a state that is kept with
+    Drawing a number for each unit in each step takes a third of a step of the CNN. Here a step
+    draws only the offset. Within a step, all units are independent; two steps share numbers, but
+    for different units. The seed determines the pool; the offset comes from a state stored with
     the layer's variables.
     """
 
-    # Places to choose from: as many masks.
+    # The number of offsets, and so of masks.
     NUM_PLACES = 2**20
 
     def __init__(self, rate: float, seed: int, batch_size: int, **options: Any) -> None:
@@ -31,12 +31,12 @@ class PooledDropout(keras.layers.Layer):  # type: ignore[misc]
         num_numbers = self._batch_size * self._num_units + self.NUM_PLACES
         is_kept = generator.random(num_numbers, np.float32) >= self._rate
         scaled = is_kept * np.float32(1 / (1 - self._rate))
-        # Made here, once: in a compiled step it would be made in every step.
+        # Created once, here: inside a compiled step it would be created in every step.
         self._pool = ops.convert_to_tensor(scaled, self.compute_dtype)
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Inputs of which a share of `rate` is 0, and the rest larger to make up for it."""
+        """Set a share `rate` of the inputs to 0 and scale the rest up to compensate."""
         if not training or self._rate == 0:
             return inputs
         place = keras.random.randint((), 0, self.NUM_PLACES, "int32", self._places)
@@ -45,5 +45,5 @@ class PooledDropout(keras.layers.Layer):  # type: ignore[misc]
         return inputs * ops.reshape(mask, shape)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The inputs'."""
+        """Return the input shape, which dropout does not change."""
         return input_shape

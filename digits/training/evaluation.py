@@ -1,4 +1,4 @@
-"""Scoring a trained model on the test set."""
+"""Evaluating a trained model on the test set."""
 
 import json
 import zipfile
@@ -16,7 +16,7 @@ from digits.training.arrays import StoredArray
 from digits.training.predictions import write_predictions
 
 Array = npt.NDArray[Any]
-# A multiple of four: each image is moved in a direction that its place in the test set gives.
+# A multiple of four, since an image's position in the test set determines its shift direction.
 BATCH_SIZE = 1000
 MAX_SHIFT = 6
 MEMBERS = ["config.json", "metadata.json", "model.weights.h5"]
@@ -25,15 +25,15 @@ DIRECTIONS = ((0, 1), (0, -1), (1, 0), (-1, 0))
 
 
 def load_model(path: Path) -> keras.Model:
-    """A model from a .keras archive, in Keras's safe mode: no code in the archive is run.
+    """Load a model from a .keras archive in Keras's safe mode: no code in the archive is run.
 
-    Raises DamagedError where it cannot be loaded so.
+    Raises DamagedError if that fails.
     """
     try:
         _check_members(path)
         return keras.saving.load_model(path, safe_mode=True, compile=False)
     except Exception as error:
-        # The zip, the JSON, the HDF5 and each layer have errors of their own, some of many lines.
+        # The zip, the JSON, the HDF5 and each layer raise their own errors, some with many lines.
         problem = str(error).partition("\n")[0] or type(error).__name__
         raise DamagedError(
             f"{path} is not a model that Keras can load safely: {problem}"
@@ -41,17 +41,17 @@ def load_model(path: Path) -> keras.Model:
 
 
 def _check_members(path: Path) -> None:
-    """Let nothing through that Keras would unpack to the disk, or that is larger than the file."""
+    """Reject archives that Keras would unpack to disk, or whose contents exceed the file's size."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     if sorted(member.filename for member in members) != MEMBERS:
-        raise ValueError(f"it holds other files than {', '.join(MEMBERS)}")
+        raise ValueError(f"its files do not match (expected {', '.join(MEMBERS)})")
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise ValueError("its files are compressed, which Keras's are not")
+        raise ValueError("its files are compressed (expected uncompressed, as Keras writes them)")
 
 
 def evaluate_model(model_path: Path, arrays: Path, layout: Layout, output: Path) -> dict[str, Any]:
-    """Score the model at `model_path` on x_test.npy and y_test.npy of `arrays`.
+    """Evaluate the model at `model_path` on x_test.npy and y_test.npy in `arrays`.
 
     Writes metrics.json and predictions.parquet into `output`; returns the metrics.
     """
@@ -84,14 +84,14 @@ def evaluate_model(model_path: Path, arrays: Path, layout: Layout, output: Path)
 
 
 def predict(model: keras.Model, images: Array) -> npt.NDArray[np.float32]:
-    """Class probabilities float32 (N, K) of images float32 (N, H, W, 1) in 0..1."""
+    """Return class probabilities float32 (N, K) of images float32 (N, H, W, 1) in 0..1."""
     starts = range(0, len(images), BATCH_SIZE)
     parts = [model.predict_on_batch(images[start : start + BATCH_SIZE]) for start in starts]
     return np.concatenate(parts).astype(np.float32)
 
 
 def accuracy_interval(num_correct: int, num_images: int) -> tuple[float, float]:
-    """The 95% Wilson score interval of a proportion (Wilson, 1927)."""
+    """Return the 95% Wilson score interval of a proportion (Wilson, 1927)."""
     from scipy.stats import binomtest
 
     interval = binomtest(num_correct, num_images).proportion_ci(0.95, method="wilson")
@@ -99,19 +99,19 @@ def accuracy_interval(num_correct: int, num_images: int) -> tuple[float, float]:
 
 
 def cross_entropy(y_true: Array, probabilities: Array) -> float:
-    """Mean categorical cross-entropy in nats, clipped at 1e-7 as Keras does."""
+    """Return the mean categorical cross-entropy in nats, clipped at 1e-7 as in Keras."""
     of_truth = probabilities[np.arange(len(y_true)), y_true].astype(np.float64)
     return float(-np.log(np.clip(of_truth, 1e-7, 1.0)).mean())
 
 
 def confusion_matrix(y_true: Array, y_predicted: Array, num_classes: int) -> npt.NDArray[np.int64]:
-    """Counts (K, K): rows are the true classes, columns the predicted ones."""
+    """Return counts (K, K): rows are the true classes, columns the predicted ones."""
     pairs = y_true.astype(np.int64) * num_classes + y_predicted
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def class_scores(confusion: Array, names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Precision, recall and support of each class; 0 where there is nothing to divide by."""
+    """Return precision, recall and support of each class; 0 if the denominator is 0."""
     correct, predicted, support = np.diag(confusion), confusion.sum(0), confusion.sum(1)
     return [
         {
@@ -128,9 +128,9 @@ def class_scores(confusion: Array, names: tuple[str, ...]) -> list[dict[str, Any
 def accuracy_against_shift(
     model: keras.Model, parts: Iterable[Array], y_true: Array
 ) -> list[dict[str, Any]]:
-    """Accuracy with the images moved by 1 to 6 pixels, a quarter of them in each direction.
+    """Return the accuracy on images shifted by 1 to 6 pixels, a quarter of them in each direction.
 
-    `parts` are the images in their order, each part but the last of a multiple of four.
+    `parts` are the images in order; the length of each part but the last is a multiple of four.
     """
     num_correct, start = dict.fromkeys(range(1, MAX_SHIFT + 1), 0), 0
     for images in parts:
@@ -146,7 +146,7 @@ def accuracy_against_shift(
 
 
 def shifted(images: Array, pixels: int) -> Array:
-    """Images (N, H, W, 1) moved by `pixels`; image n in direction n modulo 4, zeros move in."""
+    """Shift image n of (N, H, W, 1) by `pixels` in direction n modulo 4; zeros move in."""
     moved = np.zeros_like(images)
     height, width = images.shape[1:3]
     for quarter, (down, right) in enumerate(DIRECTIONS):

@@ -1,6 +1,6 @@
-"""A model as it is trained: the same layers, made faster or steadier where its recipe says so.
+"""The model during training: the same layers, made faster or more stable if the recipe says so.
 
-What comes out of a training is always the plain model: the weights are handed over to it.
+A training always produces the plain model, which receives the trained weights.
 """
 
 from typing import Any
@@ -16,15 +16,16 @@ OPTIMIZERS = {
     "adam": keras.optimizers.Adam,
     "adamw": keras.optimizers.AdamW,
 }
-# Batches that are trained on without a return to Python, where the backend can: that takes a sixth
-# of the MLP's time. The numbers are the same.
+# Minibatches per call from Python, where the backend supports it: returning to Python after each
+# takes a sixth of the MLP's time. The results are identical.
 STEPS_PER_EXECUTION = 1 if keras.config.backend() == "torch" else 20
 
 
 def make_learner(plain: keras.Model, settings: TrainingSettings, num_batches: int) -> keras.Model:
-    """The model to be trained in place of `plain`, from its weights, compiled.
+    """Return a compiled model to train in place of `plain`, starting from its weights.
 
-    `num_batches` is that of an epoch. Its trainable weights are those of `plain` in their order.
+    `num_batches` is the number of minibatches in an epoch. The trainable weights are in the order
+    of those of `plain`.
     """
     learner = _adapted(plain, settings)
     learner.compile(
@@ -39,10 +40,10 @@ def make_learner(plain: keras.Model, settings: TrainingSettings, num_batches: in
 
 
 def make_metrics(model: keras.Model) -> None:
-    """Have a compiled model make its metrics at once.
+    """Create a compiled model's metrics now.
 
-    Keras makes them while it traces the first step, which it then traces once more: that is a third
-    of what a training takes before its first batch.
+    Keras would create them while tracing the first step and then trace it again, which takes a
+    third of the time before a training's first minibatch.
     """
     probabilities = keras.ops.zeros((1, model.output_shape[-1]))
     model.compute_metrics(None, keras.ops.zeros(1, "uint8"), probabilities)
@@ -50,7 +51,7 @@ def make_metrics(model: keras.Model) -> None:
 
 
 def outcome(learner: keras.Model) -> list[Any]:
-    """The weights as they would come out now: their averages, where the optimizer keeps them."""
+    """Return the weights that training would produce now: averages if the optimizer keeps them."""
     if not learner.optimizer.use_ema:
         return list(learner.get_weights())
     present = learner.get_weights()
@@ -66,7 +67,7 @@ def _adapted(plain: keras.Model, settings: TrainingSettings) -> keras.Model:
 
     def adapted(layer: keras.layers.Layer) -> keras.layers.Layer:
         config = layer.get_config()
-        # The probabilities and the loss need all digits that there are.
+        # The probabilities and the loss need full precision.
         precision = "float32" if layer is plain.layers[-1] else settings.precision
         if isinstance(layer, keras.layers.Dropout) and settings.masks == "pooled":
             return PooledDropout(

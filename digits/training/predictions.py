@@ -1,4 +1,4 @@
-"""A model's answers on a test set, one row for each image, as Parquet."""
+"""A model's predictions on a test set, one row per image, as Parquet."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,13 +39,16 @@ def write_predictions(path: Path, y_true: Array, y_predicted: Array, probabiliti
 def read_predictions(
     path: Path, columns: Sequence[str] = ("label", "predicted")
 ) -> tuple[Array, ...]:
-    """Columns (N,), by default the true and the predicted labels. Raises DamagedError."""
+    """Read columns (N,), by default the true and the predicted labels.
+
+    Raises DamagedError if the file is unreadable, corrupted or has other columns.
+    """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             if file.schema_arrow != SCHEMA:
                 raise DamagedError(
-                    f"{path} cannot be read as predictions: it has {_columns(file.schema_arrow)}, "
-                    f"expected {_columns(SCHEMA)}"
+                    f"{path} cannot be read as predictions: its columns are "
+                    f"{_columns(file.schema_arrow)} (expected {_columns(SCHEMA)})"
                 )
             table = file.read(list(columns))
         return tuple(table[column].to_numpy() for column in columns)

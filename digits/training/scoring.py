@@ -1,8 +1,8 @@
-"""Labeling many images fast: the model's answers at several times the rate of `model.predict`.
+"""Scoring many images at several times the speed of `model.predict`.
 
-What makes the difference: bytes instead of floats go in and are scaled inside the compiled
-function, batches are large, and several are under way at once, so that no core waits for another
-at the end of each layer. `model.predict` spends more time between its batches of 32 than in them.
+The inputs are bytes instead of floats and are scaled inside the compiled function, minibatches are
+large, and several run concurrently, so that no core waits for another at the end of each layer.
+`model.predict` spends more time between its minibatches of 32 than in them.
 """
 
 import os
@@ -25,7 +25,7 @@ BATCH_SIZE = 128
 
 
 class Scorer:
-    """A trained model's answers to images as they are stored."""
+    """Computes a trained model's class probabilities for images as they are stored."""
 
     def __init__(self, model: keras.Model) -> None:
         _, *self.image_shape, _ = model.input_shape
@@ -34,7 +34,7 @@ class Scorer:
         self._model = keras.Model(pixels, model(scaled, training=False))
 
     def score(self, images: Bytes) -> Probabilities:
-        """Class probabilities float32 (n, K) of images uint8 (n, H, W), of any number of them."""
+        """Return class probabilities float32 (n, K) of any number of images uint8 (n, H, W)."""
         if not len(images):
             return np.empty((0, self._model.output_shape[-1]), np.float32)
         return np.asarray(self._model.predict_on_batch(images[..., np.newaxis]), np.float32)
@@ -42,11 +42,11 @@ class Scorer:
     def score_each(
         self, items: Iterable[Item], images_of: Callable[[Item], Bytes]
     ) -> Iterator[tuple[Item, Probabilities]]:
-        """Items with their images' probabilities, in their order; as many at once as cores.
+        """Yield items with their images' probabilities, in order, using all cores.
 
-        Only the items that are under way are held in memory, however many there are.
+        Only the items in progress are kept in memory, however many there are.
         """
-        # Keras on other backends hands the weights over to a call and takes them back after it.
+        # With other backends, a Keras call moves the weights in and out, so calls cannot overlap.
         num_threads = (os.cpu_count() or 1) if backend() == "tensorflow" else 1
         with ThreadPoolExecutor(num_threads, "score") as pool:
             waiting: deque[tuple[Item, Future[Probabilities]]] = deque()

@@ -1,4 +1,4 @@
-"""The error stream, told apart: what Python says, and what libraries in C++ write past it."""
+"""Separating Python's own stderr output from what C++ libraries write to descriptor 2."""
 
 import contextlib
 import faulthandler
@@ -11,10 +11,10 @@ NATIVE = 2
 
 
 def separate_error_stream() -> None:
-    """Give sys.stderr a descriptor of its own, so that descriptor 2 carries what others write.
+    """Give sys.stderr its own descriptor, so that only native code writes to descriptor 2.
 
-    Only then can the one be kept from the terminal without the other. A crash in C++ is still
-    shown with the place in Python that led to it. Does nothing where sys.stderr was replaced.
+    Native output can then be kept off the terminal without losing Python's. A crash in C++ still
+    shows the Python stack. Does nothing if sys.stderr was replaced.
     """
     original = sys.__stderr__
     if original is None or sys.stderr is not original:
@@ -27,9 +27,9 @@ def separate_error_stream() -> None:
 
 @contextlib.contextmanager
 def native_errors_in(path: Path) -> Iterator[None]:
-    """Keep what is written to descriptor 2 during the block in a file, anew each time.
+    """Redirect descriptor 2 to a file during the block, overwriting the file.
 
-    Where Python writes there too, nothing is kept back: its errors belong on the terminal.
+    Redirects nothing if Python writes there too: its errors belong on the terminal.
     """
     if not _is_separate():
         yield

@@ -1,4 +1,4 @@
-"""Training one model on prepared arrays, resumable after each epoch and reproducible to the bit."""
+"""Training one model on prepared arrays: resumable after each epoch, reproducible bit for bit."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ TEST_BATCH = 1000
 
 
 class TestScorer:
-    """Scores what would come out of a training now: the plain model with the learner's weights."""
+    """Scores the model that training would produce now: `plain` with the learner's weights."""
 
     def __init__(self, plain: keras.Model, test: TestMinibatches) -> None:
         self._plain, self._test = plain, feed(test)
@@ -39,14 +39,14 @@ class TestScorer:
         make_metrics(plain)
 
     def score(self, learner: keras.Model) -> dict[str, float]:
-        """Loss and accuracy on the test set, as `val_loss` and `val_accuracy`."""
+        """Return loss and accuracy on the test set, as `val_loss` and `val_accuracy`."""
         self._plain.set_weights(outcome(learner))
         figures = self._plain.evaluate(self._test, return_dict=True, verbose=0)
         return {f"val_{name}": value for name, value in figures.items()}
 
 
 class Recorder(keras.callbacks.Callback):  # type: ignore[misc]
-    """Keeps the learning curve and a checkpoint after every epoch, and shows how far it is."""
+    """Saves the learning curve and a checkpoint after every epoch, and reports progress."""
 
     def __init__(
         self,
@@ -63,23 +63,23 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc]
 
     @property
     def seconds(self) -> float:
-        """Wall time of the training, that before an interruption included."""
+        """Wall time of the training, including the time before an interruption."""
         return time.monotonic() - self._started
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Show how far the epoch is."""
-        # Keras counts on to the end of an execution that the epoch only filled in part.
+        """Report progress within the epoch."""
+        # Keras counts to the end of an execution even if the epoch ends within it.
         self._progress.advance(len(self.history), min(batch + 1, self.params["steps"]))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Keep the epoch's figures and the state after it. Raises DigitsError if it diverged."""
+        """Save the epoch's figures and the state after it. Raises DigitsError if it diverged."""
         measured = {**(logs or {}), **self._scorer.score(self.model)}
         figures = {name: float(measured[name]) for name in METRICS}
         if not all(map(math.isfinite, figures.values())):
             raise DigitsError(
-                f"{self.model.name} diverged in epoch {epoch + 1}: its loss is {figures['loss']}, "
-                f"on the test set {figures['val_loss']}; try another seed, or lower the learning "
-                "rate in its recipe"
+                f"{self.model.name} diverged in epoch {epoch + 1}: its loss is {figures['loss']} "
+                f"(test set: {figures['val_loss']}); try another seed, or lower the learning rate "
+                "in its recipe"
             )
         self.history.append({"epoch": epoch + 1, **figures})
         self._checkpoint.save(_state(self.model), self.history, self.seconds)
@@ -96,10 +96,10 @@ def train_model(
     progress: Progress,
     output: Path,
 ) -> tuple[int, float]:
-    """Train to the last epoch, from the checkpoint if there is one.
+    """Train to the last epoch, resuming from the checkpoint if there is one.
 
-    Reads x_*.npy and y_*.npy in `arrays`, writes model.keras and history.json into `output`.
-    Returns the number of parameters and the wall seconds of the training. Raises DigitsError when
+    Reads x_*.npy and y_*.npy in `arrays`; writes model.keras and history.json into `output`.
+    Returns the number of parameters and the training's wall time in seconds. Raises DigitsError if
     it diverges.
     """
     x_train, y_train, x_test, y_test = (
@@ -121,7 +121,7 @@ def train_model(
             beginner = keras.callbacks.LambdaCallback(
                 on_epoch_begin=lambda epoch, logs: batches.begin(epoch + 1)  # noqa: ARG005
             )
-            # The order is ours; Keras would shuffle the batches once more, unseeded.
+            # Minibatches are already shuffled; Keras would shuffle them again, unseeded.
             learner.fit(
                 feed(batches),
                 epochs=settings.epochs,
@@ -130,7 +130,7 @@ def train_model(
                 callbacks=[beginner, recorder],
                 verbose=0,
             )
-    # Without the optimizer: what predicts is kept, what training needs lies in the checkpoint.
+    # Without the optimizer, which is only needed for training and is in the checkpoint.
     trained = build_plain()
     trained.set_weights(outcome(learner))
     _save(trained, output / "model.keras")
@@ -147,13 +147,13 @@ def _resume(
         return Recorder(scorer, checkpoint, progress, [], 0.0)
     variables, history, seconds = kept
     _restore(learner, variables)
-    logger.info("%s goes on after epoch %d, where an earlier run ended", learner.name, len(history))
+    logger.info("%s: resuming after epoch %d of an earlier run", learner.name, len(history))
     return Recorder(scorer, checkpoint, progress, history, seconds)
 
 
 def _variables(model: keras.Model) -> list[Any]:
-    # Weights and the state of the random numbers of each layer, and the optimizer's memory. Not
-    # model.variables: that also holds metrics, which are only made when fit begins.
+    # Each layer's weights and random state, and the optimizer's state. Not model.variables, which
+    # also contains metrics that are only created when fit begins.
     in_layers = [variable for layer in model.layers for variable in layer.variables]
     return [*in_layers, *model.optimizer.variables]
 
@@ -168,20 +168,20 @@ def _restore(model: keras.Model, values: Variables) -> None:
 
 
 def _timeless(value: Any, numbers: dict[Any, int]) -> Any:
-    """A part of Keras's description without dates, and with object ids counted from 0."""
+    """Return part of Keras's description without dates and with object ids counted from 0."""
     if isinstance(value, list):
         return [_timeless(item, numbers) for item in value]
     if not isinstance(value, dict):
         return value
     plain = {key: _timeless(item, numbers) for key, item in value.items() if key != "date_saved"}
     if "shared_object_id" in plain:
-        # Keras writes addresses in memory here.
+        # Keras writes memory addresses here.
         plain["shared_object_id"] = numbers.setdefault(plain["shared_object_id"], len(numbers))
     return plain
 
 
 def _save(model: keras.Model, path: Path) -> None:
-    """Save as a .keras archive whose bytes depend on the model alone, not on the moment."""
+    """Save as a .keras archive whose bytes depend only on the model, not on the time of saving."""
     dated = path.with_suffix(".dated.keras")
     model.save(dated)
     with zipfile.ZipFile(dated) as source, zipfile.ZipFile(path, "w") as target:

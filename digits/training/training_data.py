@@ -1,4 +1,4 @@
-"""The batches of a training: shuffled, distorted where the recipe asks for it, and streamed."""
+"""Minibatches for training: shuffled, distorted if the recipe says so, and streamed."""
 
 import math
 from collections.abc import Iterator
@@ -15,18 +15,18 @@ from digits.training.distortion import distort
 
 Array = npt.NDArray[Any]
 Part = tuple[Array, Array]
-# Images that are read and distorted at once.
+# Images to read and distort at once.
 PART = 8192
-# Batches that wait for the training, and not the other way round.
+# Minibatches to prepare in advance, so that training does not wait for them.
 PREFETCHED = 8
 
 
 class Minibatches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Shuffled batches straight from the store, epoch after epoch.
+    """Shuffled minibatches straight from the store, epoch after epoch.
 
-    The order of epoch n, counted from 1, and what happens to each of its images follow from the
-    seed and n alone, so that a resumed training sees the same data in the same order. A thread
-    prepares the next part while the present one is trained on.
+    The order of epoch n, counted from 1, and its distortions depend only on the seed and n, so that
+    a resumed training sees the same data in the same order. A thread prepares the next part during
+    training on the current one.
     """
 
     def __init__(self, x: StoredArray, y: StoredArray, settings: TrainingSettings) -> None:
@@ -38,7 +38,7 @@ class Minibatches(keras.utils.PyDataset):  # type: ignore[misc]
         self.begin(1)
 
     def __len__(self) -> int:
-        """The number of batches in an epoch."""
+        """Return the number of minibatches in an epoch."""
         return math.ceil(len(self._x) / self._settings.batch_size)
 
     def __getitem__(self, index: int) -> tuple[Array, Array]:
@@ -49,18 +49,18 @@ class Minibatches(keras.utils.PyDataset):  # type: ignore[misc]
         return images[rows], labels[rows]
 
     def begin(self, epoch: int) -> None:
-        """Go on to the order of that epoch, counted from 1."""
+        """Switch to the order of this epoch, counted from 1."""
         self._epoch = epoch
         generator = np.random.default_rng((self._settings.seed, epoch))
         self._order = generator.permutation(len(self._x))
         self._parts: dict[int, Future[Part]] = {}
 
     def close(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self._preparing.shutdown(cancel_futures=True)
 
     def _part(self, number: int) -> Part:
-        """A part of the epoch; the one after it is begun."""
+        """Return a part of the epoch and start preparing the next one."""
         following = number + 1 if (number + 1) * self._batches_in_part < len(self) else number
         wanted = dict.fromkeys((number, following))
         self._parts = {
@@ -74,14 +74,14 @@ class Minibatches(keras.utils.PyDataset):  # type: ignore[misc]
         numbers = self._order[part * num_images : (part + 1) * num_images]
         images, labels = self._x.rows(numbers), self._y.rows(numbers)
         if self._settings.distortion is not None:
-            # Counted from 1: a zero at the end would be the order's own seed.
+            # Counted from 1: a trailing zero would give the seed of the order.
             chance = np.random.default_rng((self._settings.seed, self._epoch, part + 1))
             images = distort(images[..., 0], self._settings.distortion, chance)[..., np.newaxis]
         return images, labels
 
 
 class TestMinibatches(keras.utils.PyDataset):  # type: ignore[misc]
-    """All rows in their order, `size` at a time."""
+    """All rows in order, `size` at a time."""
 
     __test__ = False
 
@@ -90,7 +90,7 @@ class TestMinibatches(keras.utils.PyDataset):  # type: ignore[misc]
         self._x, self._y, self._size = x, y, size
 
     def __len__(self) -> int:
-        """The number of batches."""
+        """Return the number of minibatches."""
         return math.ceil(len(self._x) / self._size)
 
     def __getitem__(self, index: int) -> tuple[Array, Array]:
@@ -99,10 +99,10 @@ class TestMinibatches(keras.utils.PyDataset):  # type: ignore[misc]
 
 
 def feed(batches: keras.utils.PyDataset) -> Any:
-    """What Keras is to read `batches` by: themselves, but on TensorFlow a tf.data.Dataset of them.
+    """Return `batches` in the form for Keras: as they are or, on TensorFlow, a tf.data.Dataset.
 
-    The one that Keras would make lets tf.data tune itself. Its tuning thread can miss that an epoch
-    has ended, and holds up the next one until it wakes, up to as long again as the epoch took.
+    The dataset that Keras would create enables tf.data's autotuning. Its tuning thread can miss the
+    end of an epoch and delay the next one until it wakes up, by up to the length of an epoch.
     """
     if keras.config.backend() != "tensorflow":
         return batches

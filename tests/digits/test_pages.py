@@ -33,7 +33,7 @@ def facts(card: Element) -> dict[str, str]:
         (make_outcome(WARNED, FAILED), "failed", "1 of 8 expectations failed"),
     ],
 )
-def test_verdict_leads_the_page(outcome: ValidationOutcome, tone: str, headline: str) -> None:
+def test_the_verdict_leads_the_page(outcome: ValidationOutcome, tone: str, headline: str) -> None:
     lead = next(render(outcome).one("main").walk())
 
     assert lead.classes == ["verdict", tone]
@@ -41,7 +41,7 @@ def test_verdict_leads_the_page(outcome: ValidationOutcome, tone: str, headline:
     assert lead.one(".tag").text == ("passed" if outcome.success else "failed")
 
 
-def test_what_failed_comes_first_with_the_rows_at_fault() -> None:
+def test_failures_come_first_with_the_rows_at_fault() -> None:
     page = render(make_outcome(WARNED, FAILED, FAILED_AS_A_WHOLE, FAILED_IN_MANY_ROWS))
 
     cards = page.all("article.finding")
@@ -62,7 +62,7 @@ def test_what_failed_comes_first_with_the_rows_at_fault() -> None:
     ]
 
 
-def test_everything_checked_is_listed_with_its_verdict() -> None:
+def test_every_check_is_listed_with_its_result() -> None:
     page = render(make_outcome(WARNED, FAILED))
 
     train, test = (table.rows() for table in page.all("table"))
@@ -73,7 +73,7 @@ def test_everything_checked_is_listed_with_its_verdict() -> None:
     assert [cell.text for cell in page.all("td.found")] == [WARNED.found, FAILED.found]
 
 
-def test_what_holds_of_the_table_is_folded_but_what_fails_is_not() -> None:
+def test_passed_table_checks_are_summarized_but_failed_ones_are_not() -> None:
     failed = make_finding(check="columns", success=False, about="columns of the table")
 
     rows = render(make_outcome(failed)).all("table")[0].rows()
@@ -85,7 +85,7 @@ def test_what_holds_of_the_table_is_folded_but_what_fails_is_not() -> None:
     ]
 
 
-def test_validation_page_needs_nothing_but_itself() -> None:
+def test_the_validation_page_is_self_contained() -> None:
     html = render_page(make_outcome(FAILED, WARNED))
 
     page = parse_page(html)

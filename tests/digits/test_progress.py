@@ -18,7 +18,7 @@ def all_lines(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def train(name: str = "train mlp", epoch: int = 0) -> None:
-    """What a training tells of its first epoch of two."""
+    """Report what a training reports for one of two epochs."""
     progress = Progress(name)
     progress.begin(num_epochs=2, num_batches=5, epoch=epoch)
     for batch in range(5):
@@ -26,7 +26,7 @@ def train(name: str = "train mlp", epoch: int = 0) -> None:
     progress.finish_epoch({**FIGURES, "epoch": epoch + 1})
 
 
-def test_a_log_gets_one_plain_line_an_epoch(
+def test_a_log_gets_one_plain_line_per_epoch(
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with bars():
@@ -40,7 +40,7 @@ def test_a_log_gets_one_plain_line_an_epoch(
     assert "\x1b" not in "".join(capfd.readouterr())
 
 
-def test_a_training_outside_of_a_run_gets_lines_on_a_terminal_too(
+def test_a_training_outside_a_run_logs_lines_even_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with terminal(monkeypatch) as shown:
@@ -62,7 +62,9 @@ def test_a_terminal_gets_a_bar_instead(
     assert caplog.messages == []
 
 
-def test_a_training_that_goes_on_begins_where_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_training_starts_its_bar_where_it_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with terminal(monkeypatch) as shown, bars():
         Progress("train mlp").begin(num_epochs=4, num_batches=5, epoch=3)
 
@@ -89,13 +91,13 @@ def test_trainings_in_two_threads_share_the_terminal(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("num_bytes", [9_000_000, None])
-def test_a_download_shows_itself_while_it_lasts(
+def test_a_download_is_shown_only_while_it_runs(
     num_bytes: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with terminal(monkeypatch) as shown, bars():
         with transfer("digits.npz", num_bytes) as show:
             show(4_500_000)
-            # The display is drawn ten times a second, and whenever a bar is added.
+            # The display is redrawn ten times a second and whenever a bar is added.
             train("during")
         train("after")
 
@@ -111,7 +113,7 @@ def test_a_download_in_a_log_shows_nothing(capfd: pytest.CaptureFixture[str]) ->
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_failure_leaves_the_terminal_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_restores_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         terminal(monkeypatch) as shown,
         pytest.raises(RuntimeError),
@@ -125,7 +127,7 @@ def test_a_failure_leaves_the_terminal_as_it_was(monkeypatch: pytest.MonkeyPatch
         Progress("train mlp").begin(1, 1, 0)
 
 
-def test_bars_of_one_run_are_not_those_of_the_next(
+def test_bars_end_with_their_run(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with terminal(monkeypatch), bars():

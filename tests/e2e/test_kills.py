@@ -54,7 +54,7 @@ def test_a_run_that_died_with_its_worker_is_crashed_soon_and_the_next_goes_on_fr
 
     again = start_training(service, epochs=4000, seed=1)
     resumed = wait_for(
-        lambda: [log for log in logs(service, again) if "goes on after epoch" in log],
+        lambda: [log for log in logs(service, again) if "resuming after epoch" in log],
         "the log of what it went on from",
     )
     assert int(resumed[0].split("after epoch ")[1].split(",")[0]) >= 3

@@ -157,7 +157,7 @@ def test_damaged_checkpoint_is_noticed_and_the_training_begins_anew(
         damage(folder / name)
         run = copy.run(*THREE_EPOCHS)
         assert run.models == models
-        assert "goes on after epoch" not in run.log
+        assert "resuming after epoch" not in run.log
         if not (damage is gone and name == "checkpoint.json"):
             assert run.log.count("training from the start") == 1
         invariants.check(copy.settings)

@@ -244,7 +244,7 @@ def test_results_for_one_kind_of_device_are_not_used_for_another(copy: Copy, tal
         check_foretold(copy.plan("--device", "cpu", prelude=see_gpu), NONE)
         refused = copy.call("run", prelude=see_gpu)
         assert refused.status == 2
-        assert "Pretended GPU is there, but tensorflow does not see it" in refused.log
+        assert "found Pretended GPU, but tensorflow does not see it" in refused.log
         assert not copy.run("--device", "cpu", prelude=see_gpu).executed
 
 

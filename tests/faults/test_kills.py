@@ -110,7 +110,7 @@ def check_survived(copy: Copy, uninterrupted: Uninterrupted) -> None:
     assert not invariants.leftovers(copy.settings)
     # A record that is written again is another file.
     assert finished == {path: path.stat().st_ino for path in finished}
-    assert run.log.count("goes on after epoch") == len(begun)
+    assert run.log.count("resuming after epoch") == len(begun)
     assert run.champion == 2
     assert run.models == uninterrupted.run.models
     assert invariants.results(copy.settings) == uninterrupted.results

@@ -98,7 +98,7 @@ def test_run_that_waits_goes_on_where_the_one_that_was_killed_ended(
         assert trains.wait().status < 0
         run = Run.of(waits.wait())
         assert run.executed == {"train mlp", "evaluate mlp", "report"}
-        assert run.log.count("goes on after epoch") == 1
+        assert run.log.count("resuming after epoch") == 1
         invariants.check(copy.settings)
 
 

@@ -155,7 +155,7 @@ def test_a_run_that_is_ended_goes_on_from_its_last_epoch(
     assert Ledger(NAME, finished.settings).path.read_bytes() == before
     again = run_digits(finished.settings, *request)
     assert again.returncode == 0, again.stderr
-    assert "mlp goes on after epoch" in again.stderr
+    assert "mlp: resuming after epoch" in again.stderr
     assert "train mlp: epoch 1/40" not in again.stderr
     assert len(Ledger(NAME, finished.settings).entries()) == 2
 

@@ -87,7 +87,7 @@ def test_pictures_are_labelled_and_what_is_none_is_told_apart(
     assert [line.split()[0] for line in lines] == [str(LABELS[n]) for n in (0, 1, 2, 7)]
     assert [line.split()[-1] for line in lines] == [*(f"{folder}/{n}.png" for n in range(3)), "-"]
     assert all(0 < float(line.split()[1].rstrip("%")) <= 100 for line in lines)
-    assert errors(result) == [f"Error: {folder}/text.png is no PNG or JPEG picture"]
+    assert errors(result) == [f"Error: {folder}/text.png is not a PNG or JPEG image"]
     assert len(list(seen.iterdir())) == 4
     assert {path.read_bytes()[:8] for path in seen.iterdir()} == {b"\x89PNG\r\n\x1a\n"}
 
@@ -121,7 +121,7 @@ def test_json_is_one_object_a_line(
         str(folder / name) for name in ("0.png", "1.png", "2.png", "text.png")
     ]
     assert [answer.get("label") for answer in answers] == [*LABELS[:3].tolist(), None]
-    assert answers[3]["error"] == "is no PNG or JPEG picture"
+    assert answers[3]["error"] == "is not a PNG or JPEG image"
     assert all(set(a) == {"file", "label", "name", "probability"} for a in answers[:3])
 
 
@@ -140,7 +140,7 @@ def test_csv_has_a_row_for_each_and_survives_any_file_name(
     assert rows[0] == ["file", "label", "name", "probability", "error"]
     assert rows[1][0] == str(tmp_path / 'a,"b"\\n\\udcff.png')
     assert rows[1][1:3] == [str(LABELS[0])] * 2
-    assert rows[2] == ["nothing.png", "", "", "", "is not there"]
+    assert rows[2] == ["nothing.png", "", "", "", "does not exist"]
     assert len(out.splitlines()) == 3
 
 

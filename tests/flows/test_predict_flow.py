@@ -66,4 +66,4 @@ def test_a_folder_becomes_a_table_and_a_page(settings: Settings, tmp_path: Path)
     assert table["label"].to_pylist() == LABELS[:50].tolist()
     assert report["num_refused"] == 0
     (page,) = pages
-    assert "**50** pictures labelled by version 1 of handwriting" in page
+    assert "**50** images labeled by version 1 of handwriting" in page

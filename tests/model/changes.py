@@ -1,4 +1,4 @@
-"""What is done to images before a model is asked again."""
+"""Changes to images before a model predicts them again."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,11 +7,11 @@ Images = npt.NDArray[np.float32]
 
 
 def noisy(images: Images, deviation: float) -> Images:
-    """With Gaussian noise of this deviation on each pixel, always the same."""
+    """Add Gaussian noise of this standard deviation to each pixel, the same on every call."""
     noise = np.random.default_rng(0).normal(0, deviation, images.shape)
     return np.clip(images + noise, 0, 1).astype(np.float32)
 
 
 def faded(images: Images, share: float) -> Images:
-    """With this share of their brightness."""
+    """Scale the brightness by this share."""
     return images * np.float32(share)

@@ -1,4 +1,4 @@
-"""What the tests of behaviour share: two models that know the small dataset, and its images."""
+"""Fixtures of the behavior tests: two models trained on the small dataset, and its images."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from tests.support.trainings import Arrays, Training
 
 @dataclass(frozen=True)
 class Examinee:
-    """A trained model, and the images that it is asked about."""
+    """A trained model and the images to test it with."""
 
     model: keras.Model
     images: npt.NDArray[np.float32]
@@ -26,15 +26,15 @@ class Examinee:
         return self.probabilities(images).argmax(axis=1)
 
     def accuracy(self, images: npt.NDArray[np.float32]) -> float:
-        """The share of right answers to changed images."""
+        """Return the share of correct answers on changed images."""
         return float((self.answers(images) == self.labels).mean())
 
     def agreement(self, images: npt.NDArray[np.float32]) -> float:
-        """The share of changed images with the same answer as before."""
+        """Return the share of changed images with the same answer as before."""
         return float((self.answers(images) == self.answers(self.images)).mean())
 
     def belief(self, images: npt.NDArray[np.float32]) -> float:
-        """The mean probability that it gives to the true class of changed images."""
+        """Return the mean probability of the true class on changed images."""
         return float(self.probabilities(images)[np.arange(len(images)), self.labels].mean())
 
 
@@ -50,5 +50,5 @@ def examinees(trained: dict[str, Training], small_arrays: Arrays) -> dict[str, E
 
 @pytest.fixture(params=["mlp", "cnn"])
 def examinee(request: pytest.FixtureRequest, examinees: dict[str, Examinee]) -> Examinee:
-    """One model after the other."""
+    """Each model in turn."""
     return examinees[request.param]

@@ -1,4 +1,4 @@
-"""The behaviour of the champion that `make run` has left, on the real test images."""
+"""The behavior of the champion from `make run` on the real test images."""
 
 import json
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ from tests.model.conftest import Examinee
 
 pytestmark = pytest.mark.mnist
 
-# A change that leaves a digit what it is may cost no more answers than the dataset's floor allows
-# for mistakes.
+# A change that does not turn a digit into another one may flip no more answers than the dataset's
+# accuracy floor allows mistakes.
 FLOOR = 0.97
 
 
 @pytest.fixture(scope="module")
 def workspace() -> Workspace:
-    """The checkout's own, or where its settings say."""
+    """The checkout's workspace, or the one in its settings."""
     return Workspace(Settings())
 
 
@@ -33,7 +33,7 @@ def workspace() -> Workspace:
 def version(workspace: Workspace) -> ModelVersion:
     champion = Ledger("mnist", workspace.settings).champion()
     if champion is None:
-        pytest.skip("there is no champion: make run")
+        pytest.skip("no champion yet; run `make run`")
     return champion
 
 
@@ -52,20 +52,20 @@ def champion(workspace: Workspace, version: ModelVersion) -> Examinee:
     return Examinee(model, x_test, y_test)
 
 
-def test_the_floor_here_is_the_datasets(workspace: Workspace) -> None:
+def test_the_floor_matches_the_dataset_spec(workspace: Workspace) -> None:
     assert load_spec("mnist", workspace.settings).floor == FLOOR
 
 
 def test_the_champion_scores_what_the_ledger_says(
     champion: Examinee, version: ModelVersion
 ) -> None:
-    # On another processor an image at the border between two classes may fall to the other side.
+    # On another processor, an image on the border between two classes can get the other label.
     accuracy = champion.accuracy(champion.images)
 
     assert accuracy == pytest.approx(version.evaluation.accuracy, abs=0.0005)
 
 
-def test_no_class_is_given_up_for_the_others(champion: Examinee) -> None:
+def test_every_class_has_a_high_recall(champion: Examinee) -> None:
     answers = champion.answers(champion.images)
 
     recalls = [(answers[champion.labels == label] == label).mean() for label in range(10)]
@@ -73,7 +73,7 @@ def test_no_class_is_given_up_for_the_others(champion: Examinee) -> None:
 
 
 def drawn() -> Iterator[Images]:
-    """A nought, a one, a seven and an eight as strokes two pixels wide."""
+    """Draw a zero, a one, a seven and an eight with strokes two pixels wide."""
     rows, columns = np.mgrid[:28, :28]
     ring = np.hypot((rows - 13.5) / 1.3, columns - 13.5)
     yield (ring > 5.5) & (ring < 7.5)
@@ -85,7 +85,7 @@ def drawn() -> Iterator[Images]:
     yield ((above > 3) & (above < 5)) | ((below > 3.5) & (below < 5.5))
 
 
-def test_digits_that_nobody_wrote_are_read(champion: Examinee) -> None:
+def test_drawn_digits_are_recognized(champion: Examinee) -> None:
     strokes = np.stack(
         [ndimage.gaussian_filter(shape.astype(np.float32), 0.5) for shape in drawn()]
     )
@@ -93,11 +93,11 @@ def test_digits_that_nobody_wrote_are_read(champion: Examinee) -> None:
     assert champion.answers(strokes[..., None]).tolist() == [0, 1, 7, 8]
 
 
-def test_a_blank_image_is_no_digit_for_sure(champion: Examinee) -> None:
+def test_a_blank_image_gets_no_confident_answer(champion: Examinee) -> None:
     assert champion.probabilities(np.zeros((1, 28, 28, 1), np.float32)).max() < 0.5
 
 
-def test_a_little_noise_a_fainter_pen_or_a_tilt_changes_few_answers(champion: Examinee) -> None:
+def test_slight_noise_fading_or_tilt_changes_few_answers(champion: Examinee) -> None:
     tilted = np.clip(ndimage.rotate(champion.images, 5, (1, 2), reshape=False, order=1), 0, 1)
 
     assert champion.agreement(noisy(champion.images, 0.1)) >= FLOOR
@@ -105,13 +105,13 @@ def test_a_little_noise_a_fainter_pen_or_a_tilt_changes_few_answers(champion: Ex
     assert champion.agreement(tilted) >= FLOOR
 
 
-def test_the_further_a_digit_is_moved_the_fewer_are_read(champion: Examinee) -> None:
+def test_accuracy_falls_as_the_shift_grows(champion: Examinee) -> None:
     accuracies = [champion.accuracy(shifted(champion.images, pixels)) for pixels in range(5)]
 
     assert accuracies == sorted(accuracies, reverse=True)
 
 
-def test_the_champion_is_surer_where_it_is_right(champion: Examinee) -> None:
+def test_the_champion_is_more_confident_when_it_is_right(champion: Examinee) -> None:
     probabilities = champion.probabilities(champion.images)
     is_right = probabilities.argmax(axis=1) == champion.labels
 
@@ -132,11 +132,11 @@ def test_the_cnn_tolerates_shifts_better_than_the_mlp(
         ):
             best[score.model] = max(best.get(score.model, score), score, key=lambda e: e.accuracy)
     if best.keys() < {"mlp", "cnn"}:
-        pytest.skip("one of the models was not evaluated: make run")
+        pytest.skip("one of the models was not evaluated; run `make run`")
 
     mlp, cnn = (shift_curve(workspace, best[model]) for model in ("mlp", "cnn"))
 
-    # Beyond four pixels digits leave the image, and neither reads them.
+    # Beyond four pixels, digits leave the image and neither model recognizes them.
     assert all(better > worse for better, worse in zip(cnn[1:5], mlp[1:5], strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Direction: changes that take from a digit, or add to it, move the answer that way."""
+"""Directional expectations: removing from a digit or adding to it shifts the answer accordingly."""
 
 import numpy as np
 
@@ -7,19 +7,19 @@ from tests.model.changes import faded, noisy
 from tests.model.conftest import Examinee
 
 
-def test_the_fainter_the_pen_the_less_is_believed(examinee: Examinee) -> None:
+def test_confidence_falls_as_strokes_fade(examinee: Examinee) -> None:
     beliefs = [examinee.belief(faded(examinee.images, share)) for share in (1, 0.7, 0.5, 0.3, 0.1)]
 
     assert beliefs == sorted(beliefs, reverse=True)
 
 
-def test_the_more_noise_the_less_is_believed(examinee: Examinee) -> None:
+def test_confidence_falls_as_noise_grows(examinee: Examinee) -> None:
     beliefs = [examinee.belief(noisy(examinee.images, deviation)) for deviation in (0, 0.2, 0.5, 1)]
 
     assert beliefs == sorted(beliefs, reverse=True)
 
 
-def test_two_digits_at_once_are_mostly_one_or_the_other(examinee: Examinee) -> None:
+def test_two_overlaid_digits_are_mostly_labeled_as_one_of_them(examinee: Examinee) -> None:
     others = np.random.default_rng(0).permutation(len(examinee.images))
     both = (examinee.images + examinee.images[others]) / 2
 
@@ -29,7 +29,7 @@ def test_two_digits_at_once_are_mostly_one_or_the_other(examinee: Examinee) -> N
     assert is_either[first != second].mean() > 0.9
 
 
-def test_what_was_erased_is_no_longer_believed(examinee: Examinee) -> None:
+def test_erasing_half_a_digit_lowers_confidence(examinee: Examinee) -> None:
     half = examinee.images.copy()
     half[:, half.shape[1] // 2 :] = 0
 
@@ -37,8 +37,8 @@ def test_what_was_erased_is_no_longer_believed(examinee: Examinee) -> None:
 
 
 def test_the_cnn_tolerates_a_shift_that_the_mlp_does_not(examinees: dict[str, Examinee]) -> None:
-    # The weights of the MLP are bound to places; the CNN's pooling looks at two pixels at once. The
-    # patterns have no strokes wider than a pixel, so that a shift leaves the MLP nothing.
+    # The MLP's weights are tied to positions, while the CNN's pooling spans two pixels. Strokes are
+    # one pixel wide here, so a shift leaves the MLP nothing.
     accuracies = {
         name: examinee.accuracy(shifted(examinee.images, 1)) for name, examinee in examinees.items()
     }

@@ -10,13 +10,13 @@ from digits.errors import DataError
 from digits.labeling.centering import center
 
 SHAPE = (28, 28)
-# How far two pictures of the same digit may be apart, as a mean over the field's pixels, of 255
-# levels: anti-aliasing at other sizes changes the strokes' edges, about a fifth of the pixels.
+# Limit on the mean pixel difference, out of 255 levels, between two images of the same digit:
+# anti-aliasing at another size changes the strokes' edges, about a fifth of the pixels.
 ALIKE = 6.0
 
 
 def drawn(width: int = 120, height: int = 150, *, pen: int = 10) -> np.ndarray:
-    """A four in white on black, off the middle."""
+    """A white four on black, off center."""
     picture = Image.new("L", (4 * width, 4 * height))
     draw = ImageDraw.Draw(picture)
     points = [(0.5, 0.2), (0.3, 0.55), (0.75, 0.55)]
@@ -39,7 +39,7 @@ PLAIN = drawn()
 SEEN = center(PLAIN, SHAPE)
 
 
-def test_a_digit_fits_into_twenty_pixels_with_its_aspect_ratio_kept() -> None:
+def test_a_digit_fits_into_twenty_pixels_and_keeps_its_aspect_ratio() -> None:
     height, width = extent(PLAIN)
 
     assert extent(SEEN)[0] == 20
@@ -50,7 +50,7 @@ def test_a_wide_digit_is_fitted_by_its_width() -> None:
     assert extent(center(np.rot90(PLAIN), SHAPE))[1] == 20
 
 
-def test_the_centre_of_mass_is_the_centre_of_the_field() -> None:
+def test_the_center_of_mass_is_the_center_of_the_field() -> None:
     assert ndimage.center_of_mass(SEEN) == pytest.approx((14, 14), abs=0.5)
 
 
@@ -67,11 +67,11 @@ BLOTS = np.zeros_like(LIGHT)
 BLOTS[8:12, 10:14] = BLOTS[140:144, 100:104] = BLOTS[70:74, 12:16] = 255
 VARIANTS = {
     "dark on light": 255 - LIGHT,
-    "grey on grey": 160 - 0.3 * LIGHT,
+    "gray on gray": 160 - 0.3 * LIGHT,
     "faint": 20 + 0.1 * LIGHT,
     "larger": np.asarray(Image.fromarray(PLAIN).resize((240, 300), Image.Resampling.BICUBIC)),
     "moved": np.roll(PLAIN, (20, -15), (0, 1)),
-    "in a wide picture": np.pad(PLAIN, ((100, 50), (200, 300))),
+    "in a wide image": np.pad(PLAIN, ((100, 50), (200, 300))),
     "cropped to its edge": PLAIN[ndimage.find_objects((PLAIN > 0).astype(int))[0]],
     "dark, cropped": 255 - PLAIN[ndimage.find_objects((PLAIN > 0).astype(int))[0]],
     "noisy": 60 + 0.5 * LIGHT + RANDOM.normal(0, 45, LIGHT.shape),
@@ -84,13 +84,13 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_digit_is_seen_alike_however_it_was_drawn(variant: str) -> None:
+def test_a_digit_looks_the_same_however_it_was_drawn(variant: str) -> None:
     picture = VARIANTS[variant].clip(0, 255).round().astype(np.uint8)
 
     assert apart(center(picture, SHAPE), SEEN) < ALIKE
 
 
-def test_another_digit_is_not_seen_alike() -> None:
+def test_another_digit_looks_different() -> None:
     assert apart(center(np.flip(PLAIN, 0), SHAPE), SEEN) > 3 * ALIKE
 
 
@@ -100,17 +100,17 @@ def test_a_small_digit_is_enlarged() -> None:
     assert extent(center(small, SHAPE))[0] == 20
 
 
-def test_what_is_centred_already_stays_much_as_it_is() -> None:
+def test_a_centered_digit_hardly_changes() -> None:
     assert apart(center(SEEN, SHAPE), SEEN) < ALIKE
 
 
 @pytest.mark.parametrize("shape", [(12, 12), (8, 8), (64, 64), (20, 32)])
-def test_other_fields_are_filled_in_the_same_proportion(shape: tuple[int, int]) -> None:
+def test_digits_fill_other_fields_in_the_same_proportion(shape: tuple[int, int]) -> None:
     seen = center(PLAIN, shape)
 
     assert seen.shape == shape
     height, width = extent(seen)
-    # Height limits the digit unless the field is much higher than wide.
+    # The height limits the digit unless the field is much taller than wide.
     assert height == round(shape[0] * 20 / 28)
     assert width <= round(shape[1] * 20 / 28)
 
@@ -123,15 +123,15 @@ def test_other_fields_are_filled_in_the_same_proportion(shape: tuple[int, int]) 
         128 + np.random.default_rng(1).normal(0, 10, (80, 80)),
         np.linspace(100, 180, 80)[None, :].repeat(80, 0),
     ],
-    ids=["black", "grey", "noise", "gradient"],
+    ids=["black", "gray", "noise", "gradient"],
 )
-def test_a_picture_of_nothing_is_refused(blank: np.ndarray) -> None:
-    with pytest.raises(DataError, match="shows no digit"):
+def test_an_image_of_nothing_is_rejected(blank: np.ndarray) -> None:
+    with pytest.raises(DataError, match="contains no digit"):
         center(blank.astype(np.uint8), SHAPE)
 
 
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40)), st.data())
-def test_any_picture_is_seen_or_refused(picture: np.ndarray, data: st.DataObject) -> None:
+def test_any_image_is_centered_or_rejected(picture: np.ndarray, data: st.DataObject) -> None:
     shape = data.draw(st.tuples(st.integers(8, 64), st.integers(8, 64)))
 
     try:

@@ -26,7 +26,7 @@ def drifted(
     reference: Reference, images: np.ndarray, labels: np.ndarray, confidence: np.ndarray
 ) -> set[str]:
     watch = Watch(reference)
-    # In batches of odd sizes, as they come.
+    # In chunks of uneven sizes, as in use.
     for part in np.array_split(np.arange(len(images)), 3):
         watch.add(images[part], labels[part], confidence[part])
     return {measure.name for measure in watch.measures() if measure.has_drifted}
@@ -55,15 +55,15 @@ def test_another_mix_of_labels_has_drifted(reference: Reference) -> None:
     assert drifted(reference, images, np.where(labels < 5, 7, labels), CONFIDENCE) == {"labels"}
 
 
-def test_less_sure_answers_have_drifted(reference: Reference) -> None:
+def test_less_confident_answers_have_drifted(reference: Reference) -> None:
     assert drifted(reference, *TEST, CONFIDENCE * 0.6) == {"confidence"}
 
 
-def test_nothing_has_no_measures(reference: Reference) -> None:
+def test_without_images_there_are_no_measures(reference: Reference) -> None:
     assert Watch(reference).measures() == ()
 
 
-def test_the_measured_means_are_those_of_the_images(reference: Reference) -> None:
+def test_measures_contain_the_means_of_the_images(reference: Reference) -> None:
     watch = Watch(reference)
     watch.add(*TEST, CONFIDENCE)
     measures = {measure.name: measure for measure in watch.measures()}
@@ -75,7 +75,7 @@ def test_the_measured_means_are_those_of_the_images(reference: Reference) -> Non
     assert watch.label_counts == tuple(np.bincount(TEST[1], minlength=10))
 
 
-def test_brightness_is_of_each_image() -> None:
+def test_brightness_is_measured_for_each_image() -> None:
     images = np.zeros((2, 4, 4), np.uint8)
     images[1, 0] = 200
 
@@ -85,9 +85,9 @@ def test_brightness_is_of_each_image() -> None:
     assert ink.tolist() == [0, 0.25]
 
 
-# Four times in ten thousand samples would be four times the rate that the limit is made for.
+# The limit allows one false alarm in 10,000 samples; four in 2,000 leave room for chance.
 @pytest.mark.parametrize("size", [20, 200, 5000])
-def test_chance_alone_is_hardly_ever_drift(size: int) -> None:
+def test_chance_alone_hardly_ever_counts_as_drift(size: int) -> None:
     random = np.random.default_rng(size)
     shares = random.dirichlet(np.full(10, 5.0))
     expected = random.multinomial(60_000, shares)
@@ -99,7 +99,7 @@ def test_chance_alone_is_hardly_ever_drift(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [200, 5000])
-def test_a_shift_that_matters_is_drift(size: int) -> None:
+def test_a_shift_that_matters_counts_as_drift(size: int) -> None:
     random = np.random.default_rng(size)
     shares = np.array([0.4, 0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05])
 
@@ -108,7 +108,7 @@ def test_a_shift_that_matters_is_drift(size: int) -> None:
     assert measure.has_drifted
 
 
-def test_the_index_is_that_of_its_definition() -> None:
+def test_the_index_matches_its_definition() -> None:
     measure = compare("labels", np.array([50_000, 50_000]), np.array([20_000, 80_000]))
 
     # (0.5 - 0.2) ln(0.5 / 0.2) + (0.5 - 0.8) ln(0.5 / 0.8)

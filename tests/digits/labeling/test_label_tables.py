@@ -35,7 +35,7 @@ def champion(crowned: Workspace) -> Champion:
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
-    """All test images, and one that is none."""
+    """All test images and one missing file."""
     paths = [tmp_path / f"{number}.png" for number in range(len(IMAGES))]
     for path, image in zip(paths, IMAGES, strict=True):
         Image.fromarray(image).save(path)
@@ -43,7 +43,7 @@ def files(tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("row_group", [8192, 70])
-def test_every_file_has_its_row(
+def test_every_file_has_a_row(
     champion: Champion,
     crowned: Workspace,
     files: list[str],
@@ -62,7 +62,7 @@ def test_every_file_has_its_row(
     assert (np.array(labels[:-1]) == LABELS).mean() == champion.version.evaluation.accuracy
     assert all(0.1 <= probability <= 1 for probability in table["probability"].to_pylist()[:-1])
     assert table.slice(len(IMAGES)).to_pylist() == [
-        {"file": files[-1], "label": None, "probability": None, "error": "is not there"}
+        {"file": files[-1], "label": None, "probability": None, "error": "does not exist"}
     ]
     assert table["error"].null_count == len(IMAGES)
     assert report.num_labelled == len(IMAGES)
@@ -71,7 +71,7 @@ def test_every_file_has_its_row(
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_the_datasets_own_test_images_have_not_drifted_and_inverted_ones_have(
+def test_the_datasets_own_test_images_have_not_drifted_but_inverted_ones_have(
     champion: Champion, crowned: Workspace, files: list[str], tmp_path: Path
 ) -> None:
     path = tmp_path / "labels.parquet"
@@ -85,7 +85,7 @@ def test_the_datasets_own_test_images_have_not_drifted_and_inverted_ones_have(
     assert {"mean pixel", "ink"} <= set(inverted.drifted)
 
 
-def test_an_error_on_the_way_leaves_what_was_there(
+def test_an_error_leaves_the_existing_file_unchanged(
     champion: Champion, crowned: Workspace, files: list[str], tmp_path: Path
 ) -> None:
     path = tmp_path / "out" / "labels.parquet"
@@ -103,7 +103,7 @@ def test_an_error_on_the_way_leaves_what_was_there(
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_file_name_that_is_no_text_is_kept_readable(
+def test_a_file_name_that_is_not_utf8_is_escaped(
     champion: Champion, crowned: Workspace, tmp_path: Path
 ) -> None:
     name = os.fsdecode(b"\xff.png")
@@ -131,15 +131,15 @@ def test_the_page_says_what_drifted() -> None:
 
     page = label_page(report_with(calm, moved))
 
-    assert "**2,000** pictures labelled by version 3 of handwriting, 7 refused" in page
-    assert "Unlike the data that the champion learnt from: labels." in page
+    assert "**2,000** images labeled by version 3 of handwriting; 7 could not be labeled" in page
+    assert "Drift from the champion's training data: labels." in page
     assert "| ink | 0.130 | 0.140 | 0.010 | 0.100 | no |" in page
     assert "| labels |  |  | 0.400 | 0.100 | yes |" in page
     assert "| 0 | 1,500 | 75.0% |" in page
 
 
-def test_the_page_claims_nothing_without_drift_or_pictures() -> None:
+def test_the_page_claims_nothing_without_drift_or_images() -> None:
     calm = Measure(name="ink", index=0.01, limit=0.1, expected=0.13, found=0.14)
 
-    assert "Nothing shows that they are unlike" in label_page(report_with(calm))
-    assert "Nothing was labelled." in label_page(report_with(class_counts={"0": 0, "1": 0}))
+    assert "No drift from the champion's training data was found." in label_page(report_with(calm))
+    assert "Nothing was labeled." in label_page(report_with(class_counts={"0": 0, "1": 0}))

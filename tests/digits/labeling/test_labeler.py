@@ -48,7 +48,7 @@ def files(folder: Path, *numbers: int) -> list[str]:
     return [str(folder / f"{number:04}.png") for number in numbers]
 
 
-def test_pictures_like_the_datasets_get_their_labels(champion: Champion, folder: Path) -> None:
+def test_images_in_the_datasets_form_are_labeled(champion: Champion, folder: Path) -> None:
     answers = list(label_files(files(folder, *range(len(IMAGES))), champion, as_is=True))
 
     labels = [answer.label for answer in answers if isinstance(answer, Labeled)]
@@ -70,7 +70,7 @@ def test_a_label_has_the_name_of_its_class(crowned: Workspace, folder: Path) -> 
     assert answer.name == f"class {LABELS[3]}"
 
 
-def test_other_pictures_are_centred_and_scaled_first(champion: Champion, tmp_path: Path) -> None:
+def test_other_images_are_centered_and_scaled_first(champion: Champion, tmp_path: Path) -> None:
     picture = np.full((90, 70), 255, np.uint8)
     picture[20:60, 30:36] = 0
     Image.fromarray(picture).save(tmp_path / "one.png")
@@ -84,11 +84,11 @@ def test_other_pictures_are_centred_and_scaled_first(champion: Champion, tmp_pat
     assert 5 <= columns.min() <= columns.max() <= 6
 
 
-def test_what_cannot_be_labelled_stands_where_its_label_would(
+def test_a_file_without_a_label_keeps_its_place_in_the_order(
     champion: Champion, folder: Path, tmp_path: Path
 ) -> None:
     text, blank, large = (tmp_path / name for name in ("text.png", "blank.png", "large.png"))
-    text.write_text("no picture")
+    text.write_text("not an image")
     Image.new("L", (30, 30)).save(blank)
     Image.new("L", (30, 31)).save(large)
     first, last = files(folder, 0, 1)
@@ -97,22 +97,20 @@ def test_what_cannot_be_labelled_stands_where_its_label_would(
 
     assert [answer.file for answer in answers] == [first, str(text), str(large), last]
     assert [type(answer) for answer in answers] == [Labeled, Refused, Refused, Labeled]
-    assert answers[1] == Refused(str(text), "is no PNG or JPEG picture")
-    assert answers[2] == Refused(
-        str(large), "has 31x30 pixels, expected 12x12 of a picture that is taken as it is"
-    )
+    assert answers[1] == Refused(str(text), "is not a PNG or JPEG image")
+    assert answers[2] == Refused(str(large), "has 31x30 pixels, but --as-is needs 12x12 images")
     (answer,) = label_files([str(blank)], champion)
     assert isinstance(answer, Refused)
-    assert "shows no digit" in answer.error
+    assert "contains no digit" in answer.error
 
 
-def test_a_batch_without_a_picture_is_no_trouble(champion: Champion) -> None:
+def test_minibatches_without_an_image_are_allowed(champion: Champion) -> None:
     answers = list(label_files(["nothing.png"] * 600, champion))
 
-    assert answers == [Refused("nothing.png", "is not there")] * 600
+    assert answers == [Refused("nothing.png", "does not exist")] * 600
 
 
-def test_files_without_end_are_labelled_as_they_come(champion: Champion, folder: Path) -> None:
+def test_an_endless_stream_of_files_is_labeled(champion: Champion, folder: Path) -> None:
     endless = label_files(itertools.cycle(files(folder, 0, 1, 2)), champion, as_is=True)
 
     labels = [answer.label for answer in itertools.islice(endless, 2000)]
@@ -120,7 +118,7 @@ def test_files_without_end_are_labelled_as_they_come(champion: Champion, folder:
     assert labels == [labels[n % 3] for n in range(2000)]
 
 
-def test_what_was_labelled_is_let_go(
+def test_labeled_images_are_freed(
     champion: Champion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(labeler, "BATCH_SIZE", 16)
@@ -131,13 +129,13 @@ def test_what_was_labelled_is_let_go(
     files = itertools.repeat(str(tmp_path / "one.png"))
     next(label_files(files, champion))
 
-    # At most four batches of 16 pictures of 40,000 bytes are held; all of them would be 8 MB.
+    # At most four minibatches of 16 images of 40,000 bytes are in memory; all would be 8 MB.
     with peak_memory(at_most=6_000_000):
         for _ in itertools.islice(label_files(files, champion, keep_originals=True), 200):
             pass
 
 
-def test_an_explanation_shows_the_picture_and_what_was_seen(
+def test_an_explanation_shows_the_original_and_what_the_model_saw(
     champion: Champion, folder: Path
 ) -> None:
     (answer,) = label_files(files(folder, 3), champion, as_is=True, keep_originals=True)
@@ -145,7 +143,7 @@ def test_an_explanation_shows_the_picture_and_what_was_seen(
 
     sheet = np.asarray(explain(answer, champion.layout.class_names))
 
-    # Both are enlarged to 280 pixels; at their middles, the pixels of the twelve show.
+    # Both are enlarged to 280 pixels, so compare the centers of the twelve original pixels.
     side = 280 / 12
     middles = [round(12 + side * (n + 0.5)) for n in range(12)]
     for left in (0, 292):
@@ -153,16 +151,14 @@ def test_an_explanation_shows_the_picture_and_what_was_seen(
         assert (shown == IMAGES[3]).all()
 
 
-def test_explanations_never_share_a_name_nor_leave_their_folder(tmp_path: Path) -> None:
+def test_explanations_never_share_a_path_or_leave_their_folder(tmp_path: Path) -> None:
     paths = [explanation_path(tmp_path, n, "../a/..%2fé\n.png") for n in range(2)]
 
     assert len(set(paths)) == 2
     assert all(path.parent == tmp_path and path.name.isascii() for path in paths)
 
 
-def test_a_champion_that_was_exchanged_labels_nothing(
-    crowned: Workspace, champion: Champion
-) -> None:
+def test_a_replaced_champion_is_not_used(crowned: Workspace, champion: Champion) -> None:
     path = crowned.store.folder(champion.version.model) / "model.keras"
     whole = path.read_bytes()
     keras.models.clone_model(champion.model).save(path)
@@ -182,6 +178,6 @@ def test_a_champion_for_other_images_is_not_used(crowned: Workspace) -> None:
         write_spec(crowned.settings, SPEC)
 
 
-def test_without_a_champion_it_is_said_how_to_get_one(small_dataset: Settings) -> None:
+def test_without_a_champion_the_error_says_how_to_get_one(small_dataset: Settings) -> None:
     with pytest.raises(UsageError, match=f"digits run --dataset {NAME}"):
         load_champion(NAME, Workspace(small_dataset))

@@ -15,7 +15,7 @@ def stored(tmp_path: Path) -> tuple[StoredArray, np.ndarray]:
     return StoredArray(tmp_path / "x.npy"), values
 
 
-def test_rows_come_in_the_order_that_was_asked_for(
+def test_rows_come_in_the_requested_order(
     stored: tuple[StoredArray, np.ndarray],
 ) -> None:
     array, values = stored
@@ -25,7 +25,7 @@ def test_rows_come_in_the_order_that_was_asked_for(
     assert (array.shape, array.dtype, len(array)) == (values.shape, values.dtype, 10)
 
 
-def test_parts_are_the_whole_in_its_order(stored: tuple[StoredArray, np.ndarray]) -> None:
+def test_parts_make_up_the_array_in_order(stored: tuple[StoredArray, np.ndarray]) -> None:
     array, values = stored
 
     parts = list(array.parts(4))
@@ -36,7 +36,7 @@ def test_parts_are_the_whole_in_its_order(stored: tuple[StoredArray, np.ndarray]
     assert len(array.part(10, 20)) == 0
 
 
-def test_labels_of_one_dimension_are_rows_too(tmp_path: Path) -> None:
+def test_one_dimensional_labels_have_rows_too(tmp_path: Path) -> None:
     np.save(tmp_path / "y.npy", np.arange(10, dtype=np.int32))
     array = StoredArray(tmp_path / "y.npy")
 
@@ -44,19 +44,19 @@ def test_labels_of_one_dimension_are_rows_too(tmp_path: Path) -> None:
     assert array.part(2, 4).tolist() == [2, 3]
 
 
-def test_a_file_that_is_cut_short_meanwhile_gives_no_rows(tmp_path: Path) -> None:
+def test_a_file_truncated_after_opening_is_an_error(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.ones((10, 3), np.float32))
     array = StoredArray(tmp_path / "x.npy")
     with (tmp_path / "x.npy").open("r+b") as file:
         file.truncate(file.seek(0, 2) - 4)
 
-    with pytest.raises(DamagedError, match="cut short"):
+    with pytest.raises(DamagedError, match="was truncated"):
         array.rows(np.array([0, 9]))
-    with pytest.raises(DamagedError, match="cut short"):
+    with pytest.raises(DamagedError, match="was truncated"):
         list(array.parts(4))
 
 
-def test_a_part_takes_the_memory_of_the_part(tmp_path: Path) -> None:
+def test_memory_use_is_that_of_a_part(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((1000, 1000), np.float32))
     array = StoredArray(tmp_path / "x.npy")
 

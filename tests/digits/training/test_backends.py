@@ -30,13 +30,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def facts(folder: Path) -> dict[str, Any]:
-    """What a process with another backend says; its trainings lie in `folder`."""
+    """The output of a process with another backend; its trainings are in `folder`."""
     process = start_python(
         "-c",
         WITHOUT_TENSORFLOW,
         str(folder),
         KERAS_BACKEND="jax",
-        # So little is trained that compiling well takes longer than running what was compiled.
+        # With this little training, optimized compilation costs more time than it saves.
         XLA_FLAGS="--xla_backend_optimization_level=0",
     )
     output, _ = process.communicate()
@@ -51,7 +51,7 @@ def test_both_models_have_the_reference_sizes_on_another_backend(facts: dict[str
 
 @pytest.mark.usefixtures("facts")
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
-def test_a_model_of_another_backend_has_learnt_and_answers_the_same_here(
+def test_a_model_from_another_backend_has_learned_and_predicts_the_same_here(
     model: str, folder: Path, small_arrays: Arrays
 ) -> None:
     training = Training.of(small_arrays, folder / model, model)
@@ -59,10 +59,10 @@ def test_a_model_of_another_backend_has_learnt_and_answers_the_same_here(
 
     probabilities = predict(trained, np.load(small_arrays.folder / "x_test.npy"))
 
-    # float32 sums in another order differ in their last digits.
+    # float32 sums in a different order differ in the last digits.
     there = np.load(training.folder / "probabilities.npy")
     np.testing.assert_allclose(probabilities, there, atol=1e-5)
-    # A guess is right once in ten.
+    # Guessing gives 0.1.
     assert training.curve[-1]["val_accuracy"] > 0.5
     predicted, y_test = probabilities.argmax(axis=1), np.load(small_arrays.folder / "y_test.npy")
     assert training.curve[-1]["val_accuracy"] == pytest.approx((predicted == y_test).mean())
@@ -70,7 +70,7 @@ def test_a_model_of_another_backend_has_learnt_and_answers_the_same_here(
 
 @pytest.mark.usefixtures("facts")
 @pytest.mark.parametrize(("straight", "resumed"), [("mlp", "resumed"), ("best", "resumed best")])
-def test_another_backend_resumes_to_the_bit(
+def test_another_backend_resumes_bit_for_bit(
     straight: str, resumed: str, folder: Path, small_arrays: Arrays
 ) -> None:
     one, other = (Training.of(small_arrays, folder / name, "mlp") for name in (straight, resumed))
@@ -79,11 +79,11 @@ def test_another_backend_resumes_to_the_bit(
 
 
 @pytest.mark.usefixtures("facts")
-def test_another_backend_learns_by_the_fast_recipe(folder: Path, small_arrays: Arrays) -> None:
+def test_another_backend_learns_with_the_fast_recipe(folder: Path, small_arrays: Arrays) -> None:
     training = Training.of(small_arrays, folder / "fast", "cnn")
 
     first, last = training.curve
     assert last["loss"] < first["loss"]
-    # A guess is right once in ten.
+    # Guessing gives 0.1.
     assert last["val_accuracy"] > 0.3
     assert load_model(training.archive).dtype_policy.name == "float32"

@@ -15,7 +15,7 @@ from tests.support.processes import kill, result_of, start, wait_for
 
 HISTORY = [{"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": 1e-300}]
 
-# Each state tells its epoch in every number, so that a mixture of two would show.
+# Every number of a state is its epoch, so that a mixture of two states would show.
 SAVER = """
 import itertools, sys
 from pathlib import Path
@@ -70,7 +70,7 @@ def state_of(folder: Path) -> Path:
 
 
 def describe(folder: Path, **changes: Any) -> None:
-    """A description whose own digest is right, of the state as it lies there."""
+    """Write a description with a valid digest of the state in the folder."""
     fields = {
         "state": state_of(folder).name,
         "sha256": file_digest(state_of(folder)),
@@ -91,7 +91,7 @@ def test_a_state_comes_back_bit_for_bit(saved: Checkpoint) -> None:
     assert (history, seconds) == (HISTORY, 12.5)
 
 
-def test_the_order_of_many_variables_stays(folder: Path) -> None:
+def test_many_variables_keep_their_order(folder: Path) -> None:
     checkpoint = Checkpoint(folder)
     checkpoint.save([np.array(number) for number in range(1100)], HISTORY, 0.0)
 
@@ -108,7 +108,7 @@ def test_there_is_nothing_before_the_first_epoch(
     assert caplog.messages == []
 
 
-def test_a_diverged_loss_can_be_kept(folder: Path) -> None:
+def test_a_diverged_loss_can_be_saved(folder: Path) -> None:
     checkpoint = Checkpoint(folder)
     checkpoint.save([], [{"epoch": 1, "loss": float("nan")}], 0.0)
 
@@ -128,7 +128,7 @@ def test_only_the_last_state_is_kept(saved: Checkpoint, folder: Path) -> None:
 
 @pytest.mark.faults
 @pytest.mark.parametrize("name", [DESCRIPTION, "epoch-0002.npz"])
-def test_no_altered_or_cut_state_is_resumed_from(
+def test_a_corrupted_or_truncated_state_is_never_loaded(
     saved: Checkpoint, folder: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("ERROR")
@@ -137,19 +137,18 @@ def test_no_altered_or_cut_state_is_resumed_from(
     assert saved.load() is not None
 
 
-def test_what_is_not_whole_is_told_in_a_line(
+def test_a_corrupted_state_is_logged_in_one_line(
     saved: Checkpoint, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with state_of(folder).open("r+b") as file:
         file.write(b"?")
 
     assert saved.load() is None
-    assert caplog.messages == [
-        f"{folder} is not whole (epoch-0002.npz was altered): training from the start"
-    ]
+    problem = "epoch-0002.npz does not match its SHA-256"
+    assert caplog.messages == [f"{folder}: invalid checkpoint ({problem}); training from the start"]
 
 
-def test_a_lost_state_is_told_in_a_line(
+def test_a_missing_state_is_logged_in_one_line(
     saved: Checkpoint, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     state_of(folder).unlink()
@@ -173,7 +172,7 @@ def test_a_lost_state_is_told_in_a_line(
         {"more": 1},
     ],
 )
-def test_a_planted_description_is_refused(
+def test_a_planted_description_is_rejected(
     saved: Checkpoint, folder: Path, changes: dict[str, Any]
 ) -> None:
     (folder.parent / "outside.npz").write_bytes(state_of(folder).read_bytes())
@@ -182,7 +181,7 @@ def test_a_planted_description_is_refused(
     assert saved.load() is None
 
 
-def test_a_description_of_another_form_is_refused(saved: Checkpoint, folder: Path) -> None:
+def test_a_description_of_another_form_is_rejected(saved: Checkpoint, folder: Path) -> None:
     for content in (b"", b"[]", b"null", b"[" * 1_000_000, b"\xff", seal({})):
         (folder / DESCRIPTION).write_bytes(content)
 
@@ -190,7 +189,7 @@ def test_a_description_of_another_form_is_refused(saved: Checkpoint, folder: Pat
 
 
 class Planted:
-    """What pickle would call on the way back."""
+    """An object that creates a folder when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, ("planted",)
@@ -207,8 +206,8 @@ def test_nothing_is_unpickled(
     assert not Path("planted").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"no archive at all"])
-def test_a_state_that_is_no_archive_is_refused(
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not an archive", b"not an archive"])
+def test_a_state_that_is_not_an_archive_is_rejected(
     saved: Checkpoint, folder: Path, content: bytes
 ) -> None:
     state_of(folder).write_bytes(content)
@@ -217,7 +216,7 @@ def test_a_state_that_is_no_archive_is_refused(
     assert saved.load() is None
 
 
-def test_a_single_array_in_the_states_place_is_refused(saved: Checkpoint, folder: Path) -> None:
+def test_a_single_array_in_place_of_the_state_is_rejected(saved: Checkpoint, folder: Path) -> None:
     with state_of(folder).open("wb") as file:
         np.save(file, np.zeros(3))
     describe(folder)
@@ -226,7 +225,7 @@ def test_a_single_array_in_the_states_place_is_refused(saved: Checkpoint, folder
 
 
 @pytest.mark.faults
-def test_a_saver_killed_at_any_moment_leaves_a_whole_state(folder: Path) -> None:
+def test_a_saver_killed_at_any_moment_leaves_an_intact_state(folder: Path) -> None:
     moments = random.Random(1)
     for _ in range(6):
         saver = start(SAVER, folder)
@@ -243,7 +242,7 @@ def test_a_saver_killed_at_any_moment_leaves_a_whole_state(folder: Path) -> None
 
 
 @pytest.mark.faults
-def test_a_full_disk_leaves_the_state_before(saved: Checkpoint, folder: Path) -> None:
+def test_a_full_disk_leaves_the_previous_state(saved: Checkpoint, folder: Path) -> None:
     saved.save([np.array(1)], [{"epoch": 1}], 1.0)
 
     assert result_of(SAVER_ON_A_FULL_DISK, folder) == "File too large\n"

@@ -27,7 +27,7 @@ CUDA_ERROR = 100
 
 
 class Driver:
-    """A stand-in for NVIDIA's libcuda: one GPU, and a function that may fail."""
+    """A stand-in for NVIDIA's libcuda with one GPU; the function `failing` fails."""
 
     def __init__(self, failing: str = "") -> None:
         self._failing = failing
@@ -52,7 +52,7 @@ class Driver:
 
 @pytest.fixture(autouse=True)
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What one test found is not remembered in another."""
+    """Clear the caches, so that no test sees another's results."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     for remembered in (gpu_name, processor):
@@ -83,7 +83,7 @@ def install_packages(monkeypatch: pytest.MonkeyPatch, *installed: str) -> None:
 
 @pytest.mark.parametrize("package", CUDA_PACKAGES["tensorflow"])
 @pytest.mark.parametrize("requested", ["auto", "gpu"])
-def test_a_gpu_that_can_be_used_is_called_by_its_name(
+def test_a_usable_gpu_is_resolved_to_its_name(
     requested: Device, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install_driver(monkeypatch, Driver())
@@ -92,7 +92,7 @@ def test_a_gpu_that_can_be_used_is_called_by_its_name(
     assert resolve_device(requested) == "gpu:NVIDIA Made-up 100"
 
 
-def test_the_cpu_can_be_asked_for_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cpu_can_be_requested_despite_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     install_driver(monkeypatch, Driver())
     install_packages(monkeypatch, *CUDA_PACKAGES["tensorflow"])
 
@@ -100,7 +100,7 @@ def test_the_cpu_can_be_asked_for_where_there_is_a_gpu(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("reason", ["no driver", "hidden", "hidden by number"])
-def test_without_a_gpu_auto_is_the_cpu_and_gpu_an_error(
+def test_without_a_gpu_auto_means_the_cpu_and_gpu_is_an_error(
     reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install_driver(monkeypatch, None if reason == "no driver" else Driver())
@@ -114,7 +114,7 @@ def test_without_a_gpu_auto_is_the_cpu_and_gpu_an_error(
 
 
 @pytest.mark.parametrize("function", ["cuInit", "cuDeviceGet", "cuDeviceGetName"])
-def test_a_driver_that_fails_is_no_gpu(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_driver_means_no_gpu(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
     install_driver(monkeypatch, Driver(failing=function))
     install_packages(monkeypatch, *CUDA_PACKAGES["tensorflow"])
 
@@ -130,7 +130,7 @@ def test_a_gpu_without_cuda_libraries_is_not_used(monkeypatch: pytest.MonkeyPatc
     assert resolve_device("auto") == "cpu"
     with pytest.raises(UsageError) as caught:
         resolve_device("gpu")
-    assert "NVIDIA Made-up 100 is there, but tensorflow has no CUDA libraries" in str(caught.value)
+    assert "found NVIDIA Made-up 100, but tensorflow has no CUDA libraries" in str(caught.value)
     assert "make gpu" in str(caught.value)
 
 
@@ -143,23 +143,26 @@ def test_each_backend_needs_its_own_cuda_libraries(monkeypatch: pytest.MonkeyPat
 
     install_packages(monkeypatch, *CUDA_PACKAGES["tensorflow"])
     assert resolve_device("auto") == "cpu"
-    with pytest.raises(UsageError, match="but jax has no CUDA libraries; install a build of it"):
+    with pytest.raises(
+        UsageError, match="but jax has no CUDA libraries; install a build with CUDA"
+    ):
         resolve_device("gpu")
 
 
 @pytest.mark.parametrize("backend", ["theano", "torch"])
 @pytest.mark.parametrize("requested", ["auto", "cpu", "gpu"])
-def test_a_backend_that_is_not_there_is_said_at_once(
+def test_a_missing_backend_is_reported_at_once(
     requested: Device, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install_packages(monkeypatch)
     monkeypatch.setenv("KERAS_BACKEND", backend)
 
-    with pytest.raises(UsageError, match=f"KERAS_BACKEND={backend}: found no such .* tensorflow, "):
+    message = f"KERAS_BACKEND={backend}: the backend is unknown or not installed .*tensorflow, "
+    with pytest.raises(UsageError, match=message):
         resolve_device(requested)
 
 
-def test_a_processor_is_told_by_name_numbers_and_usable_cores(
+def test_a_processor_has_a_name_numbers_and_usable_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     numbers = "cpu family\t: 25\nmodel\t\t: 17\nstepping\t: 1\n"
@@ -171,7 +174,7 @@ def test_a_processor_is_told_by_name_numbers_and_usable_cores(
     assert processor() == "AMD EPYC 9R14 (25-17-1), 2 cores"
 
 
-def test_a_processor_without_linux_facts_is_told_by_what_python_knows(
+def test_a_processor_without_linux_facts_has_pythons_description(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "CPU_FACTS", tmp_path / "none")
@@ -182,7 +185,7 @@ def test_a_processor_without_linux_facts_is_told_by_what_python_knows(
     assert processor() == "arm64, 1 core"
 
 
-def test_asking_for_the_device_loads_no_backend() -> None:
+def test_resolving_the_device_loads_no_backend() -> None:
     code = """
 import sys
 from digits.training.devices import resolve_device
@@ -192,7 +195,7 @@ assert not {"keras", "tensorflow", "jax", "torch"} & sys.modules.keys()
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-# What a run does in its trainings: two threads that each set the backend up.
+# As in a run with two trainings: two threads each set up the backend.
 CONFIGURE = """
 import logging, os, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -214,11 +217,11 @@ try:
 except RuntimeError as error:
     assert "determinism is enabled" in str(error)
 else:
-    raise AssertionError("chance without a seed was allowed")
+    raise AssertionError("unseeded randomness was allowed")
 """
 
 
-def test_the_backend_is_set_up_once_and_leaves_the_terminal_to_the_user(tmp_path: Path) -> None:
+def test_the_backend_is_set_up_once_and_does_not_write_to_the_terminal(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "tensorflow.log"
 
     result = subprocess.run(
@@ -229,17 +232,17 @@ def test_the_backend_is_set_up_once_and_leaves_the_terminal_to_the_user(tmp_path
     )
 
     first, second, *others = result.stderr.splitlines()
-    assert first == f"loading tensorflow; what it says itself goes to {log}"
+    assert first == f"loading tensorflow; its own output goes to {log}"
     assert re.fullmatch(r"Devices: /physical_device:CPU:0; GPUs available: 0", second)
     assert others == ["native"]
     assert log.exists()
 
 
 @pytest.mark.parametrize("missing", ["keras", "tensorflow"])
-def test_a_backend_that_cannot_be_loaded_is_one_clear_error(
+def test_a_backend_that_cannot_be_loaded_is_a_clear_error(
     missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # Another test may have set the backend up in this process already, which is remembered.
+    # Another test may have set up the backend in this process, and the result is cached.
     monkeypatch.setattr(devices, "_configure", devices._configure.__wrapped__)
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.setenv("DIGITS_ARTIFACTS_DIR", str(tmp_path))

@@ -24,7 +24,7 @@ def distorted(images: Array, seed: int = 0, **settings: float) -> Array:
 
 
 @pytest.mark.parametrize("num_images", [1, 31, 100])
-def test_without_any_limit_images_stay_as_they_are(num_images: int) -> None:
+def test_without_distortions_images_do_not_change(num_images: int) -> None:
     images = blobs(num_images)
 
     unchanged = distorted(images)
@@ -33,12 +33,12 @@ def test_without_any_limit_images_stay_as_they_are(num_images: int) -> None:
     np.testing.assert_allclose(unchanged, images, atol=1e-5)
 
 
-def test_images_are_moved_as_scipy_moves_them() -> None:
+def test_images_are_shifted_as_by_scipy() -> None:
     images, limit = blobs(GROUP), 2.5
 
     moved = distorted(images, translation=limit)
 
-    # All of a group share one distortion: the shift that fits one fits them all.
+    # The images of a group share one distortion: the shift that fits one fits all.
     rows, columns = np.meshgrid(*[np.arange(-limit, limit, 0.1)] * 2)
     errors = [
         np.abs(ndimage.shift(images[0], shift, order=1) - moved[0]).max()
@@ -62,7 +62,7 @@ def test_images_are_moved_as_scipy_moves_them() -> None:
     ],
     ids=lambda settings: next(iter(settings)),
 )
-def test_each_limit_changes_images_and_keeps_their_ink(settings: dict[str, float]) -> None:
+def test_each_distortion_changes_images_and_keeps_their_ink(settings: dict[str, float]) -> None:
     images = blobs(200, (28, 28))
 
     changed = distorted(images, **settings)
@@ -73,7 +73,7 @@ def test_each_limit_changes_images_and_keeps_their_ink(settings: dict[str, float
     assert changed.sum() == pytest.approx(images.sum(), rel=0.1)
 
 
-def test_chance_is_the_generators_alone() -> None:
+def test_randomness_comes_only_from_the_generator() -> None:
     images = blobs(70)
     settings = {"rotation": 10, "elastic": 1.0}
 
@@ -83,8 +83,8 @@ def test_chance_is_the_generators_alone() -> None:
     assert (first != other).any()
 
 
-def test_a_batch_holds_as_many_distortions_as_images() -> None:
-    # Equal images side by side come out different, those that share a distortion equal.
+def test_neighboring_images_get_different_distortions() -> None:
+    # Equal neighbors become different; equal images that share a distortion stay equal.
     images = np.repeat(blobs(1), 4 * GROUP, axis=0)
 
     changed = distorted(images, rotation=20, translation=2)
@@ -95,7 +95,7 @@ def test_a_batch_holds_as_many_distortions_as_images() -> None:
 
 
 def test_displacements_are_as_large_as_the_setting_says() -> None:
-    # Where an image is a slope, its change is the displacement.
+    # If an image is a linear gradient, its change is the displacement.
     slope = np.broadcast_to(np.arange(28, dtype=np.float32), (GROUP * 200, 28, 28))
 
     moved = distorted(slope, elastic=1.2)[:200] - slope[:200]

@@ -29,7 +29,7 @@ NUM_CLASSES = 5
 
 @pytest.fixture
 def labels() -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """True and predicted labels of five classes: the third never occurs, the last is never said."""
+    """True and predicted labels of five classes: 2 never occurs, and 4 is never predicted."""
     rng = np.random.default_rng(5)
     y_true = rng.choice([0, 1, 3, 4], 200).astype(np.int32)
     y_predicted = np.where(rng.random(200) < 0.6, y_true, rng.integers(4, size=200))
@@ -44,7 +44,7 @@ def test_confusion_counts_true_classes_in_rows() -> None:
     assert confusion_matrix(y_true, y_predicted, 3).tolist() == [[1, 2, 0], [0, 1, 0], [1, 0, 0]]
 
 
-def test_confusion_is_scikit_learns(
+def test_confusion_matches_scikit_learn(
     labels: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]],
 ) -> None:
     expected = sklearn.metrics.confusion_matrix(*labels, labels=range(NUM_CLASSES))
@@ -58,7 +58,7 @@ def test_confusion_does_not_overflow_small_labels() -> None:
     assert confusion_matrix(y, y.astype(np.int32), 256)[255, 255] == 3
 
 
-def test_precision_and_recall_are_scikit_learns(
+def test_precision_and_recall_match_scikit_learn(
     labels: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]],
 ) -> None:
     expected = sklearn.metrics.precision_recall_fscore_support(
@@ -83,7 +83,7 @@ def test_precision_and_recall_are_scikit_learns(
         (1, 29, 0.0061, 0.1718),
     ],
 )
-def test_the_interval_is_the_published_one(
+def test_the_interval_matches_published_values(
     num_correct: int, num_images: int, low: float, high: float
 ) -> None:
     # Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
@@ -97,7 +97,7 @@ def test_the_interval_of_a_perfect_score_ends_at_one() -> None:
     assert high <= 1
 
 
-def test_cross_entropy_is_the_mean_of_the_surprises() -> None:
+def test_cross_entropy_is_the_mean_negative_log_probability() -> None:
     probabilities = np.array([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]], np.float32)
 
     loss = cross_entropy(np.array([0, 1], np.int32), probabilities)
@@ -105,7 +105,7 @@ def test_cross_entropy_is_the_mean_of_the_surprises() -> None:
     assert loss == pytest.approx((math.log(2) + math.log(4)) / 2)
 
 
-def test_cross_entropy_is_that_of_keras_and_scikit_learn() -> None:
+def test_cross_entropy_matches_keras_and_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.ones(NUM_CLASSES), 300).astype(np.float32)
     y_true = rng.integers(NUM_CLASSES, size=300)
@@ -118,7 +118,7 @@ def test_cross_entropy_is_that_of_keras_and_scikit_learn() -> None:
     assert loss == pytest.approx(sklearn.metrics.log_loss(y_true, probabilities), rel=1e-5)
 
 
-def test_a_certain_mistake_costs_a_finite_loss() -> None:
+def test_a_confident_mistake_has_a_finite_loss() -> None:
     certain = np.array([[1, 0]], np.float32)
 
     assert cross_entropy(np.array([1]), certain) == pytest.approx(-math.log(1e-7))
@@ -126,7 +126,7 @@ def test_a_certain_mistake_costs_a_finite_loss() -> None:
 
 
 @pytest.mark.parametrize("pixels", range(MAX_SHIFT + 1))
-def test_each_quarter_of_the_images_moves_in_a_direction_of_its_own(pixels: int) -> None:
+def test_each_quarter_of_the_images_moves_in_its_own_direction(pixels: int) -> None:
     images = np.random.default_rng(1).random((8, 9, 13, 1), np.float32)
     before = images.copy()
 
@@ -145,8 +145,8 @@ def test_images_as_small_as_the_shift_become_blank() -> None:
     assert not shifted(np.ones((4, 6, 6, 1), np.float32), 6).any()
 
 
-def test_accuracy_against_shift_is_that_of_the_moved_images() -> None:
-    # The answer of this model is the place of the one pixel that is lit.
+def test_accuracy_against_shift_is_measured_on_the_shifted_images() -> None:
+    # This model predicts the position of the one lit pixel.
     model = keras.Sequential([keras.Input((16, 16, 1)), keras.layers.Flatten()])
     images = np.zeros((12, 16, 16, 1), np.float32)
     images[:, 8, 8] = 1
@@ -161,7 +161,7 @@ def test_accuracy_against_shift_is_that_of_the_moved_images() -> None:
 
 
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
-def test_all_figures_are_of_the_same_answers(
+def test_all_figures_describe_the_same_predictions(
     model: str, trained: dict[str, Training], small_arrays: Arrays, tmp_path: Path
 ) -> None:
     x_test, y_test = (np.load(small_arrays.folder / f"{name}_test.npy") for name in "xy")
@@ -189,7 +189,7 @@ def test_all_figures_are_of_the_same_answers(
     assert metrics["shift"][0]["accuracy"] == metrics["accuracy"]
 
 
-def test_a_model_scores_what_training_saw_after_the_last_epoch(
+def test_evaluation_matches_the_last_epoch_of_training(
     trained: dict[str, Training], small_arrays: Arrays, tmp_path: Path
 ) -> None:
     for training in trained.values():
@@ -202,7 +202,7 @@ def test_a_model_scores_what_training_saw_after_the_last_epoch(
         assert metrics["loss"] == pytest.approx(last["val_loss"], rel=1e-4)
 
 
-def test_evaluating_again_makes_the_same_bytes(
+def test_evaluating_again_produces_the_same_bytes(
     trained: dict[str, Training], small_arrays: Arrays, tmp_path: Path
 ) -> None:
     outputs = []
@@ -216,7 +216,7 @@ def test_evaluating_again_makes_the_same_bytes(
     assert outputs[0] == outputs[1]
 
 
-def test_answers_do_not_depend_on_the_company_of_an_image(
+def test_predictions_do_not_depend_on_the_other_images(
     trained: dict[str, Training], small_arrays: Arrays
 ) -> None:
     model = keras.saving.load_model(trained["cnn"].archive)

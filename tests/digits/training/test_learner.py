@@ -15,7 +15,7 @@ SHAPE, NUM_CLASSES, NUM_BATCHES = (12, 12, 1), 10, 5
 def make(
     model: str = "mlp", recipe: str = "reference", **changes: Any
 ) -> tuple[keras.Model, keras.Model]:
-    """A plain model, and the one that is trained in its place."""
+    """Return a plain model and the one that is trained in its place."""
     chosen = training_settings(recipe, model).model_dump() | changes
     settings = TrainingSettings.model_validate(chosen)
     plain = MODELS[model].build(SHAPE, NUM_CLASSES, settings.dropout, settings.seed)
@@ -26,7 +26,7 @@ def images(number: int = 20) -> np.ndarray:
     return np.random.default_rng(0).random((number, *SHAPE), np.float32)
 
 
-def test_the_reference_is_trained_as_it_is() -> None:
+def test_the_reference_model_is_trained_unchanged() -> None:
     plain, learner = make()
 
     assert learner is plain
@@ -60,7 +60,7 @@ def test_named_settings_change_what_they_name() -> None:
     assert all(isinstance(layer, PooledDropout) for layer in dropouts)
 
 
-def test_the_rate_rises_to_its_height_and_falls_to_0_along_a_cosine() -> None:
+def test_the_rate_rises_to_its_peak_and_falls_to_0_along_a_cosine() -> None:
     _, learner = make(schedule="cosine", warmup=0.2, learning_rate=0.4, epochs=10)
     rate = learner.optimizer._learning_rate  # the schedule, not its value now
 
@@ -71,7 +71,7 @@ def test_the_rate_rises_to_its_height_and_falls_to_0_along_a_cosine() -> None:
     assert float(learner.optimizer.learning_rate) == pytest.approx(0.4)
 
 
-def test_smoothed_labels_are_those_of_keras() -> None:
+def test_label_smoothing_matches_keras() -> None:
     _, learner = make(label_smoothing=0.1)
     labels = np.arange(20) % 10
     probabilities = learner.predict_on_batch(images())
@@ -83,7 +83,7 @@ def test_smoothed_labels_are_those_of_keras() -> None:
     assert loss == pytest.approx(float(smoothed(one_hot, probabilities)), rel=1e-5)
 
 
-def test_averaged_weights_come_out_and_the_training_goes_on_with_its_own() -> None:
+def test_the_outcome_is_averaged_and_training_continues_with_its_own_weights() -> None:
     _, learner = make(averaging=0.5)
     labels = np.arange(20) % 10
     weights = []

@@ -13,7 +13,7 @@ NUM_IMAGES, NUM_CLASSES = 500, 7
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Predictions of 500 images, as `answers` makes them."""
+    """Predictions from `answers` for 500 images."""
     path = tmp_path / "predictions.parquet"
     write_predictions(path, *answers())
     return path
@@ -26,7 +26,7 @@ def answers() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return y_true, probabilities.argmax(axis=1).astype(np.int32), probabilities
 
 
-def test_labels_come_back_as_they_were_written(path: Path) -> None:
+def test_labels_are_read_as_written(path: Path) -> None:
     y_true, y_predicted = read_predictions(path)
 
     assert y_true.dtype == y_predicted.dtype == np.int32
@@ -34,7 +34,7 @@ def test_labels_come_back_as_they_were_written(path: Path) -> None:
     assert (y_predicted == answers()[1]).all()
 
 
-def test_other_programs_read_one_row_for_each_image(path: Path) -> None:
+def test_other_programs_read_one_row_per_image(path: Path) -> None:
     y_true, y_predicted, probabilities = answers()
 
     frame = pq.read_table(path).to_pandas()
@@ -45,17 +45,17 @@ def test_other_programs_read_one_row_for_each_image(path: Path) -> None:
     assert (frame["probability"] == probabilities[np.arange(NUM_IMAGES), y_predicted]).all()
 
 
-def test_the_same_answers_make_the_same_bytes(path: Path, tmp_path: Path) -> None:
+def test_the_same_predictions_produce_the_same_bytes(path: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.parquet"
     write_predictions(again, *answers())
 
     assert again.read_bytes() == path.read_bytes()
 
 
-def test_an_altered_byte_is_noticed_or_changes_no_label(path: Path) -> None:
+def test_a_corrupted_byte_is_detected_or_changes_no_label(path: Path) -> None:
     content, rng = path.read_bytes(), np.random.default_rng(0)
-    # No checksum covers the footer, whose length stands before the last four bytes; the store's
-    # digest does.
+    # No checksum covers the footer, whose length is stored before the last four bytes; the store's
+    # digest covers it.
     footer = int.from_bytes(content[-8:-4], "little")
     num_noticed = 0
     for position in rng.integers(4, len(content) - 8 - footer, 300):
@@ -73,14 +73,14 @@ def test_an_altered_byte_is_noticed_or_changes_no_label(path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 3, 100, -1])
-def test_a_truncated_file_is_damaged(path: Path, length: int) -> None:
+def test_a_truncated_file_is_an_error(path: Path, length: int) -> None:
     path.write_bytes(path.read_bytes()[:length])
 
     with pytest.raises(DamagedError, match="cannot be read as predictions"):
         read_predictions(path)
 
 
-def test_a_missing_file_is_damaged(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DamagedError, match=r"gone\.parquet cannot be read"):
         read_predictions(tmp_path / "gone.parquet")
 
@@ -93,9 +93,13 @@ def test_a_missing_file_is_damaged(tmp_path: Path) -> None:
         {"image": pa.array([b"1"])},
     ],
 )
-def test_another_table_is_no_predictions(tmp_path: Path, columns: dict[str, pa.Array]) -> None:
+def test_a_table_with_other_columns_is_an_error(
+    tmp_path: Path, columns: dict[str, pa.Array]
+) -> None:
     path = tmp_path / "other.parquet"
     pq.write_table(pa.table(columns), path)
 
-    with pytest.raises(DamagedError, match=r"cannot be read as predictions: it has (label|image)"):
+    with pytest.raises(
+        DamagedError, match=r"cannot be read as predictions: its columns are (label|image)"
+    ):
         read_predictions(path)

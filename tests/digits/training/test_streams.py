@@ -7,7 +7,7 @@ import pytest
 
 from digits.settings import ROOT
 
-# A program like the command line: it separates its streams, then something writes past Python.
+# A program like the command line: it separates the streams, then writes past Python.
 PROGRAM = """
 import os, subprocess, sys
 from pathlib import Path
@@ -42,21 +42,21 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "logs" / "native.log"
 
 
-def test_what_libraries_write_goes_to_the_file_and_what_python_says_does_not(log: Path) -> None:
+def test_native_output_goes_to_the_file_and_pythons_does_not(log: Path) -> None:
     result = run(log)
 
     assert result.stderr == "python\nafter\n"
     assert log.read_text() == "native\nchild\n"
 
 
-def test_the_file_holds_the_last_run_alone(log: Path) -> None:
+def test_the_file_contains_only_the_last_run(log: Path) -> None:
     run(log)
     run(log)
 
     assert log.read_text() == "native\nchild\n"
 
 
-def test_nothing_is_kept_back_where_python_writes_to_the_same_place(log: Path) -> None:
+def test_nothing_is_redirected_if_python_writes_to_the_same_descriptor(log: Path) -> None:
     result = run(log, start="")
 
     assert result.stderr.split() == ["native", "child", "python", "after"]
@@ -64,21 +64,21 @@ def test_nothing_is_kept_back_where_python_writes_to_the_same_place(log: Path) -
 
 
 @pytest.mark.parametrize("start", ["sys.stderr = None", "import io; sys.stderr = io.StringIO()"])
-def test_a_program_without_an_error_stream_of_its_own_is_left_alone(start: str, log: Path) -> None:
+def test_a_program_with_a_replaced_stderr_is_left_alone(start: str, log: Path) -> None:
     result = run(log, start=f"{start}; {SEPARATED}")
 
     assert result.returncode == 0
     assert result.stderr.split() == ["native", "child", "after"]
 
 
-def test_an_error_in_python_is_shown_and_ends_it(log: Path) -> None:
+def test_a_python_error_is_shown_and_ends_the_redirection(log: Path) -> None:
     result = run(log, within="raise ImportError('libcuda is too old')")
 
     assert result.stderr.startswith("python\nafter\nTraceback")
     assert result.stderr.endswith("ImportError: libcuda is too old\n")
 
 
-def test_a_crash_below_python_is_shown_with_its_place(log: Path) -> None:
+def test_a_native_crash_shows_the_python_stack(log: Path) -> None:
     result = run(log, within="os.abort()")
 
     assert result.returncode < 0

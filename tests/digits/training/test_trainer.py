@@ -37,7 +37,7 @@ RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def straight(small_arrays: Arrays, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Training]:
-    """A training by each of RECIPES that nothing interrupted."""
+    """An uninterrupted training for each of RECIPES."""
     folder = tmp_path_factory.mktemp("straight")
     trainings = {
         recipe: Training.of(small_arrays, folder / recipe, model, **changes)
@@ -49,7 +49,7 @@ def straight(small_arrays: Arrays, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def interrupted_copy(training: Training, folder: Path) -> Training:
-    """The same training in another folder, killed after its last checkpoint."""
+    """Return the same training in another folder, as if killed after its last checkpoint."""
     shutil.copytree(training.folder / "checkpoint", folder / "checkpoint")
     return replace(training, folder=folder)
 
@@ -62,7 +62,7 @@ def test_the_recipes_here_use_every_model_and_optimizer(straight: dict[str, Trai
 @pytest.mark.parametrize(
     ("recipe", "epochs"), [("mlp", 1), ("cnn", 2), ("adam", 1), ("fast", 1), ("best", 2)]
 )
-def test_an_interrupted_training_ends_in_the_same_bytes(
+def test_an_interrupted_training_produces_the_same_bytes(
     recipe: str,
     epochs: int,
     straight: dict[str, Training],
@@ -80,10 +80,10 @@ def test_an_interrupted_training_ends_in_the_same_bytes(
     assert training.output == straight[recipe].output
     assert resumed.begun == (3, 5, epochs)
     assert resumed.epochs == list(range(epochs + 1, 4))
-    assert f"goes on after epoch {epochs}, where an earlier run ended" in caplog.text
+    assert f"resuming after epoch {epochs} of an earlier run" in caplog.text
 
 
-def test_a_training_that_was_killed_after_its_last_epoch_trains_no_more(
+def test_a_training_killed_after_its_last_epoch_trains_no_further(
     straight: dict[str, Training], tmp_path: Path
 ) -> None:
     training = interrupted_copy(straight["mlp"], tmp_path)
@@ -118,10 +118,10 @@ Training.of(arrays, root / "cnn", "cnn").run(Hanging(2))
 """
 
 
-def test_another_process_makes_the_same_bytes_and_a_killed_one_is_gone_on_with(
+def test_another_process_produces_the_same_bytes_and_a_killed_one_is_resumed(
     straight: dict[str, Training], tmp_path: Path
 ) -> None:
-    # The order of sets of strings differs between the processes.
+    # The order of string sets differs between the processes.
     with start_python("-c", OTHER_PROCESS, str(tmp_path), PYTHONHASHSEED="5") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "hanging\n"
@@ -136,7 +136,7 @@ def test_another_process_makes_the_same_bytes_and_a_killed_one_is_gone_on_with(
     assert resumed.epochs == [3]
 
 
-def test_two_trainings_at_once_make_the_bytes_that_each_makes_alone(
+def test_concurrent_trainings_produce_the_same_bytes_as_separate_ones(
     straight: dict[str, Training], tmp_path: Path
 ) -> None:
     models = ("mlp", "cnn")
@@ -192,7 +192,7 @@ def foreign_description(folder: Path) -> None:
         foreign_description,
     ],
 )
-def test_a_damaged_checkpoint_is_noticed(
+def test_a_corrupted_checkpoint_is_detected(
     damage: Callable[[Path], None],
     straight: dict[str, Training],
     tmp_path: Path,
@@ -203,11 +203,11 @@ def test_a_damaged_checkpoint_is_noticed(
     damage(tmp_path / "checkpoint")
 
     assert training.checkpoint.load() is None
-    assert "is not whole" in caplog.text
+    assert "invalid checkpoint" in caplog.text
     assert "training from the start" in caplog.text
 
 
-def test_a_training_starts_over_where_its_checkpoint_was_damaged(
+def test_a_training_with_a_corrupted_checkpoint_starts_over(
     straight: dict[str, Training], tmp_path: Path
 ) -> None:
     training = interrupted_copy(straight["mlp"], tmp_path)
@@ -220,7 +220,7 @@ def test_a_training_starts_over_where_its_checkpoint_was_damaged(
     assert training.output == straight["mlp"].output
 
 
-def test_the_learning_curve_is_kept(straight: dict[str, Training]) -> None:
+def test_the_learning_curve_is_saved(straight: dict[str, Training]) -> None:
     for training in straight.values():
         first, _, last = training.curve
         assert [figures["epoch"] for figures in training.curve] == [1, 2, 3]
@@ -229,7 +229,7 @@ def test_the_learning_curve_is_kept(straight: dict[str, Training]) -> None:
         assert last["val_loss"] < first["val_loss"]
 
 
-def test_the_curve_is_that_of_the_model_that_comes_out(
+def test_the_curve_describes_the_resulting_model(
     straight: dict[str, Training], small_arrays: Arrays
 ) -> None:
     x_test, y_test = (np.load(small_arrays.folder / f"{name}_test.npy") for name in "xy")
@@ -241,7 +241,7 @@ def test_the_curve_is_that_of_the_model_that_comes_out(
 
 
 class Journal(keras.layers.Layer):  # type: ignore[misc]
-    """Notes the first pixel of each image that is trained on, in order."""
+    """Records the first pixel of each training image, in order."""
 
     def build(self, _: Any) -> None:
         self.noted = self.add_weight(shape=(30,), initializer="zeros", trainable=False)
@@ -265,7 +265,7 @@ def build_journal(shape: Any, num_classes: int, *_: Any) -> keras.Model:
 
 @pytest.fixture
 def numbered(tmp_path: Path) -> Arrays:
-    """Ten images of which each one's first pixel is its number."""
+    """Ten images, each with its number as the first pixel."""
     images = np.zeros((10, 8, 8, 1), np.float32)
     images[:, 0, 0, 0] = np.arange(10)
     for split in ("train", "test"):
@@ -279,14 +279,14 @@ def numbered(tmp_path: Path) -> Arrays:
 
 
 def order_of(training: Training) -> list[list[int]]:
-    """The numbers of the images in the order of training, epoch by epoch."""
+    """Return the numbers of the images in training order, epoch by epoch."""
     kept = training.checkpoint.load()
     assert kept is not None
     (noted,) = (variable for variable in kept[0] if variable.shape == (30,))
     return noted.astype(int).reshape(3, 10).tolist()
 
 
-def test_every_epoch_takes_every_image_once_in_an_order_of_its_own(
+def test_every_epoch_takes_every_image_once_in_its_own_order(
     numbered: Arrays, tmp_path: Path
 ) -> None:
     resumed, straight, other = (
@@ -304,7 +304,7 @@ def test_every_epoch_takes_every_image_once_in_an_order_of_its_own(
     assert order_of(resumed) == order_of(straight)
 
 
-def test_the_archive_has_no_dates_and_no_addresses(straight: dict[str, Training]) -> None:
+def test_the_archive_contains_no_dates_and_no_addresses(straight: dict[str, Training]) -> None:
     for training in straight.values():
         with zipfile.ZipFile(BytesIO(training.output["model.keras"])) as archive:
             members = archive.infolist()
@@ -314,7 +314,7 @@ def test_the_archive_has_no_dates_and_no_addresses(straight: dict[str, Training]
 
         assert {member.date_time for member in members} == {(1980, 1, 1, 0, 0, 0)}
         assert list(descriptions[1]) == ["keras_version"]
-        # An address is a number of many digits.
+        # An address is a number with many digits.
         numbers = list(numbers_in(descriptions))
         assert len(numbers) > 20
         assert max(numbers) < 10_000
@@ -328,10 +328,10 @@ def numbers_in(value: Any) -> Iterator[float]:
         yield value
 
 
-def test_the_archive_holds_no_optimizer_and_nothing_else_comes_out(
+def test_the_archive_contains_no_optimizer_and_is_the_only_model_file(
     straight: dict[str, Training],
 ) -> None:
-    # Whatever it was trained by: what comes out are Keras's own layers, in float32.
+    # However it was trained, the result has Keras's own layers, in float32.
     for training in straight.values():
         assert list(training.output) == ["history.json", "model.keras"]
         with zipfile.ZipFile(BytesIO(training.output["model.keras"])) as archive:
@@ -347,7 +347,7 @@ def test_the_archive_holds_no_optimizer_and_nothing_else_comes_out(
 
 @dataclass
 class Observed:
-    """A training in 38 batches an epoch: what it reported, its models, and how often it traced."""
+    """A training with 38 minibatches per epoch: its progress, models and number of traces."""
 
     progress: Watched = field(default_factory=Watched)
     made: list[keras.Model] = field(default_factory=list)
@@ -376,8 +376,10 @@ def observed(small_arrays: Arrays, tmp_path_factory: pytest.TempPathFactory) -> 
     return observed
 
 
-def test_progress_runs_to_the_last_batch_of_each_epoch_and_no_further(observed: Observed) -> None:
-    # 38 batches are no whole number of executions.
+def test_progress_runs_to_the_last_minibatch_of_each_epoch_and_no_further(
+    observed: Observed,
+) -> None:
+    # 38 minibatches do not fill the last execution.
     assert 38 % STEPS_PER_EXECUTION
     progress = observed.progress
 
@@ -391,10 +393,10 @@ def test_progress_runs_to_the_last_batch_of_each_epoch_and_no_further(observed: 
 
 
 def test_nothing_is_compiled_by_xla(observed: Observed) -> None:
-    # On a CPU that makes both models many times slower, and Keras may choose it by itself.
+    # On a CPU, XLA makes both models many times slower, and Keras can choose it by default.
     compiled = [model for model in observed.made if model.compiled]
 
-    # The one that is trained, and the one that is scored meanwhile.
+    # The one that is trained and the one that is scored during training.
     assert len(compiled) == 2
     assert not any(model.jit_compile for model in compiled)
 
@@ -403,7 +405,7 @@ def test_each_step_is_traced_once(observed: Observed) -> None:
     assert observed.traced == {"train_step": 1, "test_step": 1}
 
 
-def test_a_training_that_diverges_says_so_and_keeps_nothing(
+def test_a_diverging_training_is_an_error_and_keeps_nothing(
     small_arrays: Arrays, tmp_path: Path
 ) -> None:
     training = Training.of(small_arrays, tmp_path, "mlp", learning_rate=1e30)
@@ -417,7 +419,7 @@ def test_a_training_that_diverges_says_so_and_keeps_nothing(
 
 @contextmanager
 def largest_file(num_bytes: int) -> Iterator[None]:
-    """Let no file of this process grow beyond this, as on a disk that is full."""
+    """Limit the size of this process's files, to simulate a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
     try:

@@ -16,7 +16,7 @@ Epoch = list[tuple[np.ndarray, np.ndarray]]
 
 @pytest.fixture
 def arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[StoredArray, StoredArray]:
-    """Images of which each one's mean is told by its label; parts are of two batches of eight."""
+    """Images whose brightness is their label; a part has two minibatches of eight."""
     monkeypatch.setattr(module, "PART", 16)
     images = np.zeros((NUM_IMAGES, 10, 10, 1), np.float32)
     images[:, 4:6, 4:6, 0] = np.arange(NUM_IMAGES)[:, None, None]
@@ -33,9 +33,9 @@ def settings(recipe: str = "reference", **changes: Any) -> TrainingSettings:
 def epochs(
     arrays: tuple[StoredArray, StoredArray], chosen: TrainingSettings, first: int, last: int
 ) -> list[Epoch]:
-    """The batches of some epochs, as Keras asks for them."""
+    """Return the minibatches of some epochs, accessed as Keras does."""
     batches = Minibatches(*arrays, chosen)
-    _ = batches[0], batches[1]  # their shapes are looked at before the first epoch
+    _ = batches[0], batches[1]  # Keras looks at the shapes before the first epoch
     found = []
     for epoch in range(first, last + 1):
         batches.begin(epoch)
@@ -52,7 +52,7 @@ def same(one: Epoch, other: Epoch) -> bool:
     )
 
 
-def test_an_epoch_has_every_image_once_with_its_label(
+def test_an_epoch_contains_every_image_once_with_its_label(
     arrays: tuple[StoredArray, StoredArray],
 ) -> None:
     (epoch,) = epochs(arrays, settings(), 1, 1)
@@ -64,7 +64,7 @@ def test_an_epoch_has_every_image_once_with_its_label(
 
 
 @pytest.mark.parametrize("recipe", ["reference", "best"])
-def test_an_epoch_follows_from_its_number_and_the_seed_alone(
+def test_an_epoch_depends_only_on_its_number_and_the_seed(
     recipe: str, arrays: tuple[StoredArray, StoredArray]
 ) -> None:
     chosen = settings(recipe)
@@ -83,14 +83,14 @@ def test_distorted_images_keep_their_labels_and_differ_from_epoch_to_epoch(
     others, other_labels = (np.concatenate(parts) for parts in zip(*second, strict=True))
 
     assert (images.shape, images.dtype) == ((NUM_IMAGES, 10, 10, 1), np.float32)
-    # The four lit pixels move, and keep nearly all their light.
+    # The four lit pixels move but keep nearly all of their brightness.
     light = images.sum(axis=(1, 2, 3))
     np.testing.assert_allclose(light[np.argsort(labels)], 4 * np.arange(NUM_IMAGES), rtol=0.5)
     order, other = np.argsort(labels), np.argsort(other_labels)
     assert (images[order][1:] != others[other][1:]).any(axis=(1, 2, 3)).all()
 
 
-def test_test_images_come_in_their_order_and_as_they_are(
+def test_test_images_come_unchanged_and_in_order(
     arrays: tuple[StoredArray, StoredArray],
 ) -> None:
     batches = TestMinibatches(*arrays, 32)
@@ -102,7 +102,7 @@ def test_test_images_come_in_their_order_and_as_they_are(
     assert all((images[:, 4, 4, 0] == labels).all() for images, labels in found)
 
 
-def test_tensorflow_reads_the_batches_of_the_epoch_that_has_begun(
+def test_tensorflow_reads_the_minibatches_of_the_current_epoch(
     arrays: tuple[StoredArray, StoredArray],
 ) -> None:
     batches = Minibatches(*arrays, settings())
@@ -118,7 +118,7 @@ def test_tensorflow_reads_the_batches_of_the_epoch_that_has_begun(
     assert int(dataset.cardinality()) == len(batches)
 
 
-def test_no_tuning_thread_of_tensorflow_holds_up_the_end_of_an_epoch(
+def test_tensorflow_autotuning_is_disabled(
     arrays: tuple[StoredArray, StoredArray],
 ) -> None:
     dataset = feed(TestMinibatches(*arrays, 32))
