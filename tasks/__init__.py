@@ -1,1 +1,1 @@
-"""One pipeline step per file: thin Prefect tasks, and the cache policy they share."""
+"""One pipeline step per file: thin Prefect tasks and their common cache policy."""

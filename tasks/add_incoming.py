@@ -1,6 +1,6 @@
-"""Take in: what lies in the dataset's incoming folder is added to it or quarantined.
+"""Add incoming: each batch in the dataset's incoming folder is added or quarantined.
 
-The folder is what it is at this moment, so this is never cached.
+Never cached, because the folder's content can change at any time.
 """
 
 import logging
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
     name="add incoming", task_run_name="add incoming", cache_policy=NO_CACHE, persist_result=False
 )
 def add_incoming(spec: DatasetSpec) -> None:
-    """Add what is there, and tell of each batch what became of it; a refused one stops nothing."""
+    """Add all waiting batches and report each outcome; a refused batch does not stop the run."""
     workspace = current_workspace()
     if not waiting(spec.name, workspace.settings):
         return

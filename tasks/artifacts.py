@@ -1,6 +1,6 @@
-"""Prefect's artifacts: what the dashboard shows of a run, beside its states and its log.
+"""Dashboard artifacts: what the dashboard shows of a run in addition to its states and log.
 
-Prefect's own functions leave a connection open with each call.
+Prefect's own functions are not used because each call leaves a connection open.
 """
 
 from typing import Any
@@ -14,9 +14,9 @@ from prefect.utilities.context import get_task_and_flow_run_ids
 
 
 def create(kind: str, key: str, data: Any, description: str) -> UUID:
-    """Make an artifact of the present run, the newest of its key; its id.
+    """Create a dashboard artifact of the current run, the newest of its key; return its id.
 
-    `kind` is "markdown" or "progress"; a key may hold a-z, 0-9 and dashes.
+    `kind` is "markdown" or "progress"; a key consists of a-z, 0-9 and dashes.
     """
     task_run, flow_run = get_task_and_flow_run_ids()
     artifact = ArtifactCreate(
@@ -32,13 +32,13 @@ def create(kind: str, key: str, data: Any, description: str) -> UUID:
 
 
 def update(artifact: UUID, data: Any, description: str) -> None:
-    """Show something else in an artifact's place."""
+    """Replace the content of a dashboard artifact."""
     with get_client(sync_client=True) as client:
         client.update_artifact(artifact, ArtifactUpdate(data=data, description=description))
 
 
 def newest(key: str) -> Any:
-    """What the newest artifact of a key shows; None where there is none."""
+    """Return the data of the newest dashboard artifact of a key, or None if there is none."""
     with get_client(sync_client=True) as client:
         found = client.read_artifacts(
             artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])),

@@ -1,9 +1,8 @@
-"""The cache policy that the steps share: Prefect's task caching with keys and checks of ours.
+"""The steps' cache policy: Prefect's task caching with our own keys and checks.
 
-Prefect asks the key storage for a record before each step. Ours answers only after every byte that
-the record refers to was checked, so that Prefect runs the step again otherwise. What Prefect then
-reads is written by us, never taken from the disk as it lies there: no planted serializer or class
-name is ever followed.
+Before each step, Prefect asks the key storage for a record. Ours returns one only after checking
+every byte that the record refers to; otherwise Prefect runs the step again. The value that Prefect
+then reads was just written by us: nothing on disk can name a serializer or a class to load.
 """
 
 import logging
@@ -41,22 +40,22 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R", bound=Reference)
 
-# What this process computed and made: Prefect later hands the storage below nothing but the key.
+# Keys and results of this process: Prefect passes only the key to the storage below.
 _keys: dict[str, tuple[StepKey, str]] = {}
 _results: dict[str, Reference] = {}
 _running: ContextVar[str] = ContextVar("running")
 
 
 def current_key() -> str:
-    """The cache key of the step that is running in this thread."""
+    """Return the cache key of the step that is running in this thread."""
     return _running.get()
 
 
 def step(name: str, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Make a function the task of the step `name`, cached by what its output depends on.
+    """Make a function the task of the step `name`, cached by everything its output depends on.
 
-    The function is called only when there is no result that can be believed; it returns a
-    reference, which is given the key that it was made under.
+    The function is called only if there is no valid cached result. It returns a reference, whose
+    `made_by` is set to the cache key.
     """
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
@@ -91,7 +90,7 @@ def step(name: str, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
 
 
 class StepPolicy(CachePolicy):
-    """The key of a step: see digits.cache.keys."""
+    """Computes the cache key of a step with digits.cache.keys."""
 
     def __init__(self, step: str) -> None:
         super().__init__()
@@ -104,17 +103,17 @@ class StepPolicy(CachePolicy):
         flow_parameters: dict[str, Any],  # noqa: ARG002
         **kwargs: Any,  # noqa: ARG002
     ) -> str:
-        """The digest of everything that the step's output depends on."""
+        """Return the digest of everything that the step's output depends on."""
         return _computed_key(self.step, inputs)
 
 
 class CheckedRecords(WritableFileSystem):
-    """Where Prefect looks a key up and records a result: our records, believed after a check."""
+    """The storage where Prefect looks up and records results: our records, verified on read."""
 
     _block_type_name: ClassVar[str] = "digits checked records"
 
     def read_path(self, path: str, _sync: bool | None = None) -> bytes:  # type: ignore[override]
-        """The metadata of a result under the key `path`; raises unless all of it is whole."""
+        """Return the metadata of the result of the key `path`; raises if missing or corrupted."""
         try:
             record = current_workspace().records.verified(path)
             metadata = _laid_out(record) if record else b""
@@ -125,7 +124,7 @@ class CheckedRecords(WritableFileSystem):
             raise FileNotFoundError(path)
         made_in = f"{record.run_name} of {record.created:%Y-%m-%d %H:%M}"
         if note(_label(path), made_in=made_in):
-            # For the dashboard alone: the terminal has a line of the journal's.
+            # For the dashboard only: the terminal has the journal's line.
             get_run_logger().info(
                 "From the cache: made by %s, flow run %s", record.run_name, record.run_id
             )
@@ -137,11 +136,10 @@ class CheckedRecords(WritableFileSystem):
         content: bytes,  # noqa: ARG002
         _sync: bool | None = None,
     ) -> None:
-        """Record the result that the step under the key `path` has just returned."""
+        """Record the result that the step of the key `path` has just returned."""
         if not project().is_unchanged(_keys[path][0].code):
             logger.warning(
-                "%s: sources were edited while the run was under way; its result is used now and "
-                "not kept in the cache",
+                "%s: source files changed during the run; its result is used now but not cached",
                 _label(path),
             )
             return
@@ -155,7 +153,7 @@ class CheckedRecords(WritableFileSystem):
             )
         except OSError as error:
             logger.warning(
-                "%s: its result cannot be kept in the cache (%s); the step will run again",
+                "%s: cannot cache its result (%s); the step will run again next time",
                 _label(path),
                 error,
             )
@@ -168,7 +166,7 @@ def _computed_key(name: str, arguments: Mapping[str, Any]) -> str:
 
 
 def _label_of(name: str, parameters: Mapping[str, Any]) -> str:
-    """A step and, where it is about one, the model."""
+    """The step, followed by its model if it has one."""
     model = getattr(parameters.get("model"), "model", parameters.get("model"))
     return f"{name} {model}" if model else name
 
@@ -178,7 +176,7 @@ def _label(key: str) -> str:
 
 
 def _laid_out(record: Record) -> bytes:
-    """Write a checked record's value where Prefect reads it next, and return its metadata."""
+    """Write a verified record's value where Prefect reads it next, and return its metadata."""
     folder = Path(get_current_settings().results.local_storage_path)
     key = record.key.digest
     content = JSONSerializer().dumps(record.reference)

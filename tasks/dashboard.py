@@ -1,6 +1,6 @@
-"""Shows a run and the champion in Prefect's dashboard, as artifacts of its own kind.
+"""Shows runs and champions in Prefect's dashboard, as dashboard artifacts.
 
-None of it is part of any result: where the server cannot be reached, a run goes on without.
+None of this is part of a result: if the server is unreachable, the run goes on without it.
 """
 
 import contextlib
@@ -38,9 +38,9 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Address = Callable[[Path], str | None]
 
-# A server that is being started again needs about this long; each number is one more try.
+# Seconds before each retry; a restarting server needs about this long.
 PAUSES = (2, 8, 30)
-# The steps whose results the pictures show.
+# Steps whose results the charts show.
 PICTURED = ("train", "evaluate")
 
 
@@ -48,9 +48,9 @@ PICTURED = ("train", "evaluate")
 def on_dashboard(
     dataset: str, title: str, names: Sequence[str], address: Address
 ) -> Iterator[None]:
-    """Show the trainings of this block as they go on, and why its validation failed if it does.
+    """Show the progress of trainings in this block and, if validation fails, the findings.
 
-    `names` become tags of the run and its tasks, beside the dataset, so that they can be found.
+    The dataset and `names` become tags of the run and its tasks, for finding them.
     """
     found_by = [dataset, *names]
     _patiently(lambda: _tag_run(found_by))
@@ -60,7 +60,7 @@ def on_dashboard(
         except ValidationFailed as failure:
             link = address(failure.page)
             page = failure_page(title, failure.outcome, failure.page, link)
-            show(f"validation-{slug(dataset)}", page, "The data is not as expected")
+            show(f"validation-{slug(dataset)}", page, "Data validation failed")
             emit_validation_failed(dataset, failure.outcome)
             raise
 
@@ -78,7 +78,7 @@ def show_run(
     steps: Mapping[str, str | None],
     address: Address,
 ) -> None:
-    """Show what a run found; with pictures, unless nothing in them is new."""
+    """Show the results of a run, with charts if it trained or evaluated a model."""
     workspace, entry = current_workspace(), decision.entry
     pictures: Mapping[str, str] = {}
     if any(made_in is None for step, made_in in steps.items() if step.startswith(PICTURED)):
@@ -104,9 +104,9 @@ def show_run(
 
 
 def announce(entry: Entry) -> None:
-    """Tell of a decision about a champion: an event, and what the dashboard shows as champion.
+    """Emit the event of a promotion decision and update the champion's page in the dashboard.
 
-    That follows the ledger, so that a change which was not shown is shown with the next decision.
+    The page is rendered from the ledger, so a missed change appears with the next decision.
     """
     emit_decision(entry)
     workspace = current_workspace()
@@ -120,17 +120,17 @@ def announce(entry: Entry) -> None:
 
 
 def show(key: str, page: str, description: str) -> None:
-    """Show a page as the newest one of its key, which may hold a-z, 0-9 and dashes."""
+    """Show a page as the newest one of its key, which consists of a-z, 0-9 and dashes."""
     _patiently(lambda: artifacts.create("markdown", key, page, description))
 
 
 def slug(name: str) -> str:
-    """A dataset's name as a part of a key."""
+    """Make a dataset's name usable in a key."""
     return name.replace("_", "--")
 
 
 def _origins(keys: Iterable[str]) -> Mapping[str, Record]:
-    """The records under cache keys by their step, as far as they can be read."""
+    """The readable records of these cache keys, by step."""
     found: dict[str, Record] = {}
     for key in keys:
         with contextlib.suppress(DamagedError):
@@ -146,13 +146,13 @@ def _tag_run(names: Sequence[str]) -> None:
 
 
 def _patiently(call: Callable[[], T]) -> T | None:
-    """What the server answers to a call, or None where it cannot be reached for longer."""
+    """Call the server with retries; None if it stays unreachable."""
     for pause in (*PAUSES, None):
         try:
             return call()
         except (httpx.HTTPError, PrefectHTTPStatusError) as error:
             if pause is None:
-                logger.warning("the dashboard does not show all of this run: %s", error)
+                logger.warning("the dashboard is missing part of this run: %s", error)
                 break
             time.sleep(pause)
     return None

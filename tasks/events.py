@@ -1,4 +1,4 @@
-"""The events that others react to: what became of a champion, data that is not as expected."""
+"""Events that others react to: promotion decisions, failed validations, added batches."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ ADDITIONS = {"accepted": "batch.accepted", "quarantined": "batch.quarantined"}
 
 
 def emit_decision(entry: Entry) -> None:
-    """Say what was decided about a champion, with the facts of the ledger's line."""
+    """Emit a promotion decision, with the verdict from the ledger."""
     verdict = entry.verdict
     _emit(
         DECISIONS[verdict.outcome],
@@ -32,19 +32,19 @@ def emit_decision(entry: Entry) -> None:
 
 
 def emit_validation_failed(dataset: str, outcome: ValidationOutcome) -> None:
-    """Say which expectations of a dataset failed."""
+    """Emit the failed expectations of a dataset."""
     failures = [str(failure) for failure in outcome.failures]
     _emit(
         VALIDATION_FAILED,
         dataset,
-        text=f"{dataset}: the data is not as expected: {'; '.join(failures)}",
+        text=f"{dataset}: data validation failed: {'; '.join(failures)}",
         failures=failures,
         num_expectations=outcome.num_expectations,
     )
 
 
 def emit_addition(intake: Addition) -> None:
-    """Say what became of a batch of new data, unless the dataset had it already."""
+    """Emit the outcome of a new batch, unless the dataset already contained it."""
     if intake.status in ADDITIONS:
         facts = intake.model_dump(mode="json", exclude={"dataset"})
         _emit(ADDITIONS[intake.status], intake.dataset, text=intake.describe(), **facts)

@@ -1,4 +1,4 @@
-"""Which steps of a run were executed, and which came from the cache and from which run."""
+"""Records which steps a run executed, and which came from the cache and from which run."""
 
 import contextlib
 import logging
@@ -11,17 +11,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Journal:
-    """The steps of one run in the order of their first mention.
+    """The steps of one run, in order of first use.
 
-    `steps` maps a step's label to the name of the run that made its result, or None when it was
-    executed in this one.
+    `steps` maps a step's label to the name of the run that created its result, or to None if this
+    run executed the step.
     """
 
     steps: dict[str, str | None] = field(default_factory=dict)
 
     @property
     def executed(self) -> list[str]:
-        """The steps that this run executed."""
+        """Labels of the steps that this run executed."""
         return [label for label, made_in in self.steps.items() if made_in is None]
 
 
@@ -30,7 +30,7 @@ _journal: ContextVar[Journal | None] = ContextVar("journal", default=None)
 
 @contextlib.contextmanager
 def journal() -> Iterator[Journal]:
-    """Collect what the steps of this block note, those in other threads included."""
+    """Collect the notes of the steps in this block, including steps in other threads."""
     kept = Journal()
     token = _journal.set(kept)
     try:
@@ -40,10 +40,10 @@ def journal() -> Iterator[Journal]:
 
 
 def note(label: str, made_in: str | None) -> bool:
-    """Note and say that a step is executed now (None), or taken from the cache of `made_in`.
+    """Note and log that a step is executed now (None) or its result comes from run `made_in`.
 
-    A step that is asked for more than once in a run counts as executed if it was so once. Returns
-    whether that is news.
+    A step that is used several times in a run counts as executed if it was executed once. Returns
+    whether the journal changed.
     """
     kept = _journal.get()
     if kept is None or (label in kept.steps and (made_in or kept.steps[label] is None)):
@@ -52,5 +52,5 @@ def note(label: str, made_in: str | None) -> bool:
     if made_in is None:
         logger.info("%s: running", label)
     else:
-        logger.info("%s: from the cache, made in %s", label, made_in)
+        logger.info("%s: from the cache, made by %s", label, made_in)
     return True

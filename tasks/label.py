@@ -1,4 +1,4 @@
-"""Predict: a folder of pictures becomes a table of labels; never cached, as it may change."""
+"""Predict: a folder of images becomes a table of labels. Never cached: the folder may change."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from digits.training.devices import Device, configure_backend, resolve_device
 def predict_folder(
     folder: Path, output: Path, dataset: str, device: Device, *, as_is: bool
 ) -> LabelReport:
-    """Label all PNG and JPEG files below `folder` with the champion, into the Parquet `output`."""
+    """Label all PNG and JPEG files under `folder` with the champion, into the Parquet `output`."""
     configure_backend(resolve_device(device))
     from digits.labeling.image_files import find_files
     from digits.labeling.label_tables import label_pictures

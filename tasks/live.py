@@ -1,4 +1,4 @@
-"""How far the trainings are, live in the dashboard."""
+"""Live training progress in the dashboard."""
 
 import logging
 import threading
@@ -16,14 +16,14 @@ from tasks import artifacts
 
 logger = logging.getLogger(__name__)
 
-# Between two updates: an epoch may take less, and the server has other things to do.
+# Between two updates, to spare the server: an epoch can be shorter than this.
 PAUSE_SECONDS = 1.0
 
 
 class LiveProgress:
-    """A follower of trainings that shows the newest of each, and never makes one wait.
+    """Shows the latest progress of each training without ever making a training wait.
 
-    Each training's bar belongs to the task run in which it was first heard of.
+    A training's bar belongs to the task run that first reported progress.
     """
 
     def __init__(self) -> None:
@@ -43,12 +43,12 @@ class LiveProgress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Send what is left to be sent."""
+        """Send the remaining updates."""
         self._is_over.set()
         self._sender.shutdown()
 
     def __call__(self, name: str, epoch: int, num_epochs: int, text: str) -> None:
-        """Show soon that so many epochs are done; the newest news of a training takes the place."""
+        """Queue an update; it replaces an update of the same training that was not sent yet."""
         if self._is_over.is_set():
             return
         context, share = copy_context(), 100.0 * epoch / num_epochs
@@ -64,7 +64,7 @@ class LiveProgress:
             try:
                 show()
             except (httpx.HTTPError, PrefectHTTPStatusError) as error:
-                logger.warning("the dashboard cannot show how far the training is: %s", error)
+                logger.warning("cannot show training progress in the dashboard: %s", error)
             self._is_over.wait(PAUSE_SECONDS)
 
     def _next(self) -> Callable[[], None] | None:

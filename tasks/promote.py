@@ -1,4 +1,4 @@
-"""Promote: decide about the champion. A decision about the present, so it is never cached."""
+"""Promote: decide on the champion. Never cached: it depends on the current champion."""
 
 from collections.abc import Sequence
 
@@ -22,9 +22,9 @@ def promote(
     rule: Rule,
     lineage: Lineage,
 ) -> Decision | None:
-    """Write the decision into the ledger. `incumbent` is the champion's score on this test set.
+    """Write the decision to the ledger. `incumbent` is the champion's score on this test set.
 
-    Returns None, having decided nothing, when another run has just changed the champion.
+    Returns None, without a decision, if another run has just changed the champion.
     """
     run, workspace = str(flow_run.name), current_workspace()
     decision = decide(

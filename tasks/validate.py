@@ -1,4 +1,4 @@
-"""Validate: the dataset fulfils what its spec expects, or the run ends here."""
+"""Validate: the dataset meets the expectations of its spec, or the run ends here."""
 
 from digits.datasets.growth import Growth
 from digits.storage.references import DatasetRef, ValidationRef
@@ -9,10 +9,10 @@ from tasks.caching import step
 
 @step("validate")
 def validate(dataset: DatasetRef, thresholds: Thresholds, growth: Growth) -> ValidationRef:
-    """Run the expectation suite and keep its result, also of one that fails.
+    """Run the expectation suite and store its result, even if expectations fail.
 
-    `growth` says what batches have added to the data that the thresholds are about.
-    Raises ValidationFailed naming what was found, what was expected and the rows at fault.
+    `growth` is what batches added to the data that the thresholds were set for.
+    Raises ValidationFailed with the found and expected values and the affected rows.
     """
     from digits.validation.dataset_validation import validate_dataset
     from digits.validation.findings import ValidationFailed

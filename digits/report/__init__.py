@@ -1,1 +1,1 @@
-"""The pages of a run, for a browser and for the dashboard."""
+"""HTML reports of runs, and their pages in the dashboard."""

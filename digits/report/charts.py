@@ -1,4 +1,4 @@
-"""The report's charts: which curves each of them shows, and on which scale."""
+"""The report's charts: the curves and the scale of each."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ Figure = Literal["accuracy", "loss"]
 def learning_chart(
     model: ModelFacts, figure: Figure, *, tone: int, models: Sequence[ModelFacts]
 ) -> str:
-    """Train and test figures of a model by epoch as <svg>; empty where nothing was recorded.
+    """Draw a model's train and test values by epoch as <svg>; empty if none were recorded.
 
-    The scale is that of all `models`, so that their charts can be compared.
+    The scale covers all `models`, so their charts are comparable.
     """
     epochs = model.history.epochs
     numbers = [epoch.epoch for epoch in epochs]
@@ -29,7 +29,7 @@ def learning_chart(
     ends = ", ".join(f"{curve.label} {_figure(curve.y[-1], is_share)}" for curve in curves)
     return draw_curves(
         curves,
-        title=f"{figure.capitalize()} of the {model.name} by epoch; at the end: {ends}",
+        title=f"{figure.capitalize()} of the {model.name} by epoch; final values: {ends}",
         x_label="epoch",
         y_limits=_limits(figure, models),
         is_share=is_share,
@@ -38,13 +38,13 @@ def learning_chart(
 
 
 def shift_chart(shifts: Mapping[str, Shift], tones: Mapping[str, int], *, remark: str) -> str:
-    """Accuracy against shift of every model, by name, as <svg>; `remark` says what it shows."""
+    """Draw accuracy by shift, one curve per model, as <svg>; `remark` ends the text alternative."""
     return draw_curves(
         [
             Curve(name, list(shift), list(shift.values()), tones[name])
             for name, shift in shifts.items()
         ],
-        title=f"Test accuracy against shift. {remark}",
+        title=f"Test accuracy by shift. {remark}",
         x_label="shift in pixels",
         y_limits=(0, 1),
         is_share=True,
@@ -53,7 +53,7 @@ def shift_chart(shifts: Mapping[str, Shift], tones: Mapping[str, int], *, remark
 
 
 def _limits(figure: Figure, models: Sequence[ModelFacts]) -> tuple[float, float]:
-    """From below the lowest accuracy to 1, or from 0 to above the highest loss, of all models."""
+    """From just below the lowest accuracy to 1, or from 0 to just above the highest loss."""
     figures = [
         getattr(epoch, name)
         for model in models

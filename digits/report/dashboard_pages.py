@@ -1,4 +1,4 @@
-"""What the dashboard shows of a run and of the champion, as Markdown."""
+"""The dashboard's Markdown pages: runs, the champion, new batches and garbage collection."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,20 +18,21 @@ from digits.thresholds import SPLITS
 from digits.validation.findings import ValidationOutcome
 
 NUM_SHOWN = 12
-"""How many characters of a digest are shown; the report has them whole."""
+"""Characters shown of a digest; the report has full digests."""
 
 NO_PICTURES = (
-    "Nothing was trained or scored: the report has the pictures, as do the runs named below."
+    "This run trained and evaluated nothing: the report and the runs linked below have the charts."
 )
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run found.
+    """The facts that the page of a run shows.
 
-    `steps` maps each step to the run that made its result, or to None where it was this run, and
-    `origins` to that run's record, where there still is one. `pictures` maps what they show to data
-    URIs; it is empty where nothing was trained. `report` is where the page is, `link` its address.
+    `steps` maps each step to the run that produced its result, or to None for this run; `origins`
+    maps steps to the cache records of those results, as far as they still exist. `pictures` maps
+    titles to data URIs and is empty if nothing was trained. `report` is the path of the HTML
+    report, `link` its URL.
     """
 
     title: str
@@ -48,14 +49,14 @@ class RunFacts:
 
 
 def run_page(facts: RunFacts) -> str:
-    """A run at a glance: the decision and why, the models against the champion, and the rest."""
+    """Render the page of a run: the decision and its reason, scores, data, steps and lineage."""
     verdict = facts.decision.entry.verdict
     parts = [
         f"# {headline(verdict)}",
         f"{facts.title}: {verdict.reason}.",
         _models(facts),
         _comparison(verdict),
-        _page("The whole report", facts.report, facts.link),
+        _page("Full report", facts.report, facts.link),
         *(f"## {name}\n\n![{name}]({uri})" for name, uri in facts.pictures.items()),
         "" if facts.pictures else NO_PICTURES,
         "## Data",
@@ -64,12 +65,12 @@ def run_page(facts: RunFacts) -> str:
         _validation(facts.validation),
         "## Steps",
         _table(
-            ("step", "came from"),
+            ("step", "result from"),
             ((step, _origin(run, facts.origins.get(step))) for step, run in facts.steps.items()),
         ),
         "## Lineage",
         _table(
-            ("step", "what it made", "cache key"),
+            ("step", "output", "cache key"),
             (
                 (label, _code(step.output), _code(step.key.digest))
                 for label, step in facts.lineage.items()
@@ -80,7 +81,10 @@ def run_page(facts: RunFacts) -> str:
 
 
 def champion_page(title: str, entries: Sequence[Entry]) -> str:
-    """The champion, and every change of it, the newest first. There must be one."""
+    """Render the page of the champion and all champion changes, newest first.
+
+    `entries` must contain at least one change.
+    """
     changes = [entry for entry in entries if _is_change(entry.verdict)]
     versions = {entry.version.number: entry.version for entry in entries if entry.version}
     last = changes[-1]
@@ -88,11 +92,11 @@ def champion_page(title: str, entries: Sequence[Entry]) -> str:
     return "\n\n".join(
         (
             f"# {title}: version {champion.number} is the champion",
-            f"Since {last.time:%Y-%m-%d %H:%M} UTC, by {last.run}: {last.verdict.reason}.",
+            f"Since {last.time:%Y-%m-%d %H:%M} UTC, set by {last.run}: {last.verdict.reason}.",
             _champion(champion),
-            "## How it came to be",
+            "## History",
             _table(
-                ("when", "what", "version", "why"),
+                ("time (UTC)", "outcome", "version", "reason"),
                 (_change(entry) for entry in reversed(changes)),
             ),
         )
@@ -100,15 +104,15 @@ def champion_page(title: str, entries: Sequence[Entry]) -> str:
 
 
 def failure_page(title: str, outcome: ValidationOutcome, page: Path, link: str | None) -> str:
-    """What a validation that ended a run found."""
+    """Render the page of a validation that stopped a run."""
     return "\n\n".join(
         (
-            f"# The data of {title} is not as expected",
+            f"# {title}: data validation failed",
             f"{len(outcome.failures)} of {outcome.num_expectations} expectations failed.",
-            "Nothing was trained, and the champion stays.",
-            _page("All that was found", page, link),
+            "Nothing was trained, and the champion is unchanged.",
+            _page("All findings", page, link),
             _table(
-                ("split", "what", "found", "expected", "rows"),
+                ("split", "property", "found", "expected", "rows"),
                 (
                     (f.split, f.about, f.found, f.expected, ", ".join(map(str, f.rows)))
                     for f in outcome.failures
@@ -119,32 +123,32 @@ def failure_page(title: str, outcome: ValidationOutcome, page: Path, link: str |
 
 
 def batch_page(title: str, intake: Addition) -> str:
-    """What became of a batch of new data."""
+    """Render the page of a new batch: added, already known, or refused."""
     if intake.status == "quarantined":
         heading = f"A batch for {title} was refused"
-        text = "Nothing of it was added: the dataset and the champion stay as they are."
+        text = "Nothing was added: the dataset and the champion are unchanged."
     elif intake.status == "known":
-        heading, text = f"{title} has this batch already", "Nothing was changed."
+        heading, text = f"{title} already has this batch", "Nothing was changed."
     else:
-        heading = f"{title}: version {intake.version}"
-        text = f"Batch `{intake.batch}` was added; the next training is on it."
+        heading = f"{title}: dataset version {intake.version}"
+        text = f"Batch `{intake.batch}` was added; the next training uses it."
     return "\n\n".join(
         filter(
             None,
             (
                 f"# {heading}",
-                f"It came from `{intake.source}`. {text}",
+                f"Source: `{intake.source}`. {text}",
                 "\n".join(f"- {reason}" for reason in intake.reasons),
-                _page("All that was found", intake.page, None) if intake.page else "",
+                _page("All findings", intake.page, None) if intake.page else "",
                 _growth(intake.growth) if intake.status == "accepted" else "",
-                "\n".join(f"- only a warning: {warning}" for warning in intake.warnings),
+                "\n".join(f"- warning: {warning}" for warning in intake.warnings),
             ),
         )
     )
 
 
 def garbage_page(garbage: Garbage, *, is_dry_run: bool) -> str:
-    """What garbage collection deletes, or would delete."""
+    """Render the page of what garbage collection deletes or, in a dry run, would delete."""
     verb = "would free" if is_dry_run else "frees"
     return "\n".join(
         (
@@ -156,7 +160,7 @@ def garbage_page(garbage: Garbage, *, is_dry_run: bool) -> str:
 
 
 def _version(version: DatasetVersion) -> str:
-    lines = [f"The dataset is {version.describe()}."]
+    lines = [f"The dataset is at {version.describe()}."]
     rows = [
         (
             _code(batch.batch),
@@ -168,7 +172,7 @@ def _version(version: DatasetVersion) -> str:
         for batch in version.batches
     ]
     if rows:
-        lines.append(_table(("batch", "since", "train", "test", "from"), rows))
+        lines.append(_table(("batch", "added in", "train", "test", "source"), rows))
     return "\n\n".join(lines)
 
 
@@ -213,15 +217,16 @@ def _comparison(verdict: Verdict) -> str:
         return f"Rule: {verdict.rule}."
     champion, candidate = verdict.discordant
     return (
-        f"Of the test images the candidate alone read {candidate:,} right, the champion alone "
-        f"{champion:,}: exact McNemar p = {verdict.p_value:.3g}. Rule: {verdict.rule}."
+        f"Test images that only the candidate classified correctly: {candidate:,}; only the "
+        f"champion: {champion:,} (exact McNemar p = {verdict.p_value:.3g}). Rule: {verdict.rule}."
     )
 
 
 def _validation(validation: ValidationRef) -> str:
-    lines = [f"{validation.num_expectations} expectations of the data were evaluated; none failed"]
+    lines = [f"{validation.num_expectations} expectations checked, none failed"]
     if validation.warnings:
-        lines[0] += f" but {len(validation.warnings)} that only warn:"
+        num_warnings = len(validation.warnings)
+        lines[0] += f", {num_warnings} {'warning' if num_warnings == 1 else 'warnings'}:"
     return "\n".join((*lines, "", *(f"- {warning}" for warning in validation.warnings))).strip()
 
 

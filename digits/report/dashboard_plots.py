@@ -1,4 +1,4 @@
-"""A run's pictures for the dashboard, as PNG in data URIs: it shows no drawing of another kind."""
+"""A run's charts for the dashboard, as PNG data URIs: it does not show inline SVG."""
 
 import base64
 import io
@@ -18,18 +18,18 @@ from digits.storage.store import Store
 from digits.training.predictions import read_predictions
 
 Scored = Sequence[tuple[ModelRef, EvaluationRef]]
-# The grid of predictions: how many there are, and their sizes in inches.
+# The grid of predictions: numbers of images, and sizes in inches.
 NUM_COLUMNS, NUM_ROWS = 10, 3
 CELL_WIDTH, CELL_HEIGHT, TITLE_HEIGHT, CAPTION_HEIGHT, IMAGE_SIZE = 0.9, 1.05, 0.3, 0.2, 0.82
 CENTERED: Any = {"ha": "center", "va": "center", "parse_math": False}
 # With more classes the numbers in a confusion matrix would be too small to read.
 MAX_COUNTED_CLASSES = 20
-# An answer's colour in the grid of predictions.
+# Colors in the grid of predictions.
 RIGHT, WRONG = "#1c5cbe", "#c13128"
 
 
 def draw_pictures(scored: Scored, arrays: ArraysRef, store: Store) -> Mapping[str, str]:
-    """Learning curves, confusion matrices and first predictions of a run's models, by title."""
+    """Draw the models' learning curves, confusion matrices and first predictions, by title."""
     names = arrays.layout.class_names
     return {
         "Learning curves": _uri(_learning_curves(scored, store)),
@@ -71,7 +71,7 @@ def _confusion(scored: Scored, names: Sequence[str], store: Store) -> Figure:
         axis.imshow(
             np.where(np.eye(len(counts), dtype=bool), shares, -shares), "RdBu", vmin=-1, vmax=1
         )
-        axis.set(title=model.model, xlabel="read as", ylabel="true")
+        axis.set(title=model.model, xlabel="predicted", ylabel="true")
         if len(names) <= MAX_COUNTED_CLASSES:
             axis.set_xticks(range(len(names)), names, parse_math=False)
             axis.set_yticks(range(len(names)), names, parse_math=False)
@@ -88,10 +88,10 @@ def _predictions(scored: Scored, names: Sequence[str], arrays: Path, store: Stor
     block = TITLE_HEIGHT + NUM_ROWS * CELL_HEIGHT
     size = (NUM_COLUMNS * CELL_WIDTH, block * len(scored))
     figure = Figure(figsize=size)
-    # All in one, in inches: axes for each image took ten times as long.
+    # A single Axes for everything, in inches: one per image took ten times as long.
     axes = figure.add_axes((0, 0, 1, 1))
     for top, (model, score) in zip(np.arange(len(scored)) * block, scored, strict=True):
-        title = f"{model.model}: read as, and in brackets what is true where it is wrong"
+        title = f"{model.model}: predictions, with the true class in parentheses where wrong"
         axes.text(size[0] / 2, top + TITLE_HEIGHT / 2, title, fontsize=12, **CENTERED)
         true, predicted = read_predictions(store.folder(score) / "predictions.parquet")
         for number, image in enumerate(images):
@@ -121,7 +121,7 @@ def _figure(columns: int, height: float) -> tuple[Figure, npt.NDArray[Any]]:
 
 
 def _uri(figure: Figure) -> str:
-    # White behind all of it: the dashboard has a dark page and a light one.
+    # White background, because the dashboard has a dark and a light theme.
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100, facecolor="white")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

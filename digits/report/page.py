@@ -1,4 +1,4 @@
-"""A run on one self-contained HTML page."""
+"""The report of a run: one self-contained HTML page."""
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -22,25 +22,25 @@ MAX_COUNTED_CLASSES = 20
 """With more classes the confusion matrix is an image without numbers."""
 
 MAX_OPEN_ROWS = 12
-"""A longer table of digests or classes is folded."""
+"""Longer tables of classes are collapsed."""
 
-# How a model sees an image, by its name; one that is not listed is compared by its figures alone.
+# How each model sees an image; a model not listed here is compared by its numbers only.
 SIGHT: Mapping[str, str] = {
-    "mlp": "A flat list of pixels: which of them are neighbours is lost.",
-    "cnn": "Space: the same small filters look at every neighbourhood of the image.",
+    "mlp": "A flat list of pixels: their arrangement in the image is lost.",
+    "cnn": "Spatial structure: the same small filters scan the entire image.",
 }
 
 
 def write_report(facts: ReportFacts, output: Path) -> None:
     """Write the page of a run to the file `output`; equal facts give equal bytes.
 
-    Raises DamagedError when a model's predictions cannot be read or are not of the test images.
+    Raises DamagedError if predictions are unreadable or do not match the test images.
     """
     output.write_text(render_report(facts), encoding="utf-8")
 
 
 def render_report(facts: ReportFacts) -> str:
-    """The page of a run as HTML. Raises as `write_report` does."""
+    """Render the page of a run as HTML; raises the same errors as `write_report`."""
     environment = page_environment()
     environment.filters |= {
         "certainty": sentences.certainty,
@@ -54,7 +54,7 @@ def render_report(facts: ReportFacts) -> str:
 
 
 class Page:
-    """What the template shows beside the facts themselves."""
+    """Values that the template shows in addition to the facts."""
 
     def __init__(self, facts: ReportFacts) -> None:
         self._facts = facts
@@ -65,17 +65,17 @@ class Page:
         self.image_size = (width, height)
 
     def is_candidate(self, model: ModelFacts) -> bool:
-        """Whether the decision was about this model."""
+        """Whether this model is the candidate of the decision."""
         return model.name == self._facts.decision.candidate
 
     @cached_property
     def settings(self) -> list[str]:
-        """The names of all settings of all models, in their order."""
+        """Names of all models' settings, in order."""
         return list(dict.fromkeys(name for model in self._facts.models for name in model.settings))
 
     @property
     def comparison(self) -> str:
-        """How two models compare, in words; empty for another number of them."""
+        """Compare two models in words; empty unless there are exactly two."""
         if len(self.models) != 2:
             return ""
         sizes = {m.facts.name: m.facts.metrics.num_parameters for m in self.models}
@@ -84,7 +84,7 @@ class Page:
 
     @cached_property
     def shifts(self) -> dict[str, sentences.Shift]:
-        """Accuracy by distance, of each model for which it was measured."""
+        """Accuracy by distance, for each model with measurements."""
         return {
             model.name: {score.pixels: score.accuracy for score in model.metrics.shift}
             for model in self._facts.models
@@ -93,22 +93,22 @@ class Page:
 
     @property
     def shift_remark(self) -> str:
-        """What the shifted images show."""
+        """Result of the shifts, in words."""
         return sentences.shift_remark(self.shifts)
 
     @property
     def widest_shift(self) -> int:
-        """The distance in pixels at which the models differ most; 0 without moved images."""
+        """Distance in pixels at which the models differ most; 0 without shifted images."""
         return sentences.widest_shift(self.shifts)
 
     def shift_chart(self) -> str:
-        """Accuracy against shift, all models in one chart."""
+        """Draw accuracy by shift, all models in one chart."""
         tones = {model.name: tone for tone, model in enumerate(self._facts.models)}
         return shift_chart(self.shifts, tones, remark=self.shift_remark)
 
 
 class ModelPart:
-    """What the template shows of one model. `tone` is its colour on the page."""
+    """Values that the template shows for one model. `tone` is the index of its color."""
 
     def __init__(self, facts: ModelFacts, tone: int, report: ReportFacts) -> None:
         self.facts = facts
@@ -121,17 +121,17 @@ class ModelPart:
 
     @cached_property
     def first(self) -> list[Answer]:
-        """The answers to the first test images."""
+        """Predictions for the first test images."""
         return self.answers.first(NUM_IN_GRID)
 
     @cached_property
     def worst(self) -> list[Answer]:
-        """The surest wrong answers."""
+        """The most confident wrong predictions."""
         return self.answers.worst(NUM_MISTAKES)
 
     @property
     def num_wrong(self) -> int:
-        """How many test images the model misread."""
+        """Number of misclassified test images."""
         return self.facts.metrics.num_images - self.facts.metrics.num_correct
 
     @property
@@ -141,16 +141,16 @@ class ModelPart:
 
     @property
     def confusion_image(self) -> str:
-        """The confusion matrix as an image, where there are too many classes for numbers."""
+        """The confusion matrix as an image, if it has too many classes for numbers; else empty."""
         return heat_uri(self._confusion) if len(self._confusion) > MAX_COUNTED_CLASSES else ""
 
     def confusion_rows(self) -> Iterator[tuple[str, list[tuple[int, float]]]]:
-        """Each true class, and for each predicted one the count and how strongly to colour it."""
+        """Yield each true class with the count and color strength per predicted class."""
         for name, counts, shares in zip(
             self._names, self._confusion, heat(self._confusion), strict=True
         ):
             yield name, list(zip(counts.tolist(), shares.tolist(), strict=True))
 
     def learning_chart(self, figure: Literal["accuracy", "loss"]) -> str:
-        """Train and test figures by epoch; empty where nothing was recorded."""
+        """Draw train and test values by epoch; empty if none were recorded."""
         return learning_chart(self.facts, figure, tone=self._tone, models=self._models)

@@ -1,4 +1,4 @@
-"""What a model answered on the test images, and which of its answers are worth a look."""
+"""A model's predictions on the test images, and the ones that the report shows."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ COLUMNS = ("label", "predicted", "probability")
 
 @dataclass(frozen=True)
 class Answer:
-    """One test image as a data URI, what it shows, and what the model took it for."""
+    """One test image as a data URI, its true class and the model's prediction."""
 
     index: int
     image: str
@@ -29,10 +29,10 @@ class Answer:
 
 
 class Answers:
-    """One model's answers to all test images.
+    """One model's predictions for all test images.
 
-    `x_test` are images (N, H, W) or (N, H, W, 1), uint8 or float in 0..1; only those that are
-    shown are read. Raises DamagedError when `path` is no predictions.parquet of these images.
+    `x_test` has shape (N, H, W) or (N, H, W, 1), uint8 or float in 0..1; only images that are
+    shown are read. Raises DamagedError if `path` is unreadable or does not match these images.
     """
 
     def __init__(
@@ -41,22 +41,22 @@ class Answers:
         self._images, self._names = x_test, class_names
         self.true, self.predicted, self._probability = read_predictions(path, COLUMNS)
         if not np.array_equal(self.true, y_test):
-            raise DamagedError(f"{path} is not of these {len(y_test)} test images: labels differ")
+            raise DamagedError(f"{path}: labels do not match the {len(y_test)} test images")
         unknown = ~np.isin(self.predicted, range(len(class_names)))
         if unknown.any():
             first = int(np.flatnonzero(unknown)[0])
             raise DamagedError(
-                f"{path} row {first}: predicted is {self.predicted[first]}, not a class from 0 to "
-                f"{len(class_names) - 1}"
+                f"{path} row {first}: unknown predicted class {self.predicted[first]} (expected 0 "
+                f"to {len(class_names) - 1})"
             )
         self.is_right: npt.NDArray[np.bool_] = self.true == self.predicted
 
     def first(self, number: int) -> list[Answer]:
-        """The answers to the first images."""
+        """Predictions for the first images."""
         return self._select(range(min(number, len(self.true))))
 
     def worst(self, number: int) -> list[Answer]:
-        """The wrong answers that the model was surest of, the surest first."""
+        """Wrong predictions, most confident first."""
         wrong = np.flatnonzero(~self.is_right)
         order = np.argsort(-self._probability[wrong], kind="stable")
         return self._select(wrong[order[:number]])

@@ -1,4 +1,4 @@
-"""From a run's results to its page: reads the bundles and gathers what the page shows."""
+"""From a run's results to its report: reads the bundles and collects the facts it shows."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,8 +46,8 @@ def write_run_report(
 ) -> None:
     """Write report.html of a run into the folder `output`.
 
-    `rival` is the version that `verdict` compared with. Raises DamagedError when a bundle's file
-    is not what its step writes.
+    `rival` is the model version that the candidate was compared with. Raises DamagedError if a
+    bundle's file is unreadable or does not have the expected content.
     """
     folder = store.folder(arrays)
     x_test, y_test = _load(folder / "x_test.npy"), _load(folder / "y_test.npy")
@@ -149,9 +149,9 @@ def _step_facts(lineage: Lineage) -> list[StepFacts]:
 
 
 def _described(inputs: Mapping[str, Any]) -> dict[str, str]:
-    """What a step was made from, by name: texts as they are, settings by their digest.
+    """A step's inputs by name: strings unchanged, settings as digests.
 
-    A mapping of texts, such as the digests of the source files, is given entry by entry.
+    A mapping of strings, such as the digests of the source files, is expanded into its entries.
     """
     described: dict[str, str] = {}
     for name, value in inputs.items():
@@ -165,7 +165,7 @@ def _described(inputs: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _libraries(lineage: Lineage) -> dict[str, str]:
-    """Versions by name. Each is a part of the key of every step that needs it: there is one."""
+    """Versions by name; steps agree on them, since the versions are part of their cache keys."""
     versions = {
         name: version for step in lineage.values() for name, version in step.key.libraries.items()
     }

@@ -1,54 +1,54 @@
-"""What the report says in words, all of it computed from a run's figures."""
+"""Sentences and formatted values of the reports, all computed from a run's results."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from digits.registry.ledger import Verdict
 
-if TYPE_CHECKING:  # every run shows its headline, which needs no arrays
+if TYPE_CHECKING:  # every run imports this for its headline, which needs no arrays
     import numpy as np
     import numpy.typing as npt
 
 Shift = Mapping[int, float]
-"""Accuracy by how many pixels the images were moved."""
+"""Accuracy by the distance in pixels that the images were shifted."""
 
 NO_DIFFERENCE = 0.01
-"""Accuracies that are closer than this are not told apart."""
+"""Accuracies closer than this count as equal."""
 
 
 def headline(verdict: Verdict) -> str:
-    """What became of the champion, without the reason."""
+    """The outcome for the champion, without the reason."""
     before, after = verdict.champion_before, verdict.champion_after
     if verdict.outcome == "promoted":
         return f"New champion: the {verdict.candidate}, version {after}"
     if verdict.outcome == "rolled back":
         return f"Version {after} is champion again"
-    return f"Version {before} stays champion" if before else "No model is promoted"
+    return f"Version {before} remains champion" if before else "No model was promoted"
 
 
 def widest_shift(shifts: Mapping[str, Shift]) -> int:
-    """The distance at which the models, by name, differ most; 0 if no moved image was tried."""
+    """Distance at which the models differ most; 0 if they share no distance above 0."""
     return max(_distances(shifts), key=lambda distance: _spread(shifts, distance), default=0)
 
 
 def shift_remark(shifts: Mapping[str, Shift]) -> str:
-    """How the models, by name, stand a shift of the images, and which one stands it better."""
+    """Say how robust the models are to shifted images, and which one is more robust."""
     widest = widest_shift(shifts)
     if not widest:
-        return "No moved image was tried."
+        return "No shifted images were evaluated."
     farthest = _distances(shifts)[-1]
-    ends = _joined([f"the {name} reads {shift[farthest]:.1%}" for name, shift in shifts.items()])
-    end = f"Of images moved by {pixels(farthest)}, {ends} right."
+    ends = _joined([f"{shift[farthest]:.1%} for the {name}" for name, shift in shifts.items()])
+    end = f"At a shift of {pixels(farthest)}, accuracy is {ends}."
     if len(shifts) == 1:
         return end
     if _spread(shifts, widest) < NO_DIFFERENCE:
-        return f"No model stands a shift better: they stay within one point of each other. {end}"
+        return f"All models are equally robust to shifts, within one percentage point. {end}"
     contest = _contest(shifts, widest)
     return contest if widest == farthest else f"{contest} {end}"
 
 
 def parameters_remark(num_parameters: Mapping[str, int]) -> str:
-    """Which of two models, by name, is the smaller, and by how much."""
+    """Say which of two models is smaller, and by how much."""
     (small, least), (large, most) = sorted(num_parameters.items(), key=lambda item: item[1])
     if least == most:
         return f"The {small} and the {large} have {least:,} parameters each."
@@ -58,7 +58,7 @@ def parameters_remark(num_parameters: Mapping[str, int]) -> str:
 
 
 def agreement_remark(is_right: "Mapping[str, npt.NDArray[np.bool_]]") -> str:
-    """How often two models, by name, are right on the same test images."""
+    """Say on how many test images both, one or neither of two models is right."""
     (one, right_one), (other, right_other) = is_right.items()
     both, neither = int((right_one & right_other).sum()), int((~right_one & ~right_other).sum())
     only_one, only_other = (
@@ -66,13 +66,13 @@ def agreement_remark(is_right: "Mapping[str, npt.NDArray[np.bool_]]") -> str:
         int((right_other & ~right_one).sum()),
     )
     return (
-        f"Of {len(right_one):,} test images both read {both:,} right, only the {one} {only_one:,}, "
-        f"only the {other} {only_other:,}, neither {neither:,}."
+        f"Of {len(right_one):,} test images, both models classify {both:,} correctly, only the "
+        f"{one} {only_one:,}, only the {other} {only_other:,}, and neither {neither:,}."
     )
 
 
 def confusion_remark(confusion: "npt.NDArray[Any]", names: Sequence[str], number: int = 3) -> str:
-    """The most frequent mistakes of a confusion matrix (K, K): rows true, columns predicted."""
+    """List the top mistakes of a confusion matrix (K, K): rows true, columns predicted."""
     import numpy as np
 
     wrong = confusion * ~np.eye(len(confusion), dtype=bool)
@@ -83,21 +83,21 @@ def confusion_remark(confusion: "npt.NDArray[Any]", names: Sequence[str], number
         for true, predicted in pairs
         if wrong[true, predicted]
     ]
-    return f"Most often misread: {', '.join(listed)}." if listed else "Nothing was misread."
+    return f"Most frequent mistakes: {', '.join(listed)}." if listed else "No mistakes."
 
 
 def share(number: float) -> str:
-    """A share as percent."""
+    """Format a share as a percentage."""
     return f"{number:.2%}"
 
 
 def certainty(probability: float) -> str:
-    """A probability as percent that claims no more than it should."""
+    """Format a probability as a percentage that is never rounded up to 100%."""
     return "over 99.99%" if probability > 0.9999 else share(probability)
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words."""
+    """Format seconds."""
     if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -106,7 +106,7 @@ def duration(seconds: float) -> str:
 
 
 def value(setting: Any) -> str:
-    """A setting as text."""
+    """Format a training setting."""
     if isinstance(setting, list | tuple):
         return ", ".join(map(str, setting))
     if isinstance(setting, Mapping):
@@ -115,12 +115,12 @@ def value(setting: Any) -> str:
 
 
 def pixels(number: int) -> str:
-    """A distance in words."""
+    """Format a distance in pixels."""
     return "1 pixel" if number == 1 else f"{number} pixels"
 
 
 def _distances(shifts: Mapping[str, Shift]) -> list[int]:
-    """The distances that all models were tried at, without 0."""
+    """Distances above 0 that all models were evaluated at."""
     tried = [set(shift) for shift in shifts.values()]
     return sorted(set.intersection(*tried) - {0}) if tried else []
 
@@ -138,11 +138,12 @@ def _contest(shifts: Mapping[str, Shift], widest: int) -> str:
         for distance in _distances(shifts)
         for shift in others.values()
     )
-    where = "at every distance" if is_always_best else "here, though not at every distance"
-    against = _joined([f"the {name} {shift[widest]:.1%}" for name, shift in others.items()])
+    where = "every distance" if is_always_best else "this distance, but not at every distance"
+    best_first = {best: shifts[best], **others}
+    figures = [f"{shift[widest]:.1%} for the {name}" for name, shift in best_first.items()]
     return (
-        f"Where they differ most, at {pixels(widest)}, the {best} reads {shifts[best][widest]:.1%} "
-        f"right, {against}: the {best} stands a shift better {where}."
+        f"The models differ most at a shift of {pixels(widest)}: accuracy is {_joined(figures)}. "
+        f"The {best} is more robust at {where}."
     )
 
 

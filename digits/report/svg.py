@@ -1,6 +1,6 @@
-"""The report's drawings: charts as SVG that follow the page's colours, and images as data URIs.
+"""The report's graphics: SVG charts in the colors of the page, and images as data URIs.
 
-A drawing depends on its input alone, to the byte, and can be made in several threads at once.
+Output is byte-identical for equal input, and several threads can draw at once.
 """
 
 import base64
@@ -25,28 +25,28 @@ Array = npt.NDArray[Any]
 Corner = Literal["upper right", "lower right", "lower left"]
 
 NUM_TONES = 4
-"""How many colours the page has for models; beyond that, marks still tell them apart."""
+"""Number of model colors on the page; more models are told apart by markers and line styles."""
 
 WIDTH, HEIGHT = 400, 230
 FONT_SIZE = 12
 MARKS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 
-# Matplotlib wants colours, the page has one set for light and one for dark: these stand for names
-# of the page's, and are replaced by them in the drawing.
+# Matplotlib needs fixed colors, but the page has light and dark ones: these placeholders are
+# replaced by the page's CSS variables.
 TEXT, FAINT, LINE, CARD = "#000001", "#000002", "#000003", "#000004"
 TONES = tuple(f"#00001{tone}" for tone in range(NUM_TONES))
 PAGE_COLORS = {TEXT: "text", FAINT: "faint", LINE: "line", CARD: "card"} | {
     color: f"series-{tone}" for tone, color in enumerate(TONES)
 }
 
-# Matplotlib takes what a drawing's text and names are made with from its global settings only.
+# Matplotlib reads the settings for SVG text and ids from its global configuration only.
 _settings_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a chart: `y` float (n,) over `x` (n,); NaN leaves a gap. `tone` is its colour."""
+    """One line of a chart: float `y` (n,) over `x` (n,); NaN leaves a gap. `tone` is its color."""
 
     label: str
     x: Sequence[float]
@@ -64,16 +64,16 @@ def draw_curves(
     is_share: bool,
     legend: Corner,
 ) -> str:
-    """A line chart as an inline <svg>; `title` is its text alternative.
+    """Draw a line chart as an inline <svg>; `title` is its text alternative.
 
-    `is_share` shows y as percent, `legend` is the corner for it in Matplotlib's words.
+    `is_share` shows y as percentages; `legend` is the legend's corner.
     """
     figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72))
     axes = figure.add_axes((0.115, 0.165, 0.865, 0.8))
     lines = [_draw_curve(axes, curve) for curve in curves]
     _style(axes, x_label, y_limits, is_share)
     if len(curves) > 1:
-        # Matplotlib would leave out a label that begins with "_": the names are set afterwards.
+        # Matplotlib omits labels that begin with "_", so the names are set afterwards.
         numbers = [str(number) for number in range(len(lines))]
         key = axes.legend(lines, numbers, loc=legend, fontsize=FONT_SIZE)
         key.get_frame().set(facecolor=CARD, edgecolor="none", alpha=1)
@@ -83,16 +83,16 @@ def draw_curves(
 
 
 def image_uri(image: Array) -> str:
-    """A grey image uint8 (H, W), or float in 0..1, as the data URI of a PNG."""
+    """Encode a grayscale image (H, W), uint8 or float in 0..1, as the data URI of a PNG."""
     if not np.issubdtype(image.dtype, np.integer):
         image = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
     return _png(np.repeat(image[..., np.newaxis], 3, axis=2))
 
 
 def heat_uri(confusion: Array) -> str:
-    """Counts (K, K) as an image of K x K pixels: right answers blue, wrong ones red.
+    """Draw a confusion matrix (K, K) as K x K pixels: correct counts blue, mistakes red.
 
-    The background is transparent, so that it suits a light and a dark page.
+    The background is transparent, so it suits a light and a dark page.
     """
     pixels = np.zeros((*confusion.shape, 4), np.float64)
     pixels[..., :3] = (0.76, 0.19, 0.16)
@@ -103,10 +103,10 @@ def heat_uri(confusion: Array) -> str:
 
 
 def heat(confusion: Array) -> npt.NDArray[np.float64]:
-    """How strongly to colour each count (K, K): 0 to 1.
+    """Compute the color strength, 0 to 1, of each count of a confusion matrix (K, K).
 
-    Right answers by their share of the row, wrong ones by the largest wrong count: beside the
-    right ones even the commonest mistake would be invisible.
+    Correct counts are scaled by their row, mistakes by the largest mistake: on the scale of the
+    correct counts, even the most frequent mistake would be invisible.
     """
     counts = confusion.astype(np.float64)
     right = np.eye(len(counts), dtype=bool)
@@ -137,7 +137,7 @@ def _style(axes: Axes, x_label: str, y_limits: tuple[float, float], is_share: bo
     axes.set_ylim(*y_limits)
     axes.set_xlabel(x_label, color=FAINT, fontsize=FONT_SIZE)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    # Steps that 100% is a multiple of, so that it bears a line of its own.
+    # Steps that divide 100%, so 100% has a grid line.
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 4, 5, 10]))
     if is_share:
         axes.yaxis.set_major_formatter(lambda share, _: f"{share * 100:.4g}%")
@@ -152,26 +152,26 @@ def _style(axes: Axes, x_label: str, y_limits: tuple[float, float], is_share: bo
 def _svg(figure: Figure, title: str) -> str:
     figure.patch.set_visible(False)
     buffer = io.StringIO()
-    # The salt makes the drawing's inner names; they must differ between drawings of one page.
+    # The salt determines the ids in the SVG, which must differ between charts of one page.
     settings: Any = {
         "font.sans-serif": ["DejaVu Sans"],
         "svg.fonttype": "none",
         "svg.hashsalt": title,
     }
     with _settings_lock, matplotlib.rc_context(settings), warnings.catch_warnings():
-        # The page's fonts draw the text; what Matplotlib's own font lacks is only not measured.
+        # The browser renders the text; glyphs missing in Matplotlib's font only affect measuring.
         warnings.filterwarnings("ignore", message=r"Glyph \d+")
         figure.savefig(buffer, format="svg", metadata=_NO_METADATA)
     return _inline(buffer.getvalue(), title)
 
 
-# Matplotlib's types do not know that None leaves an entry out.
+# None omits an entry, which Matplotlib's type hints do not allow.
 _NO_SOFTWARE: Any = {"Software": None}
 _NO_METADATA: Any = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
 def _inline(document: str, title: str) -> str:
-    """A stand-alone SVG as a part of a page: no prolog, no style and no names of its own."""
+    """Make a stand-alone SVG part of a page: drop its prolog, metadata, styles and group ids."""
     body = document[document.index("<svg") :]
     body = re.sub(r"<(metadata|style)\b.*?</\1>", "", body, flags=re.DOTALL)
     body = re.sub(r'(<g) id="[^"]*"', r"\1", body)

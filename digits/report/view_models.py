@@ -1,4 +1,4 @@
-"""What a report shows: the facts of a run, as the files of its bundles and the ledger have them."""
+"""The facts that a report shows, as read from a run's bundles and the ledger."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,18 +17,18 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def is_digest(text: str) -> bool:
-    """Whether a text is a SHA-256."""
+    """Whether a text is a SHA-256 hex digest."""
     return DIGEST.fullmatch(text) is not None
 
 
 class Facts(BaseModel):
-    """Part of what a page shows. Unknown fields are ignored, so that a file may hold more."""
+    """Base class for the facts of a page. Unknown fields are ignored: files may contain more."""
 
     model_config = ConfigDict(frozen=True)
 
 
 class ClassScore(Facts):
-    """How well one class is recognized."""
+    """Precision, recall and number of test images of one class."""
 
     name: str
     precision: float
@@ -37,14 +37,14 @@ class ClassScore(Facts):
 
 
 class ShiftScore(Facts):
-    """The accuracy on test images moved by so many pixels."""
+    """Accuracy on test images shifted by a number of pixels."""
 
     pixels: int
     accuracy: float
 
 
 class Metrics(Facts):
-    """The content of metrics.json. `confusion` (K, K): rows are true classes, columns predicted."""
+    """Content of metrics.json. `confusion` (K, K): rows are true classes, columns predicted."""
 
     num_parameters: int
     num_images: int
@@ -58,7 +58,7 @@ class Metrics(Facts):
 
 
 class Epoch(Facts):
-    """One epoch's figures; val_* are on the test set, and may be missing."""
+    """Metrics of one epoch; val_* are on the test set and may be missing."""
 
     epoch: int
     loss: float
@@ -68,15 +68,15 @@ class Epoch(Facts):
 
 
 class History(Facts):
-    """The content of history.json."""
+    """Content of history.json."""
 
     epochs: tuple[Epoch, ...]
 
 
 class ModelFacts(Facts):
-    """One trained and evaluated model. `predictions` is its predictions.parquet.
+    """One trained and evaluated model. `predictions` is the path of its predictions.parquet.
 
-    `settings` are shown as they are, in their order, `seconds` is the training's wall time.
+    `settings` are shown unchanged and in order; `seconds` is the wall time of training.
     """
 
     name: str
@@ -91,7 +91,7 @@ class ModelFacts(Facts):
 class ChampionFacts(Facts):
     """The champion before this run's decision, scored on the test set of this run.
 
-    The digests are those of its model, of that score, and of what it was made of.
+    The digests are those of its model, its evaluation and its lineage.
     """
 
     version: int
@@ -108,9 +108,9 @@ class ChampionFacts(Facts):
 
 
 class DatasetFacts(Facts):
-    """The dataset. `class_counts` gives, for each split, the number of images of each class.
+    """The dataset. `class_counts` maps each split to its number of images per class.
 
-    `batches` are the digests of what was added to what the spec names.
+    `batches` are the digests of the batches added to the sources in the dataset spec.
     """
 
     title: str
@@ -121,17 +121,17 @@ class DatasetFacts(Facts):
 
 
 class ValidationFacts(Facts):
-    """What the validation found; that it was passed goes without saying."""
+    """Result of the validation, which passed: a run with a report has valid data."""
 
     num_expectations: int
     warnings: tuple[str, ...] = ()
 
 
 class StepFacts(Facts):
-    """One step that led to the page: what it was made from, by name, as a digest or as it is.
+    """One step that led to the page. `inputs` maps names to digests or plain values.
 
-    `code` is the digest of all code that the step reaches, `key` the one that it is cached by,
-    `output` that of what it made, `processor` the one that made it, or empty if it was not kept.
+    `code` is the digest of all code that the step reaches, `key` its cache key, `output` the
+    digest of its result, and `processor` what it ran on, or empty if that was not recorded.
     """
 
     label: str
@@ -144,11 +144,11 @@ class StepFacts(Facts):
 
 @dataclass(frozen=True)
 class ReportFacts:
-    """All that a page shows: equal facts give an equal page, to the byte.
+    """Everything that a page shows: equal facts give byte-identical pages.
 
-    `champion` is None where there was none before. `x_test` are the test images (N, H, W) or
-    (N, H, W, 1), uint8 or float in 0..1, `y_test` their classes int (N,). `libraries` gives
-    versions by name.
+    `champion` is None if there was none before. `x_test` are the test images (N, H, W) or
+    (N, H, W, 1), uint8 or float in 0..1; `y_test` are their classes, int (N,). `libraries` maps
+    names to versions.
     """
 
     dataset: DatasetFacts
@@ -163,7 +163,7 @@ class ReportFacts:
 
     @property
     def processors(self) -> dict[str, list[str]]:
-        """The steps by the processor that they ran on."""
+        """Step labels by the processor that the steps ran on."""
         steps: dict[str, list[str]] = {}
         for step in self.lineage:
             if step.processor:
@@ -172,7 +172,7 @@ class ReportFacts:
 
     @property
     def digests(self) -> dict[str, str]:
-        """Every digest, by what it is of."""
+        """All digests, by what they identify."""
         named = {"test set": self.dataset.test_digest}
         for step in self.lineage:
             named |= {f"{step.label}: {name}": text for name, text in step.inputs.items()}

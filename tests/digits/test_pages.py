@@ -52,13 +52,13 @@ def test_failures_come_first_with_the_rows_at_fault() -> None:
         "Rows": "5, 9",
         "Check": "pixel_max by expect_column_values_to_be_between",
     }
-    assert facts(cards[1])["Rows"] == "none in particular: the split as a whole"
-    assert facts(cards[2])["Rows"] == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, … (40 in all)"
+    assert facts(cards[1])["Rows"] == "none in particular: this applies to the entire split"
+    assert facts(cards[2])["Rows"] == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, … (40 total)"
     assert [heading.text for heading in page.all("h2")] == [
         "Failed",
         "Warnings",
-        "Everything checked: train",
-        "Everything checked: test",
+        "All checks: train",
+        "All checks: test",
     ]
 
 
@@ -66,9 +66,9 @@ def test_every_check_is_listed_with_its_result() -> None:
     page = render(make_outcome(WARNED, FAILED))
 
     train, test = (table.rows() for table in page.all("table"))
-    assert train[0] == ["Verdict", "What", "Expected", "Found"]
+    assert train[0] == ["Result", "Property", "Expected", "Found"]
     assert [row[0] for row in train[1:]] == ["passed", "warned", "failed", "passed"]
-    assert train[-1][1] == "2 expectations of columns and missing values"
+    assert train[-1][1] == "2 expectations for columns and missing values"
     assert [row[0] for row in test[1:]] == ["passed", "passed"]
     assert [cell.text for cell in page.all("td.found")] == [WARNED.found, FAILED.found]
 
@@ -81,7 +81,7 @@ def test_passed_table_checks_are_summarized_but_failed_ones_are_not() -> None:
     assert [row[:2] for row in rows[1:]] == [
         ["passed", "share of each image's pixels above 127"],
         ["failed", "columns of the table"],
-        ["passed", "2 expectations of columns and missing values"],
+        ["passed", "2 expectations for columns and missing values"],
     ]
 
 

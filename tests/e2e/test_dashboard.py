@@ -93,7 +93,7 @@ def test_a_run_is_read_at_a_glance_with_its_pictures_and_its_report(
     expect(tab.get_by_role("cell", name="champion, v1 (mlp)")).to_be_visible()
     wait_for(lambda: len(loaded_widths(tab)) == 3 and all(loaded_widths(tab)), "three pictures")
 
-    tab.goto(str(tab.get_by_role("link", name="The whole report").get_attribute("href")))
+    tab.goto(str(tab.get_by_role("link", name="Full report").get_attribute("href")))
     expect(tab.get_by_role("heading", level=1)).to_be_visible()
     assert all(loaded_widths(tab))
 

@@ -258,7 +258,7 @@ def test_code_that_is_edited_during_a_run_is_not_taken_for_what_ran(
         # It has been imported, and is needed last of all.
         replaced("tasks/report.py", "title=title", 'title=f"{title}, edited"')(copy)
         ended = run.wait()
-        assert "were edited while the run was under way" in ended.log
+        assert "source files changed during the run" in ended.log
         assert copy.run("--seed", "5").executed >= PAGE
         page = max(copy.settings.artifacts_dir.glob("reports/*/report.html"), key=changed_at)
         assert "Made-up handwriting, edited" in page.read_text(encoding="utf-8")

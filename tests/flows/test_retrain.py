@@ -107,7 +107,7 @@ def test_an_unchanged_run_says_that_nothing_has_changed() -> None:
     assert printed.exit_code == 0
     nothing = "Steps:    nothing has changed: all 8 came from the cache, nothing was trained"
     assert nothing in printed.stdout.splitlines()
-    assert "ingest: from the cache, made in retrain handwriting reference of 20" in printed.stderr
+    assert "ingest: from the cache, made by retrain handwriting reference of 20" in printed.stderr
 
 
 @pytest.mark.usefixtures("finished")

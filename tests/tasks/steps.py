@@ -1,4 +1,4 @@
-"""A step that is quick, counted, and cached as every other: it stands in for `normalize`."""
+"""A fast step that is cached like any other and stands in for `normalize`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,13 +12,13 @@ from tasks.caching import step
 from tasks.journal import Journal, journal
 from tests.support.small_dataset import small_layout
 
-# What the next executions of the step do in their middle.
+# Callbacks that the next executions of the step run, one per execution.
 interludes: list[Callable[[], None]] = []
 
 
 @dataclass
 class Outcome:
-    """What a run of the step gave, and its journal."""
+    """The result of a run of the step, and its journal."""
 
     result: ArraysRef
     journal: Journal = field(default_factory=Journal)
@@ -29,7 +29,7 @@ class Outcome:
 
 
 def dataset(name: str = "a") -> DatasetRef:
-    """The step's input: another `name` (of a to f) is another content."""
+    """The step's input; its content depends on `name`, one letter from a to f."""
     return DatasetRef(
         digest=name * 64,
         layout=small_layout(),
@@ -42,7 +42,7 @@ def dataset(name: str = "a") -> DatasetRef:
 
 @step("normalize")
 def normalize(dataset: DatasetRef) -> ArraysRef:
-    """Store a file that depends on the input alone."""
+    """Store a file that depends only on the input."""
     store = current_workspace().store
     with store.create("arrays") as draft:
         (draft.path / "x_train.npy").write_text(f"arrays of {dataset.content_digest}")
@@ -59,7 +59,7 @@ def normalize(dataset: DatasetRef) -> ArraysRef:
 
 @flow(name="normalize", flow_run_name="{name}", persist_result=False)
 def normalize_in_a_run(name: str, dataset: DatasetRef) -> Outcome:  # noqa: ARG001
-    """One run with one step, submitted as trainings are."""
+    """One run with one step, submitted like a training."""
     with journal() as kept:
         return Outcome(normalize.submit(dataset).result(), kept)
 
@@ -70,7 +70,7 @@ def run(name: str = "a run", of: DatasetRef | None = None) -> Outcome:
 
 
 def stored_file(outcome: Outcome) -> Path:
-    """The file that the step made."""
+    """The file that the step created."""
     return current_workspace().store.folder(outcome.result) / "x_train.npy"
 
 

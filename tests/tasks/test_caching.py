@@ -1,4 +1,4 @@
-"""The cache policy, on a real Prefect server, with a step that is quick."""
+"""The cache policy, on a real Prefect server, with a fast step."""
 
 import concurrent.futures
 import contextvars
@@ -35,7 +35,7 @@ class Planted:
 
 @pytest.fixture
 def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file that only planted code would make."""
+    """A file that only planted code would create."""
     path = tmp_path / "marker"
     monkeypatch.setenv(MARKER, str(path))
     return path
@@ -58,7 +58,7 @@ def test_an_equal_call_is_not_executed_again() -> None:
     assert second.result == first.result
 
 
-def test_a_hit_names_the_run_that_made_it() -> None:
+def test_a_hit_names_the_run_that_created_it() -> None:
     run("the first")
     (made_in,) = run("the second").journal.steps.values()
     assert made_in is not None
@@ -71,20 +71,20 @@ def test_another_input_is_executed() -> None:
     assert second.result.digest != first.result.digest
 
 
-def test_what_does_not_change_the_content_does_not_change_the_key() -> None:
+def test_equal_content_has_the_same_key() -> None:
     run()
-    encoded_anew = dataset().model_copy(update={"digest": "b" * 64, "made_by": "c" * 64})
-    assert not run(of=encoded_anew).was_executed
+    reencoded = dataset().model_copy(update={"digest": "b" * 64, "made_by": "c" * 64})
+    assert not run(of=reencoded).was_executed
 
 
-def test_a_result_is_given_the_key_that_it_was_made_under(current: Workspace) -> None:
+def test_a_result_carries_its_cache_key(current: Workspace) -> None:
     result = run().result
     record = current.records.read(result.made_by)
     assert record is not None
     assert record.reference == result
 
 
-def test_a_failed_step_is_not_kept() -> None:
+def test_a_failed_step_is_not_cached() -> None:
     def fail() -> None:
         raise RuntimeError("in the middle")
 
@@ -96,7 +96,7 @@ def test_a_failed_step_is_not_kept() -> None:
 
 @pytest.mark.parametrize("damage", [flip_a_bit, cut_short, Path.unlink])
 @pytest.mark.parametrize("file", [stored_file, record_file])
-def test_what_is_damaged_is_made_again(
+def test_corrupted_results_are_created_again(
     damage: Callable[[Path], None],
     file: Callable[[steps.Outcome], Path],
     caplog: pytest.LogCaptureFixture,
@@ -107,21 +107,21 @@ def test_what_is_damaged_is_made_again(
     assert second.was_executed
     assert second.result == first.result
     said = [message for message in caplog.messages if "the step runs again" in message]
-    # Of a record that is gone nobody can say that it ever was.
+    # A missing record leaves no trace to report.
     num_said = 0 if file is record_file and damage is Path.unlink else 1
     assert len(said) == num_said
     assert all(one.startswith(f"normalize: {file(first)}") for one in said)
     assert not run().was_executed
 
 
-def test_a_bundle_that_is_gone_is_made_again() -> None:
+def test_a_missing_bundle_is_created_again() -> None:
     first = run()
     shutil.rmtree(stored_file(first).parent)
     assert run().was_executed
     assert stored_file(first).exists()
 
 
-def test_a_record_of_another_key_is_not_believed() -> None:
+def test_a_record_of_another_key_is_not_used() -> None:
     first, second = run(), run(of=dataset("b"))
     shutil.copy(record_file(second), record_file(first))
     third = run()
@@ -130,7 +130,7 @@ def test_a_record_of_another_key_is_not_believed() -> None:
 
 
 @pytest.mark.parametrize("damage", [flip_a_bit, cut_short, Path.unlink])
-def test_prefects_own_copy_is_not_relied_on(damage: Callable[[Path], None]) -> None:
+def test_prefects_own_copy_is_not_trusted(damage: Callable[[Path], None]) -> None:
     first = run()
     damage(value_file(first))
     second = run()
@@ -153,7 +153,7 @@ def test_a_planted_pickle_is_never_opened(marker: Path) -> None:
     assert second.was_executed
     assert second.result == first.result
     assert not marker.exists()
-    # The trap is a real one.
+    # The planted pickle does work.
     pickle.loads(pickle.dumps(Planted()))
     assert marker.exists()
 
@@ -167,7 +167,7 @@ def test_a_planted_class_is_never_imported(
     first = run()
     value = json.dumps({"__class__": "planted.Class", "data": {}}).encode()
     value_file(first).write_bytes(value)
-    # As whoever knows the format could do it: the record's own digest is right.
+    # Like an attacker who knows the format: the record's own digest is correct.
     fields = json.loads(unseal(record_file(first).read_bytes())[0])
     assert "value" in fields
     record_file(first).write_bytes(seal(fields | {"value": json.loads(value)}))
@@ -175,7 +175,7 @@ def test_a_planted_class_is_never_imported(
     assert not marker.exists()
 
 
-def test_sources_that_were_edited_meanwhile_leave_nothing_in_the_cache(
+def test_sources_edited_during_the_run_leave_nothing_in_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for package in ("digits", "tasks"):
@@ -192,12 +192,12 @@ def test_sources_that_were_edited_meanwhile_leave_nothing_in_the_cache(
     first = run()
     assert stored_file(first).exists()
     assert not record_file(first).exists()
-    assert "normalize: sources were edited while the run was under way" in caplog.text
+    assert "normalize: source files changed during the run" in caplog.text
     assert run().was_executed
 
 
 @pytest.mark.parametrize("folder", ["records", "values"])
-def test_a_cache_that_cannot_be_written_does_not_end_the_run(
+def test_an_unwritable_cache_does_not_stop_the_run(
     current: Workspace, folder: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = current.settings.artifacts_dir / "cache"
@@ -206,14 +206,14 @@ def test_a_cache_that_cannot_be_written_does_not_end_the_run(
     outcome = run()
     assert outcome.was_executed
     assert stored_file(outcome).exists()
-    # Where not even Prefect's own copy can be written, Prefect says so in the dashboard.
+    # If even Prefect's own copy cannot be written, Prefect reports it in the dashboard.
     assert caplog.text.count("the step will run again") == (1 if folder == "records" else 0)
     (cache / folder).unlink()
     assert run().was_executed
     assert not run().was_executed
 
 
-def test_a_value_that_cannot_be_laid_out_runs_the_step_again(
+def test_the_step_runs_again_if_its_value_cannot_be_written_for_prefect(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     first = run()
@@ -225,9 +225,9 @@ def test_a_value_that_cannot_be_laid_out_runs_the_step_again(
     assert "the step runs again" in caplog.text
 
 
-def test_two_runs_at_once_execute_a_step_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_concurrent_runs_execute_a_step_once(caplog: pytest.LogCaptureFixture) -> None:
     def wait_for_the_other() -> None:
-        """Go on when the other run waits for this one, or executes the step as well."""
+        """Continue once the other run waits for this one or also executes the step."""
         while not ("waiting for another run" in caplog.text or not steps.interludes):
             time.sleep(0.01)
 
@@ -243,7 +243,7 @@ def test_two_runs_at_once_execute_a_step_once(caplog: pytest.LogCaptureFixture) 
     assert outcomes[0].result == outcomes[1].result
 
 
-def test_nothing_but_json_is_written() -> None:
+def test_only_json_is_written() -> None:
     outcome = run()
     assert json.loads(record_file(outcome).read_bytes())
     assert json.loads(value_file(outcome).read_bytes())

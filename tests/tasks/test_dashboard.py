@@ -1,4 +1,4 @@
-"""What is shown, on a real server of Prefect's."""
+"""What the dashboard shows, on a real Prefect server."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,13 +33,13 @@ from tests.support.small_dataset import NAME
 
 @pytest.fixture
 def here(small_dataset: Settings, current: Workspace) -> Workspace:
-    """A workspace with the small dataset as this process's own, and a server."""
+    """The current workspace with the small dataset, and a server."""
     assert small_dataset == current.settings
     return current
 
 
 def in_a_flow(body: Callable[[], Any]) -> Any:
-    """What a body returns when it is called by a flow."""
+    """Return the result of `body`, called in a flow."""
 
     @flow(name="made up", persist_result=False)
     def made_up() -> Any:
@@ -49,7 +49,7 @@ def in_a_flow(body: Callable[[], Any]) -> Any:
 
 
 def shown_as(key: str) -> list[Artifact]:
-    """All artifacts of a key, the newest first."""
+    """All dashboard artifacts of a key, newest first."""
     with get_client(sync_client=True) as client:
         return client.read_artifacts(
             artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])),
@@ -58,7 +58,7 @@ def shown_as(key: str) -> list[Artifact]:
 
 
 def decide(workspace: Workspace, before: int | None, after: int | None, outcome: str) -> Any:
-    """A decision in the ledger; a new version where the number is one."""
+    """A decision in the ledger; creates a version if `after` is a new number."""
     with Ledger(NAME, workspace.settings).deciding() as ledger:
         known = {entry.version.number for entry in ledger.entries if entry.version}
         version = make_version(after) if after and after not in known else None
@@ -66,26 +66,26 @@ def decide(workspace: Workspace, before: int | None, after: int | None, outcome:
         return ledger.append(verdict, run="a run", data_digest=digest("data"), version=version)
 
 
-def test_the_dashboard_follows_the_champion_of_the_ledger(here: Workspace) -> None:
+def test_the_dashboard_shows_the_champion_of_the_ledger(here: Workspace) -> None:
     def champions() -> list[str]:
-        """The versions that were shown as champion, the newest first."""
+        """The versions that were shown as champion, newest first."""
         shown = [str(one.data) for one in shown_as(f"champion-{NAME}")]
         shown = shown[: len(shown) - num_before]
         return [page.partition(" is the champion")[0].rpartition(" ")[2] for page in shown]
 
-    # The server is shared with other tests.
+    # Other tests use the same server.
     num_before = len(shown_as(f"champion-{NAME}"))
     in_a_flow(lambda: announce(decide(here, None, 1, "promoted")))
     assert champions() == ["1"]
     in_a_flow(lambda: announce(decide(here, 1, 1, "unchanged")))
     assert champions() == ["1"]
-    # By the command line, say: nothing is shown before the next decision.
+    # Without announcing it, as the command line does: shown with the next decision.
     decide(here, 1, 2, "promoted")
     in_a_flow(lambda: announce(decide(here, 2, 2, "kept")))
     assert champions() == ["2", "1"]
 
 
-def test_a_dataset_without_a_champion_shows_none(here: Workspace) -> None:
+def test_a_dataset_without_a_champion_has_no_champion_page(here: Workspace) -> None:
     entry = decide(here, None, None, "kept").model_copy(update={"dataset": "mnist"})
     in_a_flow(lambda: announce(entry))
     assert shown_as("champion-mnist") == []
@@ -94,7 +94,7 @@ def test_a_dataset_without_a_champion_shows_none(here: Workspace) -> None:
 @pytest.mark.parametrize(
     ("train", "has_pictures"), [({"train mlp": None}, True), ({"train mlp": "last night"}, False)]
 )
-def test_a_run_has_pictures_only_of_what_is_new(
+def test_a_run_has_pictures_only_if_something_is_new(
     here: Workspace, train: Mapping[str, str | None], has_pictures: bool
 ) -> None:
     entry = decide(here, None, 1, "promoted")
@@ -149,12 +149,12 @@ def test_a_run_and_its_tasks_are_tagged_and_its_trainings_shown(
 
 
 @pytest.mark.usefixtures("here")
-def test_a_failed_validation_is_shown_and_still_fails_the_run(
+def test_a_failed_validation_is_shown_and_fails_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told: list[str] = []
+    emitted: list[str] = []
     monkeypatch.setattr(
-        dashboard, "emit_validation_failed", lambda dataset, _: told.append(dataset)
+        dashboard, "emit_validation_failed", lambda dataset, _: emitted.append(dataset)
     )
     finding = Finding(
         split="train",
@@ -170,18 +170,18 @@ def test_a_failed_validation_is_shown_and_still_fails_the_run(
     failure = ValidationFailed(ValidationOutcome(findings=(finding,)), Path("/page.html"))
 
     def body() -> None:
-        with on_dashboard("spoilt_data", "Made-up digits", (), lambda _: "http://pages/page.html"):
+        with on_dashboard("spoiled_data", "Made-up digits", (), lambda _: "http://pages/page.html"):
             raise failure
 
     with pytest.raises(ValidationFailed):
         in_a_flow(body)
-    (shown,) = shown_as("validation-spoilt--data")
+    (shown,) = shown_as("validation-spoiled--data")
     assert "| 600 | 6000 |" in str(shown.data)
     assert "(http://pages/page.html)" in str(shown.data)
-    assert told == ["spoilt_data"]
+    assert emitted == ["spoiled_data"]
 
 
-def test_a_server_that_is_gone_for_good_is_said_and_stops_no_run(
+def test_an_unreachable_server_is_logged_and_does_not_stop_the_run(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tries: list[str] = []
@@ -194,4 +194,4 @@ def test_a_server_that_is_gone_for_good_is_said_and_stops_no_run(
     monkeypatch.setattr(dashboard, "PAUSES", (0, 0))
     show("a-key", "a page", "a description")
     assert len(tries) == 3
-    assert "does not show all of this run: gone" in caplog.text
+    assert "the dashboard is missing part of this run: gone" in caplog.text

@@ -14,7 +14,7 @@ RESOURCE = {"prefect.resource.id": f"digits.dataset.{NAME}", "prefect.resource.n
 
 @pytest.fixture
 def emitted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, str], dict[str, Any]]]:
-    """What would go to the server: the event, its resource and its payload."""
+    """The events that would be sent to the server, each with resource and payload."""
     sent: list[tuple[str, dict[str, str], dict[str, Any]]] = []
 
     def emit_event(event: str, resource: dict[str, str], payload: dict[str, Any]) -> None:
@@ -33,7 +33,7 @@ def emitted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, str], 
         ("rolled back", "champion.rolled-back"),
     ],
 )
-def test_a_decision_is_an_event_about_its_dataset_with_the_facts(
+def test_a_decision_is_an_event_of_its_dataset_with_the_facts(
     emitted: list[Any], outcome: str, event: str
 ) -> None:
     emit_decision(make_entry(make_verdict(outcome, 1, 2)))
@@ -43,7 +43,7 @@ def test_a_decision_is_an_event_about_its_dataset_with_the_facts(
     assert (facts["champion_before"], facts["champion_after"], facts["run"]) == (1, 2, "a run")
 
 
-def test_a_failed_validation_is_an_event_that_names_what_failed(emitted: list[Any]) -> None:
+def test_a_failed_validation_is_an_event_with_the_failures(emitted: list[Any]) -> None:
     finding = Finding(
         split="train",
         check="num_images",
@@ -62,7 +62,7 @@ def test_a_failed_validation_is_an_event_that_names_what_failed(emitted: list[An
     assert "found 600, expected 6000" in facts["text"]
 
 
-def test_what_became_of_a_batch_is_an_event_unless_nothing_changed(emitted: list[Any]) -> None:
+def test_the_outcome_of_a_batch_is_an_event_unless_nothing_changed(emitted: list[Any]) -> None:
     facts = {"dataset": NAME, "source": "a.npz", "version": 2}
     for status in ("accepted", "known", "quarantined"):
         emit_addition(Addition(status=status, reasons=("half is blank",), **facts))

@@ -7,7 +7,7 @@ import pytest
 from tasks.journal import journal, note
 
 
-def test_steps_are_told_apart_by_where_they_came_from() -> None:
+def test_executed_and_cached_steps_are_distinguished() -> None:
     with journal() as kept:
         note("train cnn", made_in=None)
         note("ingest", made_in="an earlier run")
@@ -15,7 +15,7 @@ def test_steps_are_told_apart_by_where_they_came_from() -> None:
     assert kept.executed == ["train cnn"]
 
 
-def test_a_step_that_was_executed_once_stays_so() -> None:
+def test_a_step_that_was_executed_once_counts_as_executed() -> None:
     with journal() as kept:
         note("evaluate cnn", made_in="an earlier run")
         note("evaluate cnn", made_in=None)
@@ -23,7 +23,7 @@ def test_a_step_that_was_executed_once_stays_so() -> None:
     assert kept.executed == ["evaluate cnn"]
 
 
-def test_what_a_copied_context_notes_in_a_thread_is_kept() -> None:
+def test_notes_from_a_thread_with_a_copied_context_are_kept() -> None:
     with journal() as kept:
         context = contextvars.copy_context()
         thread = threading.Thread(target=context.run, args=(note, "train mlp", None))
@@ -32,7 +32,7 @@ def test_what_a_copied_context_notes_in_a_thread_is_kept() -> None:
     assert kept.executed == ["train mlp"]
 
 
-def test_nothing_is_kept_outside_of_a_run() -> None:
+def test_nothing_is_kept_outside_a_journal_block() -> None:
     note("ingest", made_in=None)
     with journal() as kept:
         pass
@@ -40,12 +40,12 @@ def test_nothing_is_kept_outside_of_a_run() -> None:
     assert kept.steps == {}
 
 
-def test_each_step_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_step_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "tasks.journal"), journal():
         for _ in range(2):
             note("ingest", made_in="an earlier run")
             note("validate", made_in=None)
     assert caplog.messages == [
-        "ingest: from the cache, made in an earlier run",
+        "ingest: from the cache, made by an earlier run",
         "validate: running",
     ]

@@ -14,7 +14,7 @@ SOON = 10.0
 
 
 class Dashboard:
-    """Stands for the server: takes what is shown, as slowly as it is told."""
+    """Stands in for the server: records updates, optionally slowly."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.shown: list[tuple[str, float, str]] = []
@@ -68,7 +68,7 @@ def test_a_bar_belongs_to_the_task_that_trains(dashboard: Dashboard) -> None:
     assert [name for name, _, _ in dashboard.shown] == ["mlp: train-mlp", "cnn: train-cnn"]
 
 
-def test_a_slow_server_makes_no_training_wait_and_gets_only_the_newest(
+def test_a_slow_server_blocks_no_training_and_gets_only_the_newest_update(
     dashboard: Dashboard,
 ) -> None:
     dashboard.may_answer.clear()
@@ -81,7 +81,7 @@ def test_a_slow_server_makes_no_training_wait_and_gets_only_the_newest(
     assert len(dashboard.shown) < 1000
 
 
-def test_between_two_updates_there_is_a_pause_but_not_at_the_end(
+def test_updates_are_spaced_out_except_for_the_last(
     dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "PAUSE_SECONDS", 3600)
@@ -95,10 +95,10 @@ def test_between_two_updates_there_is_a_pause_but_not_at_the_end(
     assert [share for _, share, _ in dashboard.shown] == [pytest.approx(100 / 3), 100]
 
 
-def test_a_server_that_is_gone_is_said_and_stops_nothing(
+def test_an_unreachable_server_is_logged_and_stops_nothing(
     dashboard: Dashboard, caplog: pytest.LogCaptureFixture
 ) -> None:
     dashboard.error = httpx.ConnectError("gone")
     with LiveProgress() as progress:
         progress("train mlp", 1, 1, "")
-    assert "cannot show how far the training is: gone" in caplog.text
+    assert "cannot show training progress in the dashboard: gone" in caplog.text

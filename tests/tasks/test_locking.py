@@ -21,7 +21,7 @@ FlockManager().acquire_lock(sys.argv[1], "another process")
 print("held", flush=True)
 sys.stdin.read()
 """
-# Appends to a file what must never be interleaved: in, then out.
+# Appends "in", then "out" to a file; pairs of different processes must not interleave.
 COUNTER = """
 import sys, time
 from tasks.locking import FlockManager
@@ -64,7 +64,7 @@ def start(code: str, *arguments: str) -> "subprocess.Popen[str]":
 
 
 def start_waiting(locks: FlockManager, said: pytest.LogCaptureFixture) -> threading.Thread:
-    """A thread that waits for the lock, and frees it when it has it."""
+    """Start a thread that waits for the lock and releases it at once."""
 
     def take() -> None:
         locks.acquire_lock(KEY, "waiting")
@@ -80,13 +80,13 @@ def start_waiting(locks: FlockManager, said: pytest.LogCaptureFixture) -> thread
 
 
 def next_descriptor() -> int:
-    """The lowest descriptor that is free."""
+    """The lowest free file descriptor."""
     descriptor = os.open(os.devnull, os.O_RDONLY)
     os.close(descriptor)
     return descriptor
 
 
-def test_prefect_takes_it_for_a_lock_manager(locks: FlockManager) -> None:
+def test_it_implements_prefects_lock_manager_protocol(locks: FlockManager) -> None:
     assert isinstance(locks, LockManager)
 
 
@@ -120,14 +120,14 @@ def test_one_process_holds_a_key_at_a_time(locks: FlockManager, tmp_path: Path) 
     assert not locks.is_locked(KEY)
 
 
-def test_keys_do_not_wait_for_each_other(
+def test_locks_of_different_keys_are_independent(
     locks: FlockManager, other: "subprocess.Popen[str]"
 ) -> None:
     assert other.poll() is None
     assert locks.acquire_lock("1" * 64, "me")
 
 
-def test_a_waiter_goes_on_when_the_holder_frees_the_lock(
+def test_a_waiter_continues_when_the_holder_releases_the_lock(
     locks: FlockManager, caplog: pytest.LogCaptureFixture
 ) -> None:
     locks.acquire_lock(KEY, "me")
@@ -137,7 +137,7 @@ def test_a_waiter_goes_on_when_the_holder_frees_the_lock(
     assert not locks.is_locked(KEY)
 
 
-def test_a_killed_holder_frees_its_lock(
+def test_a_killed_holder_releases_its_lock(
     locks: FlockManager, other: "subprocess.Popen[str]", caplog: pytest.LogCaptureFixture
 ) -> None:
     thread = start_waiting(locks, caplog)
@@ -145,17 +145,17 @@ def test_a_killed_holder_frees_its_lock(
     other.kill()
     thread.join()
     assert not locks.is_locked(KEY)
-    assert caplog.messages == [f"waiting for another run that is at the same step ({KEY[:12]})"]
+    assert caplog.messages == [f"waiting for another run of the same step ({KEY[:12]})"]
 
 
-def test_a_holder_may_ask_again(locks: FlockManager) -> None:
+def test_a_holder_can_acquire_again(locks: FlockManager) -> None:
     assert locks.acquire_lock(KEY, "me")
     assert locks.acquire_lock(KEY, "me")
     locks.release_lock(KEY, "me")
     assert not locks.is_locked(KEY)
 
 
-def test_only_the_holder_frees_a_lock(locks: FlockManager) -> None:
+def test_only_the_holder_can_release_a_lock(locks: FlockManager) -> None:
     locks.acquire_lock(KEY, "me")
     with pytest.raises(ValueError, match="does not hold"):
         locks.release_lock(KEY, "somebody else")
@@ -166,20 +166,20 @@ def test_only_the_holder_frees_a_lock(locks: FlockManager) -> None:
         locks.release_lock(KEY, "me")
 
 
-def test_a_freed_lock_leaves_no_file(locks: FlockManager, tmp_path: Path) -> None:
+def test_a_released_lock_leaves_no_file(locks: FlockManager, tmp_path: Path) -> None:
     locks.acquire_lock(KEY, "me")
     locks.release_lock(KEY, "me")
     locks.wait_for_lock(KEY)
     assert list((tmp_path / "locks").iterdir()) == []
 
 
-def test_an_event_loop_goes_on_while_it_waits(
+def test_waiting_does_not_block_the_event_loop(
     locks: FlockManager, other: "subprocess.Popen[str]"
 ) -> None:
     async def wait() -> None:
         waiting = asyncio.create_task(locks.aacquire_lock(KEY, "me"))
         also_waiting = asyncio.create_task(locks.await_for_lock(KEY))
-        # The loop comes here only if neither of them blocks it.
+        # Reached only if neither of them blocks the loop.
         await asyncio.sleep(0)
         other.kill()
         assert await waiting

@@ -12,7 +12,7 @@ NAN = float("nan")
 
 
 def trained(folder: Path, name: str, **figures: list[float]) -> ModelFacts:
-    """A model that recorded these figures, epoch by epoch."""
+    """A model that recorded these values, one per epoch."""
     layout = make_layout()
     _, y_test = make_test_images(layout)
     rows = [dict(zip(figures, row, strict=True)) for row in zip(*figures.values(), strict=True)]
@@ -27,13 +27,13 @@ def draw(model: ModelFacts, figure: Figure, *others: ModelFacts) -> Element:
 
 
 def scale(chart: Element) -> list[tuple[str, str]]:
-    """What is written beside the lines of the y axis, and where."""
+    """The labels of the y axis and their positions."""
     texts = [text for text in chart.all("text") if "text-anchor: end" in text["style"]]
     return [(text.text, text["y"]) for text in texts]
 
 
 @pytest.mark.parametrize("figure", ["accuracy", "loss"])
-def test_charts_of_two_models_are_on_one_scale(tmp_path: Path, figure: Figure) -> None:
+def test_charts_of_two_models_share_a_scale(tmp_path: Path, figure: Figure) -> None:
     good = trained(tmp_path, "good", accuracy=[0.9], loss=[0.1])
     poor = trained(tmp_path, "poor", accuracy=[0.3], loss=[3.0])
 
@@ -43,7 +43,7 @@ def test_charts_of_two_models_are_on_one_scale(tmp_path: Path, figure: Figure) -
     assert together != scale(draw(good, figure))
 
 
-def test_loss_is_shown_from_zero_and_accuracy_up_to_one(tmp_path: Path) -> None:
+def test_loss_starts_at_zero_and_accuracy_ends_at_one(tmp_path: Path) -> None:
     model = trained(tmp_path, "cnn", accuracy=[0.97, 0.99], loss=[0.4, 0.2])
 
     assert scale(draw(model, "loss"))[0][0] == "0.0"
@@ -60,12 +60,12 @@ def test_loss_is_shown_from_zero_and_accuracy_up_to_one(tmp_path: Path) -> None:
         ({"loss": [float("inf"), 0.4], "val_loss": [1, 1]}, "test 1.000, train 0.400"),
     ],
 )
-def test_figures_that_are_no_numbers_leave_gaps(
+def test_values_that_are_not_finite_leave_gaps(
     tmp_path: Path, figures: dict[str, list[float]], ends: str
 ) -> None:
     chart = draw(trained(tmp_path, "cnn", accuracy=[0.5, 0.6], **figures), "loss")
 
-    assert chart["aria-label"] == f"Loss of the cnn by epoch; at the end: {ends}"
+    assert chart["aria-label"] == f"Loss of the cnn by epoch; final values: {ends}"
 
 
 def test_training_that_recorded_nothing_has_no_chart(tmp_path: Path) -> None:
@@ -76,8 +76,8 @@ def test_training_that_recorded_nothing_has_no_chart(tmp_path: Path) -> None:
     assert learning_chart(unrecorded, "accuracy", tone=0, models=[unrecorded]) == ""
 
 
-def test_every_model_keeps_its_colour_among_the_shifts() -> None:
+def test_every_model_keeps_its_color_in_the_shift_chart() -> None:
     chart = parse_page(shift_chart({"cnn": {0: 0.9, 1: 0.5}}, {"mlp": 0, "cnn": 1}, remark="Why."))
 
     assert {mark["style"].split(";")[0] for mark in chart.all("use")} == {"fill: var(--series-1)"}
-    assert chart.one("svg")["aria-label"] == "Test accuracy against shift. Why."
+    assert chart.one("svg")["aria-label"] == "Test accuracy by shift. Why."

@@ -86,24 +86,25 @@ def rows(page: str) -> list[list[str]]:
     return [line.strip("| ").replace("\\|", "!").split(" | ") for line in lines]
 
 
-def test_a_run_begins_with_the_decision_and_why() -> None:
-    assert shown().startswith("# Version 3 stays champion\n\nMade-up | digits: the cnn was kept.")
+def test_a_run_page_starts_with_the_decision_and_its_reason() -> None:
+    assert shown().startswith("# Version 3 remains champion\n\nMade-up | digits: the cnn was kept.")
     promoted = make_verdict("promoted", None, 1)
     assert shown(promoted).startswith("# New champion: the cnn, version 1\n")
 
 
-def test_the_models_stand_beside_the_champion_that_they_were_compared_with() -> None:
+def test_models_are_listed_with_the_champion_they_were_compared_with() -> None:
     assert rows(shown())[2:5] == [
         ["mlp", "75.00%", "65.00% to 75.00%", "0.4321", "1,234", "12.3 s, cpu"],
         ["**cnn**", "90.00%", "80.00% to 90.00%", "0.4321", "1,234", "12.3 s, cpu"],
         ["champion, v3 (mlp)", "95.00%", "85.00% to 95.00%", "0.4321", "1,234", "12.3 s, cpu"],
     ]
     assert (
-        "the candidate alone read 1 right, the champion alone 3: exact McNemar p = 0.625" in shown()
+        "Test images that only the candidate classified correctly: 1; only the champion: 3 "
+        "(exact McNemar p = 0.625)" in shown()
     )
 
 
-def test_a_run_without_a_comparison_shows_none() -> None:
+def test_a_run_without_a_comparison_does_not_show_one() -> None:
     page = shown(make_verdict("promoted", None, 1))
     assert "champion, v" not in page
     assert "McNemar" not in page
@@ -118,31 +119,29 @@ def test_a_cached_step_names_the_run_that_made_it_and_links_to_it() -> None:
     assert steps["report"] == "this run"
 
 
-def test_lineage_is_shown_by_digests() -> None:
+def test_lineage_shows_output_and_cache_key() -> None:
     assert ["train cnn", f"`{digest('cnn')[:12]}`", f"`{KEY.digest[:12]}`"] in rows(shown())
 
 
-def test_pictures_are_shown_where_there_are_any() -> None:
+def test_pictures_are_shown_if_there_are_any() -> None:
     assert NO_PICTURES in shown()
     page = shown(pictures={"Learning curves": "data:image/png;base64,AA=="})
     assert "![Learning curves](data:image/png;base64,AA==)" in page
     assert NO_PICTURES not in page
 
 
-def test_the_report_is_a_link_where_a_browser_can_open_it() -> None:
-    assert "The whole report: `/artifacts/reports/1/report.html`" in shown()
-    assert "[The whole report](http://127.0.0.1:1/r.html)" in shown(
-        link="http://127.0.0.1:1/r.html"
-    )
+def test_the_report_is_a_link_if_it_has_a_url() -> None:
+    assert "Full report: `/artifacts/reports/1/report.html`" in shown()
+    assert "[Full report](http://127.0.0.1:1/r.html)" in shown(link="http://127.0.0.1:1/r.html")
 
 
-def test_what_validation_only_warns_of_is_listed() -> None:
-    assert "51 expectations of the data were evaluated; none failed" in shown()
+def test_validation_warnings_are_listed() -> None:
+    assert "51 expectations checked, none failed" in shown()
     page = shown(warnings=("test, ink: a little much",))
-    assert "none failed but 1 that only warn:\n\n- test, ink: a little much" in page
+    assert "none failed, 1 warning:\n\n- test, ink: a little much" in page
 
 
-def test_the_champion_is_shown_with_every_change_of_it_the_newest_first() -> None:
+def test_the_champion_is_shown_with_all_changes_newest_first() -> None:
     entries = [
         make_entry(make_verdict("promoted", None, 1), make_version(1), 1),
         make_entry(make_verdict("kept", 1, 1), None, 2),
@@ -159,7 +158,7 @@ def test_the_champion_is_shown_with_every_change_of_it_the_newest_first() -> Non
     assert champion_page("Made-up digits", again) == page
 
 
-def test_a_failed_validation_shows_what_was_found_and_where() -> None:
+def test_a_failed_validation_shows_the_findings_and_their_rows() -> None:
     finding = Finding(
         split="train",
         check="num_images",
@@ -181,7 +180,7 @@ def test_a_failed_validation_shows_what_was_found_and_where() -> None:
 
 
 @pytest.mark.parametrize(("is_dry_run", "verb"), [(True, "would free"), (False, "frees")])
-def test_garbage_is_shown_with_what_it_takes(is_dry_run: bool, verb: str) -> None:
+def test_garbage_is_shown_with_its_size(is_dry_run: bool, verb: str) -> None:
     garbage = Garbage(paths=(Path("/artifacts/models/1"),), num_bytes=2_500_000)
     page = garbage_page(garbage, is_dry_run=is_dry_run)
     assert page.startswith(f"# Garbage collection {verb} 2.5 MB\n")
@@ -191,7 +190,7 @@ def test_garbage_is_shown_with_what_it_takes(is_dry_run: bool, verb: str) -> Non
 GROWTH = Growth(train=SplitGrowth(class_sizes=(30, 1200)), test=SplitGrowth(class_sizes=(5, 0)))
 
 
-def test_a_run_names_the_version_of_the_data_and_its_batches() -> None:
+def test_a_run_page_shows_the_dataset_version_and_its_batches() -> None:
     batch = digest("a batch")
     change = Change(
         version=2,
@@ -206,13 +205,13 @@ def test_a_run_names_the_version_of_the_data_and_its_batches() -> None:
 
     page = shown(changes=[change])
 
-    assert "The dataset is version 2, 1 batch." in page
+    assert "The dataset is at version 2, 1 batch." in page
     since = f"version 2, {WHEN:%Y-%m-%d %H:%M} UTC"
     assert f"| `{batch[:12]}` | {since} | 1,230 | 5 | new \\| digits.npz |" in page
-    assert "The dataset is version 1." in shown()
+    assert "The dataset is at version 1." in shown()
 
 
-def test_a_batch_that_was_added_is_counted_by_class() -> None:
+def test_an_added_batch_is_shown_with_its_class_counts() -> None:
     intake = Addition(
         dataset="mnist",
         source="a.npz",
@@ -225,13 +224,13 @@ def test_a_batch_that_was_added_is_counted_by_class() -> None:
 
     page = batch_page("Made-up digits", intake)
 
-    assert page.startswith("# Made-up digits: version 4\n")
+    assert page.startswith("# Made-up digits: dataset version 4\n")
     assert "| train | 1,230 | 30 | 1,200 |" in page
     assert "| test | 5 | 5 | 0 |" in page
-    assert "- only a warning: 3 images are odd" in page
+    assert "- warning: 3 images are odd" in page
 
 
-def test_a_batch_that_was_refused_is_shown_with_the_reasons_and_the_page() -> None:
+def test_a_refused_batch_is_shown_with_the_reasons_and_the_page() -> None:
     intake = Addition(
         dataset="mnist",
         source="a.npz",
@@ -249,7 +248,7 @@ def test_a_batch_that_was_refused_is_shown_with_the_reasons_and_the_page() -> No
     assert "| train" not in page
 
 
-def test_a_batch_that_was_there_already_is_said() -> None:
+def test_a_known_batch_is_reported_as_such() -> None:
     intake = Addition(dataset="mnist", source="a.npz", status="known", version=2, batch=digest("a"))
 
-    assert "has this batch already" in batch_page("Made-up digits", intake)
+    assert "already has this batch" in batch_page("Made-up digits", intake)

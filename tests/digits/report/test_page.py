@@ -58,15 +58,15 @@ def section(page: Element, name: str) -> Element:
 
 
 def cards(page: Element, name: str) -> dict[str, Element]:
-    """The cards of a section, by the model that they are about."""
+    """The cards of a section by model."""
     found = section(page, name).all("article.card")
     return {card.one("h3").text: card for card in found}
 
 
-# A page that stands alone
+# Self-contained and accessible
 
 
-def test_page_needs_nothing_but_itself(html: str, page: Element) -> None:
+def test_page_is_self_contained(html: str, page: Element) -> None:
     assert not [element.tag for element in page.all("script") + page.all("link")]
     for element in page.walk():
         assert not [name for name in element.attributes if name.startswith("on")]
@@ -79,14 +79,14 @@ def test_page_needs_nothing_but_itself(html: str, page: Element) -> None:
     assert re.findall(r"https?:|@import|url\((?!#)", html) == []
 
 
-def test_policy_lets_nothing_be_loaded(page: Element) -> None:
+def test_policy_forbids_loading_anything(page: Element) -> None:
     [policy] = [m for m in page.all("meta") if "http-equiv" in m.attributes]
 
     assert policy["http-equiv"] == "Content-Security-Policy"
     assert policy["content"].startswith("default-src 'none'; img-src data:;")
 
 
-def test_every_link_leads_somewhere(page: Element) -> None:
+def test_every_link_has_a_target(page: Element) -> None:
     targets = [element["id"] for element in page.walk() if "id" in element.attributes]
     links = [
         element.attributes[name].removeprefix("#")
@@ -107,7 +107,7 @@ def test_every_link_leads_somewhere(page: Element) -> None:
     ]
 
 
-def test_structure_can_be_followed_without_seeing_it(page: Element) -> None:
+def test_structure_is_accessible(page: Element) -> None:
     levels = [int(e.tag[1]) for e in page.walk() if re.fullmatch("h[1-6]", e.tag)]
 
     assert page.one("html")["lang"] == "en"
@@ -121,7 +121,7 @@ def test_structure_can_be_followed_without_seeing_it(page: Element) -> None:
     assert all(region["aria-label"] for region in page.walk() if "tabindex" in region.attributes)
 
 
-def test_equal_facts_give_equal_bytes_also_side_by_side(facts: ReportFacts, html: str) -> None:
+def test_equal_facts_give_equal_bytes_in_parallel_threads(facts: ReportFacts, html: str) -> None:
     with ThreadPoolExecutor(3) as pool:
         pages = list(pool.map(render_report, [facts] * 3))
 
@@ -142,12 +142,12 @@ def test_written_page_is_the_rendered_one(facts: ReportFacts, html: str, tmp_pat
     [
         ("promoted", {}, "New champion: the cnn, version 4"),
         ("promoted", NO_CHAMPION | {"champion_after": 1}, "New champion: the cnn, version 1"),
-        ("kept", {}, "Version 3 stays champion"),
-        ("unchanged", {}, "Version 3 stays champion"),
-        ("kept", NO_CHAMPION | {"champion_after": None}, "No model is promoted"),
+        ("kept", {}, "Version 3 remains champion"),
+        ("unchanged", {}, "Version 3 remains champion"),
+        ("kept", NO_CHAMPION | {"champion_after": None}, "No model was promoted"),
     ],
 )
-def test_decision_and_why_lead_the_page(
+def test_page_starts_with_the_decision_and_its_reason(
     facts: ReportFacts, outcome: str, changes: dict[str, Any], headline: str
 ) -> None:
     decision = make_verdict(outcome, **changes)
@@ -158,7 +158,7 @@ def test_decision_and_why_lead_the_page(
     assert lead.classes == ["verdict", outcome]
     assert lead.one(".tag").text == outcome
     assert lead.one("h1").text == f"{headline}. {decision.reason}."
-    assert f"The rule: {decision.rule}." in lead.text
+    assert f"Rule: {decision.rule}." in lead.text
 
 
 def test_scores_of_models_and_champion(page: Element) -> None:
@@ -175,7 +175,7 @@ def test_scores_of_models_and_champion(page: Element) -> None:
             "gpu:Made-up 100",
         ],
         [
-            "champion until now version 3, mlp",
+            "previous champion version 3, mlp",
             "90.00% 80.00% to 95.00%",
             "0.4000",
             "4,321",
@@ -185,7 +185,7 @@ def test_scores_of_models_and_champion(page: Element) -> None:
     ]
 
 
-def test_candidate_that_was_not_promoted_is_called_so(facts: ReportFacts) -> None:
+def test_candidate_that_was_not_promoted_is_tagged(facts: ReportFacts) -> None:
     page = render(replace(facts, decision=make_verdict("kept")))
 
     names = [row[0] for row in section(page, "scores").one("table").rows()[1:]]
@@ -195,32 +195,35 @@ def test_candidate_that_was_not_promoted_is_called_so(facts: ReportFacts) -> Non
 def test_paired_test_is_shown_with_its_counts(page: Element) -> None:
     text = section(page, "scores").text
 
-    assert "Exact McNemar test, cnn against the champion: p = 0.00643." in text
-    assert "11 test images only the champion got right, 29 only the candidate." in text
-    assert "would divide these 40 at least as unevenly" in text
+    assert "Exact McNemar test, cnn vs. the champion: p = 0.00643." in text
+    assert (
+        "Test images that only the champion classified correctly: 11; only the candidate: 29."
+        in text
+    )
+    assert "would split these 40 at least as unevenly" in text
 
 
-def test_without_a_champion_there_is_nothing_to_compare_with(facts: ReportFacts) -> None:
+def test_without_a_champion_there_is_no_comparison(facts: ReportFacts) -> None:
     decision = make_verdict("promoted", **NO_CHAMPION)
 
     page = render(replace(facts, decision=decision, champion=None))
 
     assert len(section(page, "scores").one("table").rows()) == 3
-    assert "There was no champion to test the candidate against." in section(page, "scores").text
+    assert "There was no champion to compare the candidate with." in section(page, "scores").text
     assert "McNemar" not in page.text
 
 
-def test_candidate_that_is_champion_already_is_not_tested_against_itself(
+def test_candidate_that_is_already_champion_is_not_compared_with_itself(
     facts: ReportFacts,
 ) -> None:
     decision = make_verdict("unchanged", p_value=None, discordant=None)
 
     page = render(replace(facts, decision=decision, champion=None))
 
-    assert "there is nothing to test it against" in section(page, "scores").text
+    assert "there is nothing to compare it with" in section(page, "scores").text
 
 
-# The drawings
+# The charts
 
 
 def test_both_learning_curves_of_each_model_are_drawn(page: Element) -> None:
@@ -229,15 +232,17 @@ def test_both_learning_curves_of_each_model_are_drawn(page: Element) -> None:
     assert list(found) == ["mlp", "cnn"]
     for name, card in found.items():
         accuracy, loss = (chart["aria-label"] for chart in card.all("svg"))
-        assert accuracy == f"Accuracy of the {name} by epoch; at the end: test 93.33%, train 90.00%"
-        assert loss == f"Loss of the {name} by epoch; at the end: test 0.267, train 0.333"
+        assert (
+            accuracy == f"Accuracy of the {name} by epoch; final values: test 93.33%, train 90.00%"
+        )
+        assert loss == f"Loss of the {name} by epoch; final values: test 0.267, train 0.333"
         for chart in card.all("svg"):
-            # three epochs of two curves, and a mark for each in the legend
+            # three epochs of two curves, and a marker for each in the legend
             assert len(chart.all("use")) == 3 * 2 + 2
             assert [text.text for text in chart.all("text")][-2:] == ["test", "train"]
 
 
-def test_without_figures_on_the_test_set_the_training_curve_stands_alone(tmp_path: Path) -> None:
+def test_without_test_values_only_the_training_curve_is_drawn(tmp_path: Path) -> None:
     layout = make_layout()
     _, y_test = make_test_images(layout)
     model = make_model(tmp_path, "mlp", layout, y_test, has_test_curve=False)
@@ -250,14 +255,14 @@ def test_without_figures_on_the_test_set_the_training_curve_stands_alone(tmp_pat
     assert "nan" not in page.text.lower()
 
 
-def test_training_that_recorded_nothing_is_said_to(tmp_path: Path) -> None:
+def test_missing_history_is_reported(tmp_path: Path) -> None:
     layout = make_layout()
     _, y_test = make_test_images(layout)
     model = make_model(tmp_path, "mlp", layout, y_test, num_epochs=0)
 
     page = render(make_facts(tmp_path, layout=layout, models=[model]))
 
-    assert cards(page, "curves")["mlp"].text.count("Nothing was recorded.") == 2
+    assert cards(page, "curves")["mlp"].text.count("No data recorded.") == 2
 
 
 def test_confusion_matrices_show_every_count(facts: ReportFacts, page: Element) -> None:
@@ -270,7 +275,7 @@ def test_confusion_matrices_show_every_count(facts: ReportFacts, page: Element) 
         assert counts == [list(row) for row in model.metrics.confusion]
 
 
-def test_right_and_wrong_counts_are_marked_as_such(facts: ReportFacts, page: Element) -> None:
+def test_correct_and_wrong_counts_are_marked(facts: ReportFacts, page: Element) -> None:
     for model in facts.models:
         table = cards(page, "confusion")[model.name].one("table")
         rows = [row.all("td") for row in table.all("tr")[2:]]
@@ -280,7 +285,7 @@ def test_right_and_wrong_counts_are_marked_as_such(facts: ReportFacts, page: Ele
                 assert cell.classes[:1] == ([kind] if cell.text else [])
 
 
-def test_many_classes_have_an_image_in_place_of_counts(tmp_path: Path) -> None:
+def test_many_classes_are_shown_as_an_image_instead_of_counts(tmp_path: Path) -> None:
     layout = make_layout(num_classes=256)
     _, y_test = make_test_images(layout)
     models = [make_model(tmp_path, name, layout, y_test) for name in ACCURACIES]
@@ -289,7 +294,7 @@ def test_many_classes_have_an_image_in_place_of_counts(tmp_path: Path) -> None:
 
     assert page.all("table.matrix") == []
     assert [image["alt"] for image in page.all("img.heat")] == [
-        f"Confusion matrix of the {name}. Most often misread: class A as class B (1), "
+        f"Confusion matrix of the {name}. Most frequent mistakes: class A as class B (1), "
         "class B as class C (1), class C as class D (1)."
         for name in ACCURACIES
     ]
@@ -301,17 +306,17 @@ def test_many_classes_have_an_image_in_place_of_counts(tmp_path: Path) -> None:
 # The images
 
 
-def test_first_test_image_is_shown_with_every_answer(page: Element) -> None:
+def test_first_test_image_is_shown_with_every_prediction(page: Element) -> None:
     first = section(page, "predictions").one(".first")
 
-    assert first.one("h3").text == "The first test image: class A"
+    assert first.one("h3").text == "First test image: class A"
     assert [item.text for item in first.all("li")] == [
-        "mlp reads class B (80.00% sure), wrong",
-        "cnn reads class B (80.00% sure), wrong",
+        "mlp predicts class B (80.00% sure), wrong",
+        "cnn predicts class B (80.00% sure), wrong",
     ]
 
 
-def test_labels_are_blue_where_right_and_red_where_wrong(page: Element) -> None:
+def test_true_classes_are_blue_if_predicted_and_red_otherwise(page: Element) -> None:
     names = make_layout().class_names
     for name, card in cards(page, "predictions").items():
         num_wrong = round(NUM_IMAGES * (1 - ACCURACIES[name]))
@@ -321,22 +326,22 @@ def test_labels_are_blue_where_right_and_red_where_wrong(page: Element) -> None:
             true, after = names[index % 10], names[(index + 1) % 10]
             is_wrong = index < num_wrong
             assert item.one(".truth").classes == ["truth", "wrong" if is_wrong else "right"]
-            assert item.text == (f"{true} read {after}" if is_wrong else true)
-            read = after if is_wrong else true
-            assert item.one("img")["alt"] == f"Test image {index}: {true}, read as {read}"
-        assert f"{30 - num_wrong} of 30 right." in card.text
+            assert item.text == (f"{true} predicted {after}" if is_wrong else true)
+            predicted = after if is_wrong else true
+            assert item.one("img")["alt"] == f"Test image {index}: {true}, predicted {predicted}"
+        assert f"{30 - num_wrong} of 30 correct." in card.text
     css = page.one("style").text
     assert ".right { color: var(--right); }" in css
     assert ".wrong { color: var(--wrong); }" in css
 
 
-def test_images_are_enlarged_by_whole_pixels(page: Element) -> None:
+def test_images_are_enlarged_by_an_integer_factor(page: Element) -> None:
     sizes = {(image["width"], image["height"]) for image in section(page, "predictions").all("img")}
 
     assert sizes == {("36", "48"), ("99", "132")}  # 9 x 12 pixels, 4 and 11 times
 
 
-def test_worst_mistakes_are_the_surest_ones_first(tmp_path: Path) -> None:
+def test_worst_mistakes_are_shown_most_confident_first(tmp_path: Path) -> None:
     layout = make_layout()
     _, y_test = make_test_images(layout)
     probability = np.linspace(0.5, 0.99, NUM_IMAGES)
@@ -348,8 +353,8 @@ def test_worst_mistakes_are_the_surest_ones_first(tmp_path: Path) -> None:
     card = cards(page, "mistakes")["mlp"]
     shown = [int(item.all(".faint")[1].text.split()[1]) for item in card.all("li")]
     assert shown == [7, 14, 13, 12, 11, 10, 9, 8, 6, 5, 4, 3]
-    assert "15 of 60 test images misread, 12 shown." in card.text
-    assert card.all("li")[0].text == "class H read as class I over 99.99% sure image 7"
+    assert "15 of 60 test images misclassified, 12 shown." in card.text
+    assert card.all("li")[0].text == "class H predicted class I over 99.99% sure image 7"
 
 
 def test_model_without_mistakes_shows_none(tmp_path: Path) -> None:
@@ -359,20 +364,20 @@ def test_model_without_mistakes_shows_none(tmp_path: Path) -> None:
 
     page = render(make_facts(tmp_path, layout=layout, models=[model]))
 
-    assert "0 of 60 test images misread." in cards(page, "mistakes")["mlp"].text
+    assert "0 of 60 test images misclassified." in cards(page, "mistakes")["mlp"].text
     assert cards(page, "mistakes")["mlp"].all("li") == []
-    assert "Nothing was misread." in cards(page, "confusion")["mlp"].text
+    assert "No mistakes." in cards(page, "confusion")["mlp"].text
 
 
 def test_predictions_of_other_images_are_refused(facts: ReportFacts) -> None:
-    with pytest.raises(DamagedError, match="is not of these 60 test images"):
+    with pytest.raises(DamagedError, match="labels do not match the 60 test images"):
         render_report(replace(facts, y_test=np.roll(facts.y_test, 1)))
 
 
 # Comparison, data, settings, lineage
 
 
-def test_accuracy_against_shift_is_drawn_and_listed(page: Element) -> None:
+def test_accuracy_by_shift_is_drawn_and_listed(page: Element) -> None:
     shift = section(page, "shift")
 
     assert shift.one("table").rows() == [
@@ -382,11 +387,11 @@ def test_accuracy_against_shift_is_drawn_and_listed(page: Element) -> None:
         ["2 px", "20.00%", "60.00%"],
     ]
     assert len(shift.one("svg").all("use")) == 3 * 2 + 2
-    assert "the cnn stands a shift better at every distance" in shift.one("svg")["aria-label"]
-    assert "the cnn stands a shift better at every distance" in shift.one(".lead").text
+    assert "The cnn is more robust at every distance" in shift.one("svg")["aria-label"]
+    assert "The cnn is more robust at every distance" in shift.one(".lead").text
 
 
-def test_distances_that_one_model_lacks_are_left_out(tmp_path: Path) -> None:
+def test_distances_that_a_model_lacks_are_left_empty(tmp_path: Path) -> None:
     layout = make_layout()
     _, y_test = make_test_images(layout)
     models = [
@@ -401,10 +406,10 @@ def test_distances_that_one_model_lacks_are_left_out(tmp_path: Path) -> None:
     assert rows[0] == ["Shift", "mlp", "cnn"]
     assert rows[-1] == ["2 px", "10.00%", "-"]
     compared = {row[0]: row[1:] for row in section(page, "comparison").one("table").rows()}
-    assert compared["Reads right when moved by 1 px"] == ["80.00%", "85.00%", "-"]
+    assert compared["Accuracy when shifted by 1 px"] == ["80.00%", "85.00%", "-"]
 
 
-def test_without_moved_images_there_is_no_such_section(tmp_path: Path) -> None:
+def test_without_shifted_images_there_is_no_shift_section(tmp_path: Path) -> None:
     layout = make_layout()
     _, y_test = make_test_images(layout)
     models = [make_model(tmp_path, name, layout, y_test) for name in ACCURACIES]
@@ -413,7 +418,7 @@ def test_without_moved_images_there_is_no_such_section(tmp_path: Path) -> None:
 
     assert page.all("#shift") == []
     assert "#shift" not in [link["href"] for link in page.one("nav").all("a")]
-    assert "moved" not in section(page, "comparison").text
+    assert "shifted" not in section(page, "comparison").text
 
 
 def test_two_models_are_compared(page: Element) -> None:
@@ -421,15 +426,16 @@ def test_two_models_are_compared(page: Element) -> None:
 
     rows = {row[0]: row[1:] for row in comparison.one("table").rows()}
     assert rows["Parameters"] == ["4,000", "4,000"]
-    assert rows["Misread test images"] == ["9", "3"]
+    assert rows["Misclassified test images"] == ["9", "3"]
     assert (
-        rows["Reads right when moved by 1 px"]
+        rows["Accuracy when shifted by 1 px"]
         == ["50.00%", "90.00%"]
         == [f"{SHIFTS[name][1]:.2%}" for name in ACCURACIES]
     )
-    sight = "Space: the same small filters look at every neighbourhood of the image."
+    sight = "Spatial structure: the same small filters scan the entire image."
     assert rows["What it sees"][1] == sight
-    assert "both read 51 right, only the mlp 0, only the cnn 6, neither 3" in comparison.text
+    counts = "both models classify 51 correctly, only the mlp 0, only the cnn 6, and neither 3"
+    assert counts in comparison.text
 
 
 @pytest.mark.parametrize("names", [["mlp"], ["mlp", "cnn", "third"], list("abcdef")])
@@ -466,7 +472,7 @@ def test_facts_of_the_data(tmp_path: Path) -> None:
             strict=True,
         )
     )
-    assert facts["Image"] == "grey, 12 x 9 pixels"
+    assert facts["Image"] == "grayscale, 12 x 9 pixels"
     assert facts["Classes"] == "10"
     assert (facts["Train images"], facts["Test images"]) == ("600", "60")
     assert facts["Validation"].startswith("passed: 51 expectations checked, 2 warnings")
@@ -492,7 +498,7 @@ def test_settings_of_each_model(tmp_path: Path) -> None:
     ]
 
 
-def test_lineage_leads_from_step_to_step(page: Element) -> None:
+def test_lineage_links_inputs_to_outputs(page: Element) -> None:
     rows = section(page, "lineage").one("table").rows()
 
     short = {name: digest(name)[:12] for name in ("dataset", "normalize: output")}
@@ -506,7 +512,7 @@ def test_lineage_leads_from_step_to_step(page: Element) -> None:
     assert "Ran on A CPU, 2 cores: normalize, train cnn." in section(page, "lineage").text
 
 
-def test_every_digest_is_there_in_full(facts: ReportFacts, page: Element) -> None:
+def test_every_digest_is_shown_in_full(facts: ReportFacts, page: Element) -> None:
     folded = section(page, "lineage").one("details")
     shown = dict(
         zip(
@@ -534,7 +540,7 @@ def test_every_digest_is_there_in_full(facts: ReportFacts, page: Element) -> Non
     assert abbreviated == set(facts.digests.values())
 
 
-# Names that mean harm
+# Malicious names
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -547,7 +553,7 @@ HOSTILE = [
 ]
 
 
-def test_names_are_shown_as_they_are_and_never_become_markup(tmp_path: Path) -> None:
+def test_names_are_shown_unchanged_and_never_become_markup(tmp_path: Path) -> None:
     layout = make_layout(num_classes=len(HOSTILE)).model_copy(
         update={"class_names": tuple(HOSTILE)}
     )
@@ -584,4 +590,4 @@ def test_names_are_shown_as_they_are_and_never_become_markup(tmp_path: Path) -> 
     assert drawn[-len(HOSTILE) :] == HOSTILE
     assert [row[0] for row in section(page, "lineage").one("table").rows()[1:]] == HOSTILE
     first = section(page, "predictions").one(".first").one("img")["alt"]
-    assert first == f"The first test image: {HOSTILE[0]}"
+    assert first == f"First test image: {HOSTILE[0]}"

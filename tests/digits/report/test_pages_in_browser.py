@@ -30,13 +30,13 @@ from tests.support.screenshot import take_screenshot
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium"),
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium not found: apt-get install chromium"),
 ]
 
 PAGES = ("report", "kept", "many", "failed", "passed")
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 
-# For every text that is seen: the contrast of its colour with what lies behind it, by WCAG 2.
+# For every visible text: the contrast of its color with its background, by WCAG 2.
 CONTRASTS = """
 () => {
   const pen = Object.assign(document.createElement("canvas"), { width: 1, height: 1 })
@@ -76,7 +76,7 @@ CONTRASTS = """
 }
 """
 
-# How bright the page's ground is: 0 to 255.
+# Brightness of the page's background: 0 to 255.
 GROUND = "parseInt(getComputedStyle(document.body).backgroundColor.match(/\\d+/))"
 
 
@@ -88,7 +88,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Pages of every kind, by name."""
+    """One page of each kind, by name."""
     folder = tmp_path_factory.mktemp("pages")
     paths = {name: folder / f"{name}.html" for name in PAGES}
     write_report(make_facts(folder), paths["report"])
@@ -101,7 +101,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def shades(folder: Path) -> Any:
-    """A run that kept the champion, with counts of every shade in its confusion matrices."""
+    """A run that kept the champion, with all color strengths in its confusion matrices."""
     layout = make_layout()
     _, y_test = make_test_images(layout)
     confusion = np.diag(np.arange(10, 110, 10))
@@ -117,7 +117,7 @@ def shades(folder: Path) -> Any:
 
 
 def crowd(folder: Path) -> Any:
-    """More models, classes and words than there is room for."""
+    """More models, classes and longer words than fit on a page."""
     layout = make_layout(num_classes=30)
     _, y_test = make_test_images(layout)
     models = [
@@ -137,7 +137,7 @@ def crowd(folder: Path) -> Any:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_page_opens_from_the_disk_with_all_its_images_and_no_request(
+def test_page_opens_from_disk_with_all_images_and_without_requests(
     browser: Browser, pages: dict[str, Path], name: str
 ) -> None:
     requests: list[str] = []
@@ -153,12 +153,12 @@ def test_page_opens_from_the_disk_with_all_its_images_and_no_request(
     assert [url for url in requests if not url.startswith("data:")] == [pages[name].as_uri()]
     assert complaints == []
     assert all(size > 0 for size in sizes)
-    # the first image, and of both models the first 30 and the 9 and 3 mistakes
+    # the first image, then for both models the first 30 and the mistakes (9 and 3)
     assert name != "report" or len(sizes) == 1 + 2 * 30 + 9 + 3
     assert mode == "CSS1Compat"
 
 
-def test_policy_of_a_page_lets_no_script_run(
+def test_content_security_policy_blocks_scripts(
     browser: Browser, pages: dict[str, Path], tmp_path: Path
 ) -> None:
     planted = tmp_path / "planted.html"
@@ -170,9 +170,7 @@ def test_policy_of_a_page_lets_no_script_run(
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_page_never_has_to_be_scrolled_sideways(
-    browser: Browser, pages: dict[str, Path], name: str
-) -> None:
+def test_page_never_scrolls_sideways(browser: Browser, pages: dict[str, Path], name: str) -> None:
     with open_page(browser, pages[name]) as page:
         page.evaluate("document.querySelectorAll('details').forEach((e) => { e.open = true; })")
         for width in (DESKTOP, PHONE, 320):
@@ -181,7 +179,7 @@ def test_page_never_has_to_be_scrolled_sideways(
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_text_stands_out_from_what_lies_behind_it(
+def test_every_text_has_enough_contrast(
     browser: Browser, pages: dict[str, Path], name: str
 ) -> None:
     with open_page(browser, pages[name]) as page:
@@ -189,12 +187,14 @@ def test_every_text_stands_out_from_what_lies_behind_it(
             page.emulate_media(color_scheme=scheme)
             texts = page.evaluate(CONTRASTS)
 
-            # 4.5 is what WCAG 2 asks of small text (success criterion 1.4.3)
+            # 4.5 is the WCAG 2 minimum for small text (success criterion 1.4.3)
             assert [text for text in texts if text["contrast"] < 4.5] == []
             assert len(texts) > 20
 
 
-def test_right_labels_are_blue_and_wrong_ones_red(browser: Browser, pages: dict[str, Path]) -> None:
+def test_correct_predictions_are_blue_and_wrong_ones_red(
+    browser: Browser, pages: dict[str, Path]
+) -> None:
     with open_page(browser, pages["report"]) as page:
         for scheme in SCHEMES:
             page.emulate_media(color_scheme=scheme)
@@ -202,14 +202,14 @@ def test_right_labels_are_blue_and_wrong_ones_red(browser: Browser, pages: dict[
 
             right = [text["color"] for text in texts if text["classes"] == "truth right"]
             wrong = [text["color"] for text in texts if text["classes"] == "truth wrong"]
-            assert len(right) == 1 + 21 + 27  # the label in the explanation, and the grids'
-            assert len(wrong) == 1 + 9 + 3 + 9 + 3  # the same, and the worst mistakes
+            assert len(right) == 1 + 21 + 27  # the word in the explanation, and the grids
+            assert len(wrong) == 1 + 9 + 3 + 9 + 3  # the same, plus the worst mistakes
             assert all(blue > max(red, green) + 50 for red, green, blue in right)
             assert all(red > max(green, blue) + 50 for red, green, blue in wrong)
 
 
 @pytest.mark.parametrize("name", ["report", "failed"])
-def test_page_and_drawings_follow_the_colours_that_the_reader_prefers(
+def test_page_and_charts_follow_the_preferred_color_scheme(
     browser: Browser, pages: dict[str, Path], name: str
 ) -> None:
     with open_page(browser, pages[name]) as page:

@@ -40,7 +40,7 @@ def decoded(uri: str) -> npt.NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(content)).convert("L"))
 
 
-def test_an_answer_is_of_its_image(path: Path) -> None:
+def test_an_answer_belongs_to_its_image(path: Path) -> None:
     [first, second] = answers(path).first(2)
 
     assert (first.true, first.predicted, first.is_right) == ("zero", "zero", True)
@@ -50,7 +50,7 @@ def test_an_answer_is_of_its_image(path: Path) -> None:
     assert (decoded(second.image) == IMAGES[1]).all()
 
 
-def test_images_as_the_models_take_them_look_the_same(path: Path) -> None:
+def test_images_in_the_models_input_format_look_the_same(path: Path) -> None:
     scaled = (IMAGES.astype(np.float32) / np.float32(255))[..., np.newaxis]
 
     assert answers(path, scaled).first(6) == answers(path).first(6)
@@ -60,13 +60,13 @@ def test_there_are_no_more_answers_than_images(path: Path) -> None:
     assert len(answers(path).first(100)) == 6
 
 
-def test_worst_are_the_surest_mistakes(path: Path) -> None:
+def test_worst_mistakes_are_the_most_confident_ones(path: Path) -> None:
     assert [answer.index for answer in answers(path).worst(10)] == [3, 1, 4]
     assert [answer.index for answer in answers(path).worst(2)] == [3, 1]
     assert not any(answer.is_right for answer in answers(path).worst(10))
 
 
-def test_of_equally_sure_mistakes_the_first_images_are_the_worst(tmp_path: Path) -> None:
+def test_equally_confident_mistakes_are_in_image_order(tmp_path: Path) -> None:
     true, images = np.zeros(100, np.int32), np.zeros((100, 8, 8), np.uint8)
     sure = np.resize([0.6, 0.7, 0.8], 100)
     probabilities = np.stack([1 - sure, sure, 0 * sure], axis=1)
@@ -123,14 +123,16 @@ def replace_column(path: Path, name: str, values: pa.Array) -> None:
         (truncate, "cannot be read as predictions"),
         (flip_a_bit, "cannot be read as predictions"),
         (lose_a_column, "cannot be read as predictions"),
-        (relabel, "is not of these 6 test images: labels differ"),
-        (lose_a_row, "is not of these 6 test images: labels differ"),
-        (predict_an_unknown_class, "row 2: predicted is 3, not a class from 0 to 2"),
-        (predict_a_negative_class, "row 2: predicted is -1, not a class from 0 to 2"),
-        (predict_nothing, "row 2: predicted is nan, not a class from 0 to 2"),
+        (relabel, "labels do not match the 6 test images"),
+        (lose_a_row, "labels do not match the 6 test images"),
+        (predict_an_unknown_class, r"row 2: unknown predicted class 3 \(expected 0 to 2\)"),
+        (predict_a_negative_class, r"row 2: unknown predicted class -1 \(expected 0 to 2\)"),
+        (predict_nothing, r"row 2: unknown predicted class nan \(expected 0 to 2\)"),
     ],
 )
-def test_damage_is_named_with_its_place(path: Path, damage: Damage, found: str) -> None:
+def test_corrupted_predictions_are_reported_with_their_place(
+    path: Path, damage: Damage, found: str
+) -> None:
     damage(path)
 
     with pytest.raises(DamagedError, match=found) as raised:

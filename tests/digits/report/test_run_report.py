@@ -32,7 +32,7 @@ def store(workspace: Workspace) -> Store:
 
 @pytest.fixture
 def run(store: Store, tmp_path: Path) -> dict[str, Any]:
-    """What a run hands to the report, with its bundles in the store."""
+    """The arguments of write_run_report, with their bundles in the store."""
     arrays = store_arrays(store, LAYOUT)
     scored = [store_model(store, tmp_path, arrays, name) for name in ("mlp", "cnn")]
     champion = EvaluationRef.model_validate(
@@ -69,7 +69,7 @@ def store_arrays(store: Store, layout: Layout) -> ArraysRef:
 def store_model(
     store: Store, folder: Path, arrays: ArraysRef, name: str
 ) -> tuple[ModelRef, EvaluationRef]:
-    """The bundles of one model, as its training and its evaluation leave them."""
+    """Store the bundles of one model, as training and evaluation write them."""
     _, y_test = make_test_images(LAYOUT, NUM_IMAGES)
     facts = make_model(folder, name, LAYOUT, y_test, has_test_curve=name == "cnn")
     with store.create("models") as trained:
@@ -129,7 +129,7 @@ def test_a_run_becomes_a_page(store: Store, run: dict[str, Any], tmp_path: Path)
     assert [row[0] for row in rows[1:]] == [
         "mlp",
         "cnn new champion",
-        "champion until now version 3, mlp",
+        "previous champion version 3, mlp",
     ]
     assert rows[3][3] == "1,234"
     settings = {row[0]: row[1:] for row in page.one("#settings").one("table").rows()}
@@ -141,7 +141,7 @@ def test_a_run_becomes_a_page(store: Store, run: dict[str, Any], tmp_path: Path)
     assert "test 93.33%" in curves[2]
 
 
-def test_lineage_names_what_each_step_was_made_from(
+def test_lineage_shows_the_inputs_of_each_step(
     store: Store, run: dict[str, Any], tmp_path: Path
 ) -> None:
     lineage = report(store, run, tmp_path / "page").one("#lineage")
@@ -172,9 +172,7 @@ def test_lineage_names_what_each_step_was_made_from(
     assert "Libraries: keras 3.15.1, pyarrow 26.0, python 3.11." in lineage.text
 
 
-def test_batches_that_were_added_are_named(
-    store: Store, run: dict[str, Any], tmp_path: Path
-) -> None:
+def test_added_batches_are_listed(store: Store, run: dict[str, Any], tmp_path: Path) -> None:
     batches = {f"batch 000{number}": digest(f"batch {number}") for number in (1, 2)}
     ingest = run["lineage"]["ingest"]
     key = ingest.key.model_copy(update={"inputs": ingest.key.inputs | {"batches": batches}})
@@ -196,7 +194,7 @@ def test_first_run_has_no_champion_to_show(
     page = report(store, run | {"verdict": first, "rival": None}, tmp_path / "page")
 
     assert len(page.one("#scores").one("table").rows()) == 3
-    assert "compared with" not in page.one("#lineage").text
+    assert "Compared with" not in page.one("#lineage").text
 
 
 def test_equal_runs_give_equal_bytes(store: Store, run: dict[str, Any], tmp_path: Path) -> None:
@@ -229,7 +227,7 @@ def cut(path: Path) -> None:
         ("arrays/y_train.npy", Path.unlink),
     ],
 )
-def test_damaged_file_is_named(
+def test_a_corrupted_file_is_reported_by_path(
     store: Store, run: dict[str, Any], tmp_path: Path, place: str, damage: Callable[[Path], None]
 ) -> None:
     kind, file = place.split("/")

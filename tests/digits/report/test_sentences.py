@@ -19,19 +19,21 @@ from digits.report.sentences import (
 )
 from tests.support.reports import make_verdict
 
+NOTHING_SHIFTED = "No shifted images were evaluated."
+
 
 @pytest.mark.parametrize(
     ("outcome", "changes", "words"),
     [
         ("promoted", {"champion_after": 4}, "New champion: the cnn, version 4"),
         ("promoted", {"champion_before": None, "champion_after": 1}, "New champion: the cnn, "),
-        ("kept", {}, "Version 3 stays champion"),
-        ("unchanged", {}, "Version 3 stays champion"),
-        ("kept", {"champion_before": None, "champion_after": None}, "No model is promoted"),
+        ("kept", {}, "Version 3 remains champion"),
+        ("unchanged", {}, "Version 3 remains champion"),
+        ("kept", {"champion_before": None, "champion_after": None}, "No model was promoted"),
         ("rolled back", {"champion_after": 2}, "Version 2 is champion again"),
     ],
 )
-def test_headline_says_what_became_of_the_champion(
+def test_headline_states_the_outcome_for_the_champion(
     outcome: str, changes: dict[str, Any], words: str
 ) -> None:
     assert headline(make_verdict(outcome, **changes)).startswith(words)
@@ -43,66 +45,66 @@ def test_headline_says_what_became_of_the_champion(
         pytest.param(
             {"mlp": {0: 0.98, 1: 0.9, 2: 0.6}, "cnn": {0: 0.99, 1: 0.95, 2: 0.7}},
             2,
-            "Where they differ most, at 2 pixels, the cnn reads 70.0% right, the mlp 60.0%: "
-            "the cnn stands a shift better at every distance.",
-            id="most at the farthest, which is so said once",
+            "The models differ most at a shift of 2 pixels: accuracy is 70.0% for the cnn and "
+            "60.0% for the mlp. The cnn is more robust at every distance.",
+            id="most at the farthest distance, which is mentioned once",
         ),
         pytest.param(
             {"mlp": {0: 0.98, 1: 0.5, 2: 0.1}, "cnn": {0: 0.99, 1: 0.9, 2: 0.2}},
             1,
-            "Where they differ most, at 1 pixel, the cnn reads 90.0% right, the mlp 50.0%: "
-            "the cnn stands a shift better at every distance. "
-            "Of images moved by 2 pixels, the mlp reads 10.0% and the cnn reads 20.0% right.",
+            "The models differ most at a shift of 1 pixel: accuracy is 90.0% for the cnn and 50.0% "
+            "for the mlp. The cnn is more robust at every distance. "
+            "At a shift of 2 pixels, accuracy is 10.0% for the mlp and 20.0% for the cnn.",
             id="most in between",
         ),
         pytest.param(
             {"mlp": {1: 0.9, 2: 0.3}, "cnn": {1: 0.6, 2: 0.4}},
             1,
-            "Where they differ most, at 1 pixel, the mlp reads 90.0% right, the cnn 60.0%: "
-            "the mlp stands a shift better here, though not at every distance. "
-            "Of images moved by 2 pixels, the mlp reads 30.0% and the cnn reads 40.0% right.",
+            "The models differ most at a shift of 1 pixel: accuracy is 90.0% for the mlp and 60.0% "
+            "for the cnn. The mlp is more robust at this distance, but not at every distance. "
+            "At a shift of 2 pixels, accuracy is 30.0% for the mlp and 40.0% for the cnn.",
             id="neither at every distance",
         ),
         pytest.param(
             {"mlp": {1: 0.9, 2: 0.3}, "cnn": {1: 0.909, 2: 0.301}},
             1,
-            "No model stands a shift better: they stay within one point of each other. "
-            "Of images moved by 2 pixels, the mlp reads 30.0% and the cnn reads 30.1% right.",
+            "All models are equally robust to shifts, within one percentage point. "
+            "At a shift of 2 pixels, accuracy is 30.0% for the mlp and 30.1% for the cnn.",
             id="too close to tell",
         ),
         pytest.param(
             {"mlp": {1: 0.9}, "cnn": {1: 0.9}},
             1,
-            "No model stands a shift better: they stay within one point of each other. "
-            "Of images moved by 1 pixel, the mlp reads 90.0% and the cnn reads 90.0% right.",
+            "All models are equally robust to shifts, within one percentage point. "
+            "At a shift of 1 pixel, accuracy is 90.0% for the mlp and 90.0% for the cnn.",
             id="equal",
         ),
         pytest.param(
             {"a": {1: 0.9, 2: 0.5}, "b": {1: 0.8, 2: 0.4}, "c": {1: 0.7, 2: 0.1}},
             2,
-            "Where they differ most, at 2 pixels, the a reads 50.0% right, the b 40.0% and "
-            "the c 10.0%: the a stands a shift better at every distance.",
+            "The models differ most at a shift of 2 pixels: accuracy is 50.0% for the a, 40.0% for "
+            "the b and 10.0% for the c. The a is more robust at every distance.",
             id="three models",
         ),
         pytest.param(
             {"cnn": {0: 0.9, 3: 0.5}},
             3,
-            "Of images moved by 3 pixels, the cnn reads 50.0% right.",
+            "At a shift of 3 pixels, accuracy is 50.0% for the cnn.",
             id="one model",
         ),
         pytest.param(
             {"mlp": {0: 0.9, 1: 0.5, 4: 0}, "cnn": {0: 0.9, 1: 0.7, 5: 0}},
             1,
-            "Where they differ most, at 1 pixel, the cnn reads 70.0% right, the mlp 50.0%: "
-            "the cnn stands a shift better at every distance.",
-            id="only what both were tried at counts",
+            "The models differ most at a shift of 1 pixel: accuracy is 70.0% for the cnn and 50.0% "
+            "for the mlp. The cnn is more robust at every distance.",
+            id="only distances of both models count",
         ),
-        pytest.param({"mlp": {0: 0.9}}, 0, "No moved image was tried.", id="nothing moved"),
-        pytest.param({"a": {1: 0.9}, "b": {2: 0.9}}, 0, "No moved image was tried.", id="disjoint"),
-        pytest.param({}, 0, "No moved image was tried.", id="no model"),
+        pytest.param({"mlp": {0: 0.9}}, 0, NOTHING_SHIFTED, id="nothing shifted"),
+        pytest.param({"a": {1: 0.9}, "b": {2: 0.9}}, 0, NOTHING_SHIFTED, id="disjoint"),
+        pytest.param({}, 0, NOTHING_SHIFTED, id="no model"),
     ],
 )
-def test_shift_is_judged_where_the_models_differ_most(
+def test_models_are_compared_at_the_shift_where_they_differ_most(
     shifts: dict[str, Shift], widest: int, words: str
 ) -> None:
     assert widest_shift(shifts) == widest
@@ -131,9 +133,7 @@ def test_shift_is_judged_where_the_models_differ_most(
         ),
     ],
 )
-def test_smaller_model_is_named_with_how_much_smaller_it_is(
-    sizes: dict[str, int], words: str
-) -> None:
+def test_the_smaller_model_is_named_with_the_difference(sizes: dict[str, int], words: str) -> None:
     assert parameters_remark(sizes) == words
 
 
@@ -144,24 +144,25 @@ def test_agreement_counts_every_image_once() -> None:
     }
 
     assert agreement_remark(is_right) == (
-        "Of 1,027 test images both read 1,000 right, only the mlp 20, only the cnn 3, neither 4."
+        "Of 1,027 test images, both models classify 1,000 correctly, only the mlp 20, only the cnn "
+        "3, and neither 4."
     )
 
 
 @pytest.mark.parametrize(
     ("confusion", "words"),
     [
-        ([[5, 2, 0], [9, 5, 0], [0, 1, 5]], "Most often misread: b as a (9), a as b (2)."),
-        ([[5, 1, 1], [1, 5, 0], [0, 0, 5]], "Most often misread: a as b (1), a as c (1)."),
-        ([[5, 0, 0], [0, 5, 0], [0, 1500, 5]], "Most often misread: c as b (1,500)."),
-        ([[5, 0, 0], [0, 0, 0], [0, 0, 7]], "Nothing was misread."),
+        ([[5, 2, 0], [9, 5, 0], [0, 1, 5]], "Most frequent mistakes: b as a (9), a as b (2)."),
+        ([[5, 1, 1], [1, 5, 0], [0, 0, 5]], "Most frequent mistakes: a as b (1), a as c (1)."),
+        ([[5, 0, 0], [0, 5, 0], [0, 1500, 5]], "Most frequent mistakes: c as b (1,500)."),
+        ([[5, 0, 0], [0, 0, 0], [0, 0, 7]], "No mistakes."),
     ],
 )
 def test_most_frequent_mistakes_come_first(confusion: list[list[int]], words: str) -> None:
     assert confusion_remark(np.array(confusion), "abc", number=2) == words
 
 
-def test_distance_in_words() -> None:
+def test_distance_is_formatted() -> None:
     assert [pixels(1), pixels(2)] == ["1 pixel", "2 pixels"]
 
 
@@ -177,7 +178,7 @@ def test_distance_in_words() -> None:
         (7384, "2 h 3 min"),
     ],
 )
-def test_duration_in_words(seconds: float, words: str) -> None:
+def test_duration_is_formatted(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 
 
@@ -185,7 +186,7 @@ def test_duration_in_words(seconds: float, words: str) -> None:
     ("probability", "words"),
     [(0.5, "50.00%"), (0.9999, "99.99%"), (0.99991, "over 99.99%"), (1.0, "over 99.99%")],
 )
-def test_certainty_claims_no_more_than_it_should(probability: float, words: str) -> None:
+def test_certainty_is_never_rounded_up_to_100_percent(probability: float, words: str) -> None:
     assert certainty(probability) == words
 
 
@@ -201,7 +202,7 @@ def test_certainty_claims_no_more_than_it_should(probability: float, words: str)
         ({"rotation": 8.0, "shear": 0.1}, "rotation 8.0, shear 0.1"),
     ],
 )
-def test_setting_as_text(setting: object, words: str) -> None:
+def test_setting_is_formatted(setting: object, words: str) -> None:
     assert value(setting) == words
 
 

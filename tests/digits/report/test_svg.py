@@ -29,7 +29,7 @@ def decoded(uri: str) -> npt.NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(content)))
 
 
-def test_points_stand_where_their_figures_are() -> None:
+def test_points_are_drawn_at_their_values() -> None:
     chart = parse_page(draw(Curve("a", [1, 2, 3], [0, 0.5, 1], 0))).one("svg")
 
     (x1, bottom), (x2, middle), (x3, top) = marks(chart)
@@ -39,7 +39,7 @@ def test_points_stand_where_their_figures_are() -> None:
     assert bottom > middle > top  # y counts downwards in a drawing
 
 
-def test_missing_figure_leaves_a_gap() -> None:
+def test_missing_value_leaves_a_gap() -> None:
     chart = parse_page(draw(Curve("a", [1, 2, 3, 4], [0.1, NAN, 0.3, 0.4], 0))).one("svg")
 
     assert len(marks(chart)) == 3
@@ -47,7 +47,7 @@ def test_missing_figure_leaves_a_gap() -> None:
     assert line["d"].count("M") == 2
 
 
-def test_axis_says_percent_only_for_shares() -> None:
+def test_axis_shows_percentages_only_for_shares() -> None:
     curve = Curve("a", [1, 2], [0.25, 0.75], 0)
     shares = [text.text for text in parse_page(draw(curve)).all("text")]
     losses = [text.text for text in parse_page(draw(curve, is_share=False)).all("text")]
@@ -71,7 +71,7 @@ def test_one_curve_needs_no_legend() -> None:
 
 
 @pytest.mark.parametrize("label", ["_hidden", "$x$", "<b>", "a & b", "#000001", "漢字"])
-def test_legend_shows_a_label_as_it_is(label: str) -> None:
+def test_legend_shows_a_label_unchanged(label: str) -> None:
     chart = parse_page(draw(Curve("first", [1], [0.5], 0), Curve(label, [1], [0.6], 1)))
 
     assert [text.text for text in chart.all("text")][-2:] == ["first", label]
@@ -85,18 +85,18 @@ def test_title_is_the_text_alternative_and_nothing_more() -> None:
     assert chart.all("script") == []
 
 
-def test_colours_are_names_of_the_page() -> None:
+def test_colors_are_css_variables_of_the_page() -> None:
     curves = [Curve(str(tone), [1, 2], [0.1, 0.2], tone) for tone in range(NUM_TONES)]
 
     drawing = draw(*curves)
 
-    colours = set(re.findall(r"(?:fill|stroke): ([^;\"]+)", drawing)) - {"none"}
+    colors = set(re.findall(r"(?:fill|stroke): ([^;\"]+)", drawing)) - {"none"}
     series = {f"var(--series-{tone})" for tone in range(NUM_TONES)}
-    assert colours == {"var(--text)", "var(--faint)", "var(--line)", "var(--card)"} | series
+    assert colors == {"var(--text)", "var(--faint)", "var(--line)", "var(--card)"} | series
     assert "<style" not in drawing
 
 
-def test_models_beyond_the_colours_are_told_apart_by_their_marks_and_lines() -> None:
+def test_models_beyond_the_colors_differ_in_markers_and_line_styles() -> None:
     curves = [Curve(str(tone), [1, 2], [0.1, 0.2], tone) for tone in range(NUM_TONES + 2)]
 
     chart = parse_page(draw(*curves)).one("svg")
@@ -106,7 +106,7 @@ def test_models_beyond_the_colours_are_told_apart_by_their_marks_and_lines() -> 
     assert len({path["id"] for path in chart.all("path") if "id" in path.attributes}) >= NUM_TONES
 
 
-def test_drawings_of_one_page_share_no_name() -> None:
+def test_charts_of_one_page_share_no_id() -> None:
     curve = Curve("a", [1, 2], [0.1, 0.2], 0)
     one, other = (
         {e["id"] for e in parse_page(draw(curve, title=title)).walk() if "id" in e.attributes}
@@ -135,13 +135,13 @@ def test_image_keeps_every_pixel() -> None:
     assert all((pixels[..., channel] == image).all() for channel in range(3))
 
 
-def test_image_in_unit_range_is_the_same() -> None:
+def test_image_in_unit_range_gives_the_same_output() -> None:
     image = np.arange(256, dtype=np.uint8).reshape(8, 32)
 
     assert image_uri(image / np.float32(255)) == image_uri(image)
 
 
-def test_right_answers_are_as_strong_as_their_share_wrong_ones_as_their_count() -> None:
+def test_correct_counts_are_scaled_by_their_row_and_mistakes_by_the_largest_one() -> None:
     confusion = np.array([[50, 50, 0], [5, 95, 0], [0, 0, 0]])
 
     shares = heat(confusion)
@@ -154,7 +154,7 @@ def test_right_answers_are_as_strong_as_their_share_wrong_ones_as_their_count() 
     assert shares[0, 2] == 0
 
 
-def test_heat_image_is_blue_on_the_diagonal_and_red_beside_it() -> None:
+def test_heat_image_is_blue_on_the_diagonal_and_red_elsewhere() -> None:
     confusion = np.array([[50, 50, 0], [5, 95, 0], [0, 0, 0]])
 
     red, _, blue, alpha = np.moveaxis(decoded(heat_uri(confusion)).astype(int), 2, 0)

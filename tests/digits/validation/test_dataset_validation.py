@@ -427,7 +427,7 @@ def test_the_page_is_self_contained_and_shows_failures_first(
 
     assert not re.search(r"https?:|<script|<link|@import|url\(", page)
     assert "prefers-color-scheme: dark" in page
-    order = [page.index(f"<h2>{title}") for title in ("Failed", "Warnings", "Everything checked")]
+    order = [page.index(f"<h2>{title}") for title in ("Failed", "Warnings", "All checks")]
     assert order == sorted(order)
     assert "5 of 64 expectations failed" in page
     assert "5, 9" in page
