@@ -1,10 +1,10 @@
-"""How accurate a recipe's models are, over several seeds.
+"""Measures the accuracy of a recipe's models over several seeds.
 
 Usage: python -m benchmarks.accuracy [--recipe best] [--models mlp,cnn] [--seeds 0,1,2,3,4]
            [--epochs N] [--held-out] [--set '{"learning_rate": 0.002}'] [--log FILE]
-With `--held-out` the training set is cut in 50,000 images to train on and 10,000 to score on: that
-is how recipes were chosen. Without it, the test set is scored once for each seed, by what came out
-of the last epoch. `--set` tries settings that no recipe has; every result is a line in the log.
+With `--held-out` the training set is split into 50,000 images to train on and 10,000 to score on:
+this is how recipes were chosen. Without it, the model of the last epoch is scored on the test set,
+once per seed. `--set` tries settings that no recipe has. Each result is one line in the log.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from flows.environment import prepare_environment
 
 
 class Clock(Progress):
-    """Notes the seconds from the first batch to the end of each epoch."""
+    """Records the seconds from the first minibatch to the end of each epoch."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -45,7 +45,7 @@ class Clock(Progress):
 
 
 def train(arrays: Prepared, model: str, settings: TrainingSettings, folder: Path) -> dict[str, Any]:
-    """Train in `folder`, or go on with what lies there; the last epoch's figures, and seconds."""
+    """Train in `folder` or resume there; returns the last epoch's figures and the seconds taken."""
     from digits.models import MODELS
     from digits.training.trainer import train_model
 
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--held-out", action="store_true")
     parser.add_argument("--set", type=json.loads, default={}, dest="changes")
     parser.add_argument("--log", type=Path)
-    parser.add_argument("--folder", type=Path, help="keeps the checkpoints: go on after a kill")
+    parser.add_argument("--folder", type=Path, help="keep checkpoints here, to resume later")
     options = parser.parse_args()
     prepare_environment(Settings())
     device = resolve_device("auto")
@@ -84,9 +84,9 @@ def main() -> None:
         arrays = prepare(current_workspace())
         if options.held_out:
             arrays = held_out(arrays, Path(temporary) / "held-out")
-        measured_on = "10,000 held out of the training set" if options.held_out else "the test set"
+        measured_on = "10,000 held-out training images" if options.held_out else "the test set"
         print(f"{options.recipe} {options.changes}, on {measured_on}, {device}", flush=True)
-        print("\n| model | seed | accuracy | loss | s an epoch |\n|---|---:|---:|---:|---:|")
+        print("\n| model | seed | accuracy | loss | s/epoch |\n|---|---:|---:|---:|---:|")
         for model in options.models.split(","):
             accuracies = []
             for seed in map(int, options.seeds.split(",")):

@@ -1,4 +1,4 @@
-"""Seven trivial Prefect tasks, one after the other, their results cached: the least a flow costs.
+"""Seven trivial Prefect tasks in sequence, with cached results: the minimum that a flow costs.
 
 Usage: python -m benchmarks.bare_flow
 """

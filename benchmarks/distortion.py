@@ -1,7 +1,8 @@
-"""How much longer an epoch of the recipe `best` takes for its random distortions.
+"""Measures how much longer an epoch of the recipe `best` takes because of its distortions.
 
 Usage: python -m benchmarks.distortion [--models mlp,cnn] [--rounds 3]
-Second epochs, scoring left out: with distortions and without, in alternating runs; medians count.
+Epochs with and without distortions alternate; the first of each is dropped, and scoring is not
+included. Results are medians.
 """
 
 import argparse
@@ -32,21 +33,19 @@ def main() -> None:
     arrays = prepare(current_workspace())
     x, y = (StoredArray(arrays.folder / f"{name}_train.npy") for name in "xy")
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
-    print(
-        "| model | s, plain | s, distorted | times | processor, times |\n|---|---:|---:|---:|---:|"
-    )
+    print("| model | plain s | distorted s | wall ratio | CPU ratio |\n|---|---:|---:|---:|---:|")
     for model in options.models.split(","):
         best = training_settings("best", model)
         learners = []
         for settings in (best.model_copy(update={"distortion": None}), best):
             plain = MODELS[model].build((28, 28, 1), 10, settings.dropout, settings.seed)
-            batches = Minibatches(x, y, settings)
-            learners.append((make_learner(plain, settings, len(batches)), batches))
+            minibatches = Minibatches(x, y, settings)
+            learners.append((make_learner(plain, settings, len(minibatches)), minibatches))
         times: list[list[tuple[float, float]]] = [[], []]
         for _ in range(options.rounds + 1):
-            for (learner, batches), found in zip(learners, times, strict=True):
+            for (learner, minibatches), found in zip(learners, times, strict=True):
                 wall, processor = time.perf_counter(), time.process_time()
-                learner.fit(feed(batches), shuffle=False, verbose=0)
+                learner.fit(feed(minibatches), shuffle=False, verbose=0)
                 found.append((time.perf_counter() - wall, time.process_time() - processor))
         (plain_s, plain_cpu), (distorted_s, distorted_cpu) = (
             [statistics.median(one[kind] for one in found[1:]) for kind in (0, 1)]
@@ -57,8 +56,8 @@ def main() -> None:
             f"{distorted_cpu / plain_cpu:.2f} |",
             flush=True,
         )
-        for _, batches in learners:
-            batches.close()
+        for _, minibatches in learners:
+            minibatches.close()
 
 
 if __name__ == "__main__":

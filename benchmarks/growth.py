@@ -1,8 +1,8 @@
-"""What ten times the data costs: time and peak memory of each step, in a process of its own.
+"""Measures what ten times the data costs: each step's time and peak memory, in its own process.
 
 Usage: python -m benchmarks.growth [--times 10] [--models mlp] [--folder FOLDER]
-One is MNIST; the other has each of its images ten times, distorted each time in another way. A
-training is one epoch of the reference recipe. Peak memory is the kernel's, of the whole process.
+Compares MNIST with a dataset that contains MNIST and nine distorted versions of each image.
+Training is one epoch of the reference recipe. Peak memory is the kernel's figure for the process.
 """
 
 import argparse
@@ -31,7 +31,7 @@ floor = 0.5
 
 
 def write_dataset(folder: Path, name: str, times: int, raw: Path) -> None:
-    """A spec and IDX files with `times` versions of each image of MNIST, the first as it is."""
+    """Write a spec and IDX files with `times` versions of each MNIST image, the first unchanged."""
     specs = folder / "datasets"
     specs.mkdir(parents=True, exist_ok=True)
     (specs / f"{name}.toml").write_text(SPEC.format(times=times))
@@ -131,7 +131,7 @@ def _arrays(folder: Path) -> ArraysRef:
 
 
 def run_step(name: str, step: str, folder: Path) -> None:
-    """In a process of its own: one step on one dataset; what it made is kept in `folder`."""
+    """Run one step on one dataset in this process; its output is kept in `folder`."""
     workspace = current_workspace()
     function, *model = step.split("-")
     if function == "write":
@@ -146,7 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--models", default="mlp")
-    parser.add_argument("--folder", type=Path, help="a new folder on a large disk")
+    parser.add_argument("--folder", type=Path, help="folder for temporary files, on a large disk")
     parser.add_argument("--step", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
@@ -157,7 +157,7 @@ def main() -> None:
         root = Path(temporary)
         environment = fresh_workspace(root)
         command = (sys.executable, "-m", "benchmarks.growth", "--step")
-        # In a process of its own as well: a process begins with its parent's peak for its own.
+        # In a process of its own as well: a child process starts with its parent's peak memory.
         for name, times in (("one", 1), ("more", options.times)):
             timed((*command, name, f"write-{times}", str(root / name)), environment)
         models = options.models.split(",")
@@ -165,7 +165,8 @@ def main() -> None:
         steps += [f"{step}-{model}" for model in models for step in ("train", "evaluate")]
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
         print(
-            f"| step | s | s, {options.times} times the data | times | peak MB | peak MB | times |"
+            f"| step | s | s, {options.times} times the data | ratio | peak MB | "
+            f"peak MB, {options.times} times the data | ratio |"
         )
         print("|---|---:|---:|---:|---:|---:|---:|")
         for step in steps:

@@ -1,8 +1,8 @@
-"""How many pictures that are not MNIST's the champion labels right.
+"""Measures how many images that are not from MNIST the champion labels correctly.
 
 Usage: python -m benchmarks.own_images
-Digits in fonts and digits drawn as with a mouse, each under conditions that a user's own pictures
-have, go through the files and the code of `digits predict`. All chance comes from one seed.
+Digits in fonts and digits drawn as with a mouse, under conditions typical of users' own images, are
+written to files and labeled by the code of `digits predict`. All randomness comes from one seed.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from digits.storage.workspace import current_workspace
 from digits.training.devices import configure_backend, resolve_device
 from flows.environment import prepare_environment
 
-Grey = npt.NDArray[np.uint8]
+Gray = npt.NDArray[np.uint8]
 Random = np.random.Generator
-Draw = Callable[[Random, int, "Condition"], Grey]
+Draw = Callable[[Random, int, "Condition"], Gray]
 
-# Text fonts that come with matplotlib, which everybody has who has the project, and Debian's
-# Liberation where it is installed. Fonts of symbols only are left out.
+# Text fonts that come with matplotlib, which the project depends on, and Debian's Liberation if it
+# is installed. Symbol fonts are left out.
 FONT_FILES = (
     "DejaVuS*.ttf",
     "STIXGeneral*.ttf",
@@ -39,7 +39,7 @@ FONT_FILES = (
 )
 LIBERATION = Path("/usr/share/fonts/truetype/liberation")
 
-# Each digit as a pen's strokes, in hundredths of a box, y downwards; some are written in two ways.
+# Each digit as pen strokes, in hundredths of a box, y downward; some are written in two ways.
 STROKES: dict[int, tuple[str, ...]] = {
     0: ("55,0 20,12 5,50 20,88 50,100 80,88 95,50 80,12 50,0",),
     1: (
@@ -65,7 +65,7 @@ STROKES: dict[int, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Condition:
-    """How pictures differ from black on white at a middling size."""
+    """How images differ from black on white at medium size."""
 
     name: str
     side: tuple[int, int] = (100, 200)
@@ -83,23 +83,23 @@ CONDITIONS = (
     Condition("inverted: light on dark", ink=(215, 255), paper=(0, 20)),
     Condition("odd sizes: 20 to 40 pixels", side=(20, 40), share=(0.6, 0.9)),
     Condition("odd sizes: 500 to 2,000 pixels", side=(500, 2000)),
-    Condition("small in its picture: a fifth of 300", side=(250, 350), share=(0.15, 0.25)),
+    Condition("small in the image: a fifth of 300", side=(250, 350), share=(0.15, 0.25)),
     Condition("rotated by up to 10 degrees", rotation=10),
     Condition("rotated by up to 20 degrees", rotation=20),
-    Condition("grey ink on grey paper", ink=(80, 120), paper=(160, 200)),
-    Condition("noisy ground, sigma 20", noise=20),
-    Condition("noisy ground, sigma 50", noise=50, ink=(20, 60), paper=(190, 220)),
+    Condition("gray ink on gray paper", ink=(80, 120), paper=(160, 200)),
+    Condition("noisy background, sigma 20", noise=20),
+    Condition("noisy background, sigma 50", noise=50, ink=(20, 60), paper=(190, 220)),
     Condition("half in shadow", shadow=60, paper=(220, 240)),
     Condition("JPEG of quality 20", suffix=".jpg"),
     Condition(
-        "all of it: rotated, noise, grey, shadow",
+        "combined: rotation, noise, gray, shadow",
         side=(40, 400), rotation=15, noise=15, shadow=30, ink=(30, 80), paper=(200, 230),
     ),
 )  # fmt: skip
 
 
 def fonts() -> list[Path]:
-    """The font files whose digits are drawn."""
+    """Return the font files whose digits are drawn."""
     folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
     found = [path for pattern in FONT_FILES for path in sorted(folder.glob(pattern))]
     with_digits = [path for path in found if not path.stem.endswith("Display")]
@@ -107,9 +107,9 @@ def fonts() -> list[Path]:
 
 
 def font_digit(font: Path) -> Draw:
-    """Draws a digit in a font: coverage uint8 (h, w) of ink."""
+    """Return a function that draws a digit in a font: ink coverage uint8 (h, w)."""
 
-    def draw(random: Random, digit: int, condition: Condition) -> Grey:
+    def draw(random: Random, digit: int, condition: Condition) -> Gray:
         canvas, height = canvas_of(random, condition)
         face = ImageFont.truetype(str(font), round(height / 0.73))
         box = face.getbbox(str(digit))
@@ -122,8 +122,8 @@ def font_digit(font: Path) -> Draw:
     return draw
 
 
-def mouse_digit(random: Random, digit: int, condition: Condition) -> Grey:
-    """Draws a digit by strokes with a hand's and a mouse's unevenness: coverage uint8 (h, w)."""
+def mouse_digit(random: Random, digit: int, condition: Condition) -> Gray:
+    """Draw a digit in strokes, as uneven as by hand with a mouse: ink coverage uint8 (h, w)."""
     canvas, height = canvas_of(random, condition)
     width = height * random.uniform(0.4, 0.9)
     pen = max(1.0, height * random.uniform(0.06, 0.14))
@@ -147,14 +147,14 @@ def mouse_digit(random: Random, digit: int, condition: Condition) -> Grey:
 
 
 def strokes(random: Random, digit: int) -> Iterator[npt.NDArray[np.float64]]:
-    """One of the ways in which a digit is written: its strokes, points (n, 2) in a box of 1x1."""
+    """Yield the strokes of one way to write a digit, each as points (n, 2) in a 1x1 box."""
     way = STROKES[digit][random.integers(len(STROKES[digit]))]
     for stroke in way.split(";"):
         yield np.array([point.split(",") for point in stroke.split()], np.float64) / 100
 
 
 def smooth_path(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """A curve through points (n, 2), as a hand would draw it (Catmull and Rom, 1974)."""
+    """Interpolate points (n, 2) by a smooth curve, as drawn by hand (Catmull and Rom, 1974)."""
     ends = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
     t = np.linspace(0, 1, 12, endpoint=False)[:, None]
     parts = [
@@ -171,37 +171,37 @@ def smooth_path(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def canvas_of(random: Random, condition: Condition) -> tuple[tuple[int, int], float]:
-    """A picture's (width, height), and the digit's height in it."""
+    """Draw at random an image's (width, height) and the height of the digit in it."""
     width, height = (int(random.integers(*condition.side, endpoint=True)) for _ in range(2))
     return (width, height), min(width, height) * random.uniform(*condition.share)
 
 
 def wander(random: Random, side: int) -> float:
-    """How far from the middle a digit is written, in pixels."""
+    """Draw at random a digit's offset from the center, in pixels."""
     return random.uniform(-0.05, 0.05) * side
 
 
-def rotated(picture: Image.Image, random: Random, condition: Condition) -> Grey:
+def rotated(picture: Image.Image, random: Random, condition: Condition) -> Gray:
     angle = random.uniform(-condition.rotation, condition.rotation)
     return np.asarray(picture.rotate(angle, Image.Resampling.BICUBIC))
 
 
-def photograph(coverage: Grey, random: Random, condition: Condition) -> Image.Image:
-    """Ink on paper under a condition, from the ink's coverage (h, w)."""
+def photograph(coverage: Gray, random: Random, condition: Condition) -> Image.Image:
+    """Render ink on paper under a condition, from the ink coverage (h, w)."""
     ink, paper = random.uniform(*condition.ink), random.uniform(*condition.paper)
     share = coverage.astype(np.float64) / 255
-    # A shadow with a soft edge somewhere across the picture.
+    # A shadow with a soft edge somewhere across the image.
     x = np.linspace(-1, 1, coverage.shape[1]) * random.choice([-1, 1])
     dark = condition.shadow / (1 + np.exp(-8 * (x - random.uniform(-0.5, 0.5))))
-    grey = paper + (ink - paper) * share - dark
-    grey += random.normal(0, condition.noise, grey.shape) if condition.noise else 0
-    return Image.fromarray(grey.clip(0, 255).round().astype(np.uint8))
+    gray = paper + (ink - paper) * share - dark
+    gray += random.normal(0, condition.noise, gray.shape) if condition.noise else 0
+    return Image.fromarray(gray.clip(0, 255).round().astype(np.uint8))
 
 
 def write_pictures(
     folder: Path, drawers: list[Draw], condition: Condition, seed: int
 ) -> Iterator[tuple[Path, int]]:
-    """One picture of each digit by each drawer; their files and true digits."""
+    """Write one image of each digit per drawer; yields the files and their true digits."""
     random = np.random.default_rng(seed)
     for number, draw in enumerate(drawers):
         for digit in range(10):
@@ -214,7 +214,7 @@ def write_pictures(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="mnist")
-    parser.add_argument("--writers", type=int, default=20, help="how many draw with a mouse")
+    parser.add_argument("--writers", type=int, default=20, help="number of writers with a mouse")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     prepare_environment(Settings())
@@ -230,7 +230,7 @@ def main() -> None:
         f"{version.evaluation.accuracy:.2%} on its test set. "
         f"{len(groups['fonts'])} fonts, {options.writers} writers, ten digits each.\n"
     )
-    print("| pictures | " + " | ".join(groups) + " |\n|---|" + "---:|" * len(groups))
+    print("| images | " + " | ".join(groups) + " |\n|---|" + "---:|" * len(groups))
     totals = dict.fromkeys(groups, (0, 0))
     for condition in CONDITIONS:
         cells = []

@@ -1,8 +1,8 @@
-"""The script that a user would otherwise run: the same two models, fit and evaluate, straight.
+"""The plain Keras script that a user would otherwise run: fits and evaluates the same two models.
 
 Usage: python -m benchmarks.plain_script --raw data/raw/mnist [--epochs 10] [--seed 0]
            [--models mlp,cnn] [--stop-at 0.99]
-It imports nothing of the project. The last line is JSON: test accuracies and wall seconds.
+It imports nothing from the project. The last line is JSON: test accuracies and wall seconds.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def cnn() -> keras.Model:
 
 
 class StopAt(keras.callbacks.Callback):  # type: ignore[misc]
-    """Ends a training after the first epoch with that test accuracy, and notes when that was."""
+    """Stops after the first epoch that reaches a test accuracy, and records the seconds taken."""
 
     def __init__(self, accuracy: float) -> None:
         super().__init__()

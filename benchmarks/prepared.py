@@ -1,4 +1,4 @@
-"""The real MNIST, ingested and normalized in a workspace, as the benchmarks train on it."""
+"""The real MNIST, ingested and normalized in a workspace for the benchmarks to train on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +12,20 @@ from digits.spec import load_spec
 from digits.storage.references import ArraysRef
 from digits.storage.workspace import Workspace
 
-# Images of the training set that recipes are chosen on.
+# Images held out of the training set, on which recipes are chosen.
 NUM_VALIDATION = 10_000
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Arrays of a dataset: where they lie, and what is known of them."""
+    """A dataset's arrays: their folder and their reference."""
 
     folder: Path
     facts: ArraysRef
 
 
 def prepare(workspace: Workspace, name: str = "mnist") -> Prepared:
-    """Ingest and normalize a dataset, from its files in the raw folder or from its source."""
+    """Ingest and normalize a dataset from its files in the raw folder or from its source."""
     spec = load_spec(name, workspace.settings)
     content = content_of(spec, workspace.settings)
     dataset = ingest_dataset(spec.layout, content, spec.read_options, spec, workspace)
@@ -34,7 +34,7 @@ def prepare(workspace: Workspace, name: str = "mnist") -> Prepared:
 
 
 def held_out(arrays: Prepared, folder: Path) -> Prepared:
-    """The training set cut in two, in `folder`: what is trained on, and what stands for a test."""
+    """Split the training set in `folder` into a training set and a substitute for the test set."""
     folder.mkdir(parents=True, exist_ok=True)
     x, y = (np.load(arrays.folder / f"{name}_train.npy") for name in "xy")
     order = np.random.default_rng(2024).permutation(len(x))

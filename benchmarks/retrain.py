@@ -1,8 +1,8 @@
-"""A cold retrain of both models against the plain script, wall time and accuracy.
+"""Compares a cold retrain of both models with the plain script: wall time and accuracy.
 
 Usage: python -m benchmarks.retrain [--seeds 0,1,2,3,4] [--recipe fast] [--epochs 10]
-Both begin with MNIST's raw files on this machine and end with both models scored; ours also checks
-the data, writes the report, decides about the champion, and starts a Prefect server to do it on.
+Both start with MNIST's raw files on this machine and end with both models scored. `digits run` also
+validates the data, writes the report, decides about the champion, and starts a Prefect server.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main() -> None:
     options = parser.parse_args()
     times: dict[str, list[Timed]] = {"plain script": [], f"digits run, {options.recipe}": []}
     print(f"{options.epochs} epochs, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
-    print("| | seed | s, wall | s, processor | mlp | cnn |\n|---|---:|---:|---:|---:|---:|")
+    print("| | seed | wall s | CPU s | mlp | cnn |\n|---|---:|---:|---:|---:|---:|")
     for seed in map(int, options.seeds.split(",")):
         for name, found in times.items():
             with tempfile.TemporaryDirectory() as root:

@@ -1,10 +1,9 @@
-"""How much faster the champion's labels come than by `model.predict` with its defaults.
+"""Measures how much faster scoring is than `model.predict` with its defaults.
 
 Usage: python -m benchmarks.scoring [--images 100000] [--rounds 5] [--reference]
-Both get the same images as bytes and must give the same labels; runs alternate, medians count.
-Processor time is shown as well: on a busy machine it is the steadier figure. `--reference` times
-both reference models, untrained, instead of the champion: how fast they are does not depend on
-what they learnt.
+Both get the same images as bytes and must give the same labels. Runs alternate; results are
+medians. CPU time is also shown because it varies less on a busy machine. `--reference` times both
+reference models, untrained, instead of the champion: speed does not depend on the weights.
 """
 
 import argparse
@@ -31,7 +30,7 @@ Method = Callable[[Images], Answers]
 
 
 def by_predict(model: object) -> Method:
-    """`model.predict` as a script would call it: floats in, batches of 32, a progress bar."""
+    """Score with `model.predict` as scripts do: floats as input, batch size 32, progress bar."""
 
     def score(images: Images) -> Answers:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -41,7 +40,7 @@ def by_predict(model: object) -> Method:
 
 
 def by_scorer(model: object, batch_size: int) -> Method:
-    """As `digits predict` does: bytes in, large batches, all cores."""
+    """Score as `digits predict` does: bytes as input, large minibatches, all cores."""
     from digits.training.scoring import Scorer
 
     scorer = Scorer(model)
@@ -57,15 +56,15 @@ def by_scorer(model: object, batch_size: int) -> Method:
 def compare(model: object, images: Images, rounds: int, batch_sizes: Iterable[int]) -> None:
     """Print a row for each method."""
     methods = {"model.predict": by_predict(model)}
-    methods |= {f"digits, batches of {size}": by_scorer(model, size) for size in batch_sizes}
+    methods |= {f"digits, batch size {size}": by_scorer(model, size) for size in batch_sizes}
     walls: dict[str, list[float]] = {name: [] for name in methods}
     processor: dict[str, list[float]] = {name: [] for name in methods}
     expected = methods["model.predict"](images[:1000])
     for name, method in methods.items():
         found = method(images[:1000])
         same = (found.argmax(1) == expected.argmax(1)).all()
-        assert same, f"{name} gives other labels"
-        assert np.abs(found - expected).max() < 1e-5, f"{name} gives other probabilities"
+        assert same, f"{name} gives different labels"
+        assert np.abs(found - expected).max() < 1e-5, f"{name} gives different probabilities"
     for _ in range(rounds):
         for name, method in methods.items():
             wall, cpu = time.perf_counter(), time.process_time()
@@ -116,7 +115,7 @@ def main() -> None:
         }
     print(f"{options.images:,} images, {options.rounds} rounds, {os.cpu_count()} cores, {device}")
     for name, model in models.items():
-        print(f"\n| {name} | us an image, wall (range) | times | us, processor | times |")
+        print(f"\n| {name} | wall us/image (range) | speedup | CPU us/image | speedup |")
         print("|---|---:|---:|---:|---:|")
         compare(model, images, options.rounds, options.batch_sizes)
 

@@ -1,8 +1,8 @@
-"""How long the CNN is trained until it reaches 99% on the test set, beside the plain script.
+"""Measures how long the CNN trains to reach 99% on the test set, against the plain script.
 
 Usage: python -m benchmarks.time_to_99 [--seeds 0,1,2] [--plain-seeds 0] [--accuracy 0.99]
-Seconds of training alone, from the first batch to the end of the first epoch that was good enough,
-scoring included; without imports and reading the data. `quick` is given the epochs of its recipe.
+Seconds from the first minibatch to the end of the first epoch that reaches the accuracy, including
+scoring but not imports or reading the data. `quick` trains for the epochs of its recipe.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""What a training step costs, by the settings that change its speed, beside the machine's limit.
+"""Compares the cost of a training step, by the settings that affect it, with the machine's limit.
 
 Usage: python -m benchmarks.training_speed [--models mlp,cnn] [--images 12800] [--rounds 3]
-Each setting trains on the same random images; rounds alternate, medians count. The limit is the
-rate of a matrix product in the same precision, at which the layers' arithmetic alone would take
-the time that is shown.
+Each setting trains on the same random images. Rounds alternate; results are medians. The limit is
+the time that the layers' arithmetic alone would take at the rate of a matrix product in the same
+precision.
 """
 
 import argparse
@@ -23,14 +23,14 @@ from digits.training.devices import configure_backend, resolve_device
 from flows.environment import prepare_environment
 
 BATCH = 128
-# Multiplications and additions of one image, forward and backward: three times those of a forward
-# pass, of which the layer that sees the images needs no gradient of its input.
+# Multiplications and additions for one image, forward and backward: three times those of a forward
+# pass, except that the first layer needs no gradient of its input.
 MFLOP = {
     "mlp": 2e-6 * (2 * 784 * 512 + 3 * (512 * 128 + 128 * 10)),
     "cnn": 2e-6 * (2 * 26**2 * 9 * 32 + 3 * (24**2 * 9 * 32 * 16 + 2304 * 128 + 128 * 10)),
 }
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
-    "as the reference": {},
+    "reference settings": {},
     "pooled masks": {"masks": "pooled"},
     "bfloat16": {"precision": "mixed_bfloat16"},
     "bfloat16, pooled masks": {"precision": "mixed_bfloat16", "masks": "pooled"},
@@ -39,7 +39,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 
 
 def product_rate(precision: str) -> float:
-    """GFLOP/s of a matrix product of 2048 by 2048, the best of five."""
+    """Measure the GFLOP/s of a matrix product of 2048 by 2048, best of five."""
     import keras
     import tensorflow as tf
 
@@ -75,7 +75,7 @@ def main() -> None:
     prepare_environment(Settings())
     device = resolve_device("auto")
     configure_backend(device)
-    # Five learners of one model are five compiled functions of one name, which it takes for a loop.
+    # TensorFlow warns of retracing in a loop: five learners of a model share one function name.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     generator = np.random.default_rng(0)
     x = generator.random((options.images, 28, 28, 1), np.float32)
@@ -86,7 +86,7 @@ def main() -> None:
         f"{rates['float32']:.0f} GFLOP/s in float32, {rates['bfloat16']:.0f} in bfloat16"
     )
     for model in options.models.split(","):
-        print(f"\n| {model} | us an image, wall | us, processor | times | at the limit: us |")
+        print(f"\n| {model} | wall us/image | CPU us/image | speedup | us/image at the limit |")
         print("|---|---:|---:|---:|---:|")
         learners = {name: learner(model, v, options.images) for name, v in VARIANTS.items()}
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in VARIANTS}
@@ -95,7 +95,7 @@ def main() -> None:
                 wall, processor = time.perf_counter(), time.process_time()
                 made.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
                 times[name].append((time.perf_counter() - wall, time.process_time() - processor))
-        base = statistics.median(one[0] for one in times["as the reference"][1:])
+        base = statistics.median(one[0] for one in times["reference settings"][1:])
         for name in VARIANTS:
             wall, processor = (statistics.median(one[i] for one in times[name][1:]) for i in (0, 1))
             rate = rates["bfloat16" if "bfloat16" in name else "float32"]

@@ -1,9 +1,9 @@
-"""What a retrain costs when nothing has changed, beside a bare Prefect flow of seven tasks.
+"""Compares a retrain with nothing changed to a bare Prefect flow of seven tasks.
 
 Usage: python -m benchmarks.unchanged [--rounds 5]
-On the real MNIST, in a workspace of its own; runs alternate, medians count. Both flows are run with
-an embedded server of their own, and on one Prefect server that is up. Also timed: `digits plan`,
-`digits status` and `digits --help`. Processor time is shown for a busy machine's sake.
+Uses the real MNIST in a workspace of its own. Runs alternate; results are medians. Both flows run
+on an embedded server of their own and on one running Prefect server. Also times `digits plan`,
+`digits status` and `digits --help`. CPU time is shown because it varies less on a busy machine.
 """
 
 import argparse
@@ -29,7 +29,7 @@ PLAN = (*DIGITS, "plan", "--recipe", "fast", "--epochs", "1")
 
 @contextlib.contextmanager
 def server(environment: Mapping[str, str]) -> Iterator[str]:
-    """A Prefect server that is up, and its address."""
+    """Start a Prefect server, wait until it answers, and yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
@@ -51,7 +51,7 @@ def server(environment: Mapping[str, str]) -> Iterator[str]:
 def alternate(
     commands: Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]], rounds: int
 ) -> Mapping[str, list[Timed]]:
-    """Each command's times; the first of each, which may compile or migrate, is left out."""
+    """Time commands in turn; each one's first run is dropped, because it may compile or migrate."""
     times: dict[str, list[Timed]] = {name: [] for name in commands}
     for _ in range(rounds + 1):
         for name, (command, environment) in commands.items():
@@ -82,17 +82,17 @@ def main() -> None:
         timed(RUN, ours)
         facts = json.loads(timed((*RUN, "--json"), ours).output)
         executed = {step for step, how in facts["steps"].items() if how == "executed"}
-        assert not executed, f"not unchanged: {executed}"
+        assert not executed, f"executed although nothing changed: {executed}"
         print(f"{options.rounds} rounds, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
-        print("| | s, wall (range) | times | s, processor |\n|---|---:|---:|---:|")
+        print("| | wall s (range) | ratio | CPU s |\n|---|---:|---:|---:|")
         embedded = alternate({"bare": (BARE, bare), "digits": (RUN, ours)}, options.rounds)
         print_row("bare flow, its own server", embedded["bare"])
         print_row("digits run, its own server", embedded["digits"], embedded["bare"])
         with server(bare) as address:
             bare, ours = ({**one, "PREFECT_API_URL": address} for one in (bare, ours))
             up = alternate({"bare": (BARE, bare), "digits": (RUN, ours)}, options.rounds)
-        print_row("bare flow, a server that is up", up["bare"])
-        print_row("digits run, a server that is up", up["digits"], up["bare"])
+        print_row("bare flow, running server", up["bare"])
+        print_row("digits run, running server", up["digits"], up["bare"])
         commands = {"plan": PLAN, "status": (*DIGITS, "status"), "--help": (*DIGITS, "--help")}
         short = alternate(
             {name: (command, ours) for name, command in commands.items()}, options.rounds

@@ -1,4 +1,4 @@
-"""Workspaces of their own for benchmarks, and commands timed in them."""
+"""Separate workspaces for benchmarks, and timed commands in them."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ DIGITS = (sys.executable, "-P", "-c", "from flows.cli import main; main(prog_nam
 
 @dataclass(frozen=True)
 class Timed:
-    """A command that ended well: wall and processor seconds, the most memory, what it printed."""
+    """A successful command: wall and CPU seconds, peak memory and standard output."""
 
     wall: float
     processor: float
@@ -26,13 +26,13 @@ class Timed:
 
 
 def fresh_workspace(root: Path) -> Mapping[str, str]:
-    """The environment of an empty workspace in `root`, with this checkout's raw files of MNIST."""
+    """Create a workspace in `root` with MNIST's raw files only; returns its environment."""
     raw = root / "data" / "raw" / "mnist"
     raw.mkdir(parents=True)
     found = list((Settings().raw_dir / "mnist").glob("*.idx"))
     if len(found) != 4:
         raise RuntimeError(
-            f"{Settings().raw_dir}/mnist has no files of MNIST: `digits run` gets them"
+            f"{Settings().raw_dir}/mnist: MNIST's files not found; `digits run` downloads them"
         )
     for path in found:
         shutil.copy(path, raw)
@@ -48,7 +48,7 @@ def fresh_workspace(root: Path) -> Mapping[str, str]:
 
 
 def timed(command: Sequence[str], environment: Mapping[str, str]) -> Timed:
-    """Run a command to its end. Raises RuntimeError with what it said if it fails."""
+    """Run a command. Raises RuntimeError with its error output if it fails."""
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         begun = time.monotonic()
         process = subprocess.Popen(

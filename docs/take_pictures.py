@@ -1,4 +1,4 @@
-"""Takes the pictures of the dashboard in this folder, from a service that is up.
+"""Takes the screenshots of the dashboard in this folder from a running service.
 
 make up
 .venv/bin/python docs/take_pictures.py mnist
@@ -19,14 +19,14 @@ WIDTH = 1280
 
 
 def newest(key: str) -> dict[str, Any]:
-    """The newest dashboard artifact of a key that has pictures, or else the newest."""
+    """Return the newest dashboard artifact of a key that contains images, or else the newest."""
     asked = {"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC"}
     found = httpx.post(f"{URL}/api/artifacts/filter", json=asked).json()
     return next((one for one in found if "data:image" in one["data"]), found[0])
 
 
 def take_pictures(dataset: str, folder: Path) -> None:
-    """Show the run form, a run, its summary and the champion, each on one picture."""
+    """Write a screenshot each of the run form, a run, its summary and the champion."""
     summary, champion = newest(f"retrain-{dataset}"), newest(f"champion-{dataset}")
     deployment = httpx.get(f"{URL}/api/deployments/name/retrain/retrain").json()
     pages = {
@@ -40,7 +40,7 @@ def take_pictures(dataset: str, folder: Path) -> None:
         for name, (path, height) in pages.items():
             tab = chromium.new_page(viewport={"width": WIDTH, "height": height})
             tab.goto(f"{URL}{path}", wait_until="networkidle")
-            tab.wait_for_timeout(2000)  # what moves comes to rest
+            tab.wait_for_timeout(2000)  # animations end
             tab.screenshot(path=folder / f"dashboard-{name}.png")
         chromium.close()
 

@@ -1,4 +1,4 @@
-"""Archives of the four files, as the sources of a dataset serve them."""
+"""Archives of a dataset's four files, as its sources serve them."""
 
 import gzip
 import io
@@ -17,7 +17,7 @@ from tests.support.handwriting import Splits
 
 
 def idx_files(splits: Splits) -> dict[Role, bytes]:
-    """The IDX files of a dataset, a pair for each split."""
+    """Format a dataset as IDX files, a pair per split."""
     files: dict[Role, bytes] = {}
     for split in filter(splits.__contains__, SPLITS):
         images, labels = splits[split]
@@ -27,7 +27,7 @@ def idx_files(splits: Splits) -> dict[Role, bytes]:
 
 
 def npz(splits: Splits, **others: Any) -> bytes:
-    """The dataset as Keras distributes MNIST; `others` take the place of its arrays by name."""
+    """Format a dataset as Keras distributes MNIST; `others` replace its arrays by name."""
     arrays: dict[str, Any] = {}
     for split in filter(splits.__contains__, SPLITS):
         images, labels = splits[split]
@@ -38,7 +38,7 @@ def npz(splits: Splits, **others: Any) -> bytes:
 
 
 def npz_of_members(members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
-    """A zip file of raw .npy members, each named as Keras names it unless `members` says else."""
+    """Pack a zip file of .npy members under Keras's names; `members` replaces bytes by name."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", method) as archive:
         for name in KEYS.values():
@@ -47,14 +47,14 @@ def npz_of_members(members: dict[str, bytes], method: int = zipfile.ZIP_STORED) 
 
 
 def npy(array: Any) -> bytes:
-    """An array as numpy saves it."""
+    """Format an array as numpy saves it."""
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
 
 
 def tar(files: dict[Role, bytes], *others: tarfile.TarInfo, folder: str = "data") -> bytes:
-    """An npm package before its compression; `others` are members without content."""
+    """Pack an npm package, uncompressed; `others` are members without content."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as archive:
         for member in others:
@@ -67,5 +67,5 @@ def tar(files: dict[Role, bytes], *others: tarfile.TarInfo, folder: str = "data"
 
 
 def package(files: dict[Role, bytes], *others: tarfile.TarInfo) -> bytes:
-    """An npm package that holds the files in its folder `data`."""
+    """Pack an npm package with the files in its folder `data`."""
     return gzip.compress(tar(files, *others))

@@ -1,4 +1,4 @@
-"""A real Chromium, the distribution's own, in which tests look at pages."""
+"""A real Chromium, from the distribution, for tests of pages."""
 
 import contextlib
 import shutil
@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 Scheme = Literal["light", "dark"]
 CHROMIUM = shutil.which("chromium")
 
-# No sandbox: it does not start for root. The rest keeps it from looking for updates and the like.
+# The sandbox does not start as root. The rest prevents update checks and other background traffic.
 OPTIONS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -25,7 +25,7 @@ DESKTOP, PHONE = 1280, 390
 
 @contextlib.contextmanager
 def start_chromium() -> Iterator[Browser]:
-    """A browser without a window; it ends with the block."""
+    """Run a headless browser for the duration of a block."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(OPTIONS))
         try:
@@ -38,7 +38,7 @@ def start_chromium() -> Iterator[Browser]:
 def open_page(
     browser: Browser, path: Path, *, width: int = DESKTOP, scheme: Scheme = "light"
 ) -> Iterator[Page]:
-    """A file as a person sees it who opens it: by its path, without a server or a network."""
+    """Open a file as a user would: by its path, without a server or a network."""
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
     )

@@ -1,4 +1,4 @@
-"""Every small way to damage a file, one after the other."""
+"""Every small corruption of a file, one at a time."""
 
 import itertools
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def flips(content: bytes) -> Iterator[bytes]:
-    """The content with one bit changed: each bit of each byte in turn."""
+    """Yield the content with one bit flipped: each bit of each byte in turn."""
     for place in range(len(content)):
         for bit in range(8):
             altered = bytearray(content)
@@ -16,14 +16,14 @@ def flips(content: bytes) -> Iterator[bytes]:
 
 
 def cuts(content: bytes) -> Iterator[bytes]:
-    """The content without its end: each length in turn."""
+    """Yield the content truncated to each length in turn."""
     return (content[:length] for length in range(len(content)))
 
 
 def each_damage(path: Path) -> Iterator[None]:
-    """Do each flip and each cut to a file in its place; at the end the file is as it was."""
+    """Apply each flip, append and truncation to a file in place, and restore it at the end."""
     whole = path.read_bytes()
-    # In place: a file that is emptied and filled again goes to the disk each time.
+    # In place, because a file that is emptied and rewritten is flushed to disk each time.
     with path.open("r+b", buffering=0) as file:
         for place, bit in itertools.product(range(len(whole)), range(8)):
             os.pwrite(file.fileno(), bytes([whole[place] ^ 1 << bit]), place)

@@ -1,4 +1,4 @@
-"""A champion of the small dataset, made as a run makes one, without Prefect."""
+"""A champion of the small dataset, produced as in a run but without Prefect."""
 
 from digits.datasets.ingestion import ingest_dataset
 from digits.datasets.normalization import store_arrays
@@ -19,7 +19,7 @@ from tests.support.small_dataset import NAME, write_small_dataset
 
 
 def crown(settings: Settings, model: str = "mlp", *, epochs: int = 5) -> ModelVersion:
-    """Train a model on the small dataset in a workspace and make it the champion."""
+    """Train a model on the small dataset in a workspace and promote it."""
     write_small_dataset(settings)
     workspace, spec = Workspace(settings), load_spec(NAME, settings)
     dataset = ingest_dataset(

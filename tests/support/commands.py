@@ -1,4 +1,4 @@
-"""The command line as a user meets it: in a process of its own, or in this one."""
+"""The command line as users run it: in a process of its own, or in this one."""
 
 import contextlib
 import json
@@ -47,9 +47,9 @@ def run_digits(
 
 
 def call_digits(*arguments: str) -> Result:
-    """Run `digits ARGUMENTS` in this process and in its workspace: see the fixture `current`."""
-    # When it is first imported, Prefect closes all log handlers there are, and absl's, which comes
-    # with keras, then closes pytest's own stream if another stands in its place by then.
+    """Run `digits ARGUMENTS` in this process and its workspace (see the fixture `current`)."""
+    # On its first import, Prefect closes all log handlers, and absl's, which comes with keras, then
+    # closes pytest's own stream if that has been replaced by then.
     import prefect.main  # noqa: F401
 
     from flows.cli import main
@@ -59,7 +59,7 @@ def call_digits(*arguments: str) -> Result:
 
 
 def read_json(result: "Result | subprocess.CompletedProcess[str]") -> Any:
-    """What a command that ended well printed for machines, and nothing else."""
+    """Parse the JSON output of a command, which must have succeeded and printed nothing else."""
     code = result.exit_code if isinstance(result, Result) else result.returncode
     assert code == 0, result.stderr
     return json.loads(result.stdout)

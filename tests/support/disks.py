@@ -1,4 +1,4 @@
-"""A disk that is full, without filling one."""
+"""A simulated full disk."""
 
 import contextlib
 import resource
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def full_disk(num_bytes: int) -> Iterator[None]:
-    """Let no file of this process grow beyond so many bytes: to a write, what a full disk is."""
+    """Limit the size of files that this process writes: a write fails as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
     try:

@@ -1,4 +1,4 @@
-"""Small projects that tests write, edit, and ask for the code that `app.step:run` reaches."""
+"""Small projects that tests write and edit, and the code that `app.step:run` reaches in them."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ ROOT = "app.step:run"
 
 @dataclass
 class Case:
-    """A project, an edit to one of its files, and the labels whose digests that changes."""
+    """A project, an edit to one of its files, and the labels whose digests the edit changes."""
 
     files: dict[str, str]
     edit: tuple[str, str, str]
@@ -35,7 +35,7 @@ def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
 
 
 def edited(root: Path, path: str, old: str, new: str) -> set[str]:
-    """The labels that change when `old` becomes `new` in a file."""
+    """Replace `old` by `new` in a file; returns the labels whose digests change."""
     before = code_of(root)
     text = (root / path).read_text(encoding="utf-8")
     assert text.count(old) == 1, (old, text)

@@ -1,4 +1,4 @@
-"""Made-up findings, for the tests of the validation's page."""
+"""Made-up findings for the tests of the validation page."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from digits.validation.findings import Finding, ValidationOutcome
 
 
 def make_finding(**changes: Any) -> Finding:
-    """An expectation that holds, unless told otherwise."""
+    """Make a finding; without changes, of an expectation that is met."""
     fields = {
         "split": "train",
         "check": "pixel_max",
@@ -22,7 +22,7 @@ def make_finding(**changes: Any) -> Finding:
 
 
 def make_outcome(*findings: Finding) -> ValidationOutcome:
-    """The findings, after some that hold in both splits."""
+    """Make an outcome: some successful findings in both splits, then `findings`."""
     healthy = [
         make_finding(split=split, check=check, about=about)
         for split in ("train", "test")

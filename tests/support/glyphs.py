@@ -1,4 +1,4 @@
-"""Letters as the makers of fonts drew them: the fonts that matplotlib brings along."""
+"""Letters in the fonts that come with matplotlib."""
 
 from pathlib import Path
 
@@ -10,12 +10,11 @@ from PIL import Image, ImageDraw, ImageFont
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SHAPE = (24, 20)
 SIZES = (15, 17, 19)
-# Those that draw plain letters; the others hold signs for mathematics.
+# The families with plain letters; the others contain mathematical symbols.
 FAMILIES = ("DejaVuSans", "DejaVuSerif", "STIXGeneral", "cmb10", "cmr10", "cmss10", "cmtt10")
 
 
 def fonts() -> list[Path]:
-    """The font files."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     return sorted(
         path
@@ -25,7 +24,7 @@ def fonts() -> list[Path]:
 
 
 def write_letters(root: Path) -> int:
-    """Write LETTER/font-size.png for each letter, font and size, white on black; how many."""
+    """Write LETTER/font-size.png, white on black, for each letter, font and size; count them."""
     num = 0
     for path in fonts():
         for size in SIZES:

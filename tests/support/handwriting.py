@@ -1,4 +1,4 @@
-"""Small made-up handwriting for the tests of validation: healthy, with bounds that fit it."""
+"""A small made-up handwriting dataset without defects, and bounds that fit it."""
 
 from pathlib import Path
 
@@ -25,10 +25,10 @@ Splits = dict[Split, Pair]
 
 
 def make_splits() -> Splits:
-    """Images uint8 (n, 12, 12) and labels uint16 (n,) of both splits, always the same.
+    """Make the images uint8 (n, 12, 12) and labels uint16 (n,) of both splits, always the same.
 
-    Each class is a pattern of its own on a black background, in strokes of varied brightness. Each
-    class is equally frequent; the order is random.
+    Each class is a pattern of its own on a black background, in strokes of varying brightness. All
+    classes are equally frequent; the order is random.
     """
     rng = np.random.default_rng(7)
     patterns = _patterns(rng)
@@ -40,7 +40,7 @@ def make_splits() -> Splits:
 
 
 def make_more(num_images: int, seed: int) -> Pair:
-    """Other images of the same hand, of classes drawn at random: what comes in later."""
+    """Make more images in the same handwriting, of random classes: data that is added later."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, NUM_CLASSES, num_images).astype(np.uint16)
     return _write(_patterns(np.random.default_rng(7))[labels], rng), labels
@@ -60,7 +60,7 @@ def _write(strokes: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDAr
 
 
 def make_thresholds(centroids: CentroidFile | None = None) -> Thresholds:
-    """Every bound there is, as wide as the healthy handwriting needs it."""
+    """Make thresholds with every bound, just wide enough for the handwriting without defects."""
     common = {
         "max_pixel_min": 0,
         "min_pixel_max": 255,
@@ -88,7 +88,7 @@ def make_thresholds(centroids: CentroidFile | None = None) -> Thresholds:
 
 
 def write_dataset(splits: Splits, folder: Path) -> Path:
-    """Write train.parquet and test.parquet; returns the folder."""
+    """Write train.parquet and test.parquet into the folder and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, (images, labels) in splits.items():
         write_split(folder / f"{split}.parquet", images, labels)
@@ -96,7 +96,7 @@ def write_dataset(splits: Splits, folder: Path) -> Path:
 
 
 def write_centroids(splits: Splits, folder: Path) -> CentroidFile:
-    """Freeze the mean images of the training split in the folder."""
+    """Freeze the mean images of the training split into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     centroids = compute_centroids([splits["train"]], NUM_CLASSES)
     return freeze_centroids(centroids, folder / "handwriting.centroids.npy")

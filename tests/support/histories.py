@@ -1,4 +1,4 @@
-"""Models, scores and decisions about them, made up but of the real form."""
+"""Made-up models, scores and decisions about them, in the real format."""
 
 import hashlib
 from pathlib import Path
@@ -15,12 +15,12 @@ TEST_SET = "the test set"
 
 
 def digest(text: str) -> str:
-    """A digest that looks like any other."""
+    """Return a realistic digest."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def make_model(text: str = "weights", model: str = "cnn", num_parameters: int = 10) -> ModelRef:
-    """A model whose bundle need not be there."""
+    """Make a reference to a model without a bundle."""
     return ModelRef(
         digest=digest(f"model {text}"),
         made_by=digest(f"train {text}"),
@@ -35,7 +35,7 @@ def make_model(text: str = "weights", model: str = "cnn", num_parameters: int = 
 def make_score(
     model: ModelRef, num_correct: int, *, loss: float = 0.5, test_set: str = TEST_SET
 ) -> EvaluationRef:
-    """A score whose bundle need not be there."""
+    """Make a reference to a score without a bundle."""
     return EvaluationRef(
         digest=digest(f"score {model.digest} {test_set}"),
         made_by=digest(f"evaluate {model.digest} {test_set}"),
@@ -52,7 +52,7 @@ def make_score(
 
 
 def make_dataset(test_set: str = TEST_SET) -> DatasetRef:
-    """A dataset whose bundle need not be there."""
+    """Make a reference to a dataset without a bundle."""
     return DatasetRef(
         digest=digest("parquet"),
         layout=small_layout(),
@@ -64,7 +64,7 @@ def make_dataset(test_set: str = TEST_SET) -> DatasetRef:
 
 
 def store_model(workspace: Workspace, text: str, model: str = "cnn") -> ModelRef:
-    """A model with a bundle."""
+    """Store a model's bundle and return its reference."""
     with workspace.store.create("models") as draft:
         (draft.path / "model.keras").write_text(text)
     return make_model(text, model).model_copy(update={"digest": draft.digest})
@@ -78,7 +78,7 @@ def store_score(
     loss: float = 0.5,
     test_set: str = TEST_SET,
 ) -> EvaluationRef:
-    """A score with a bundle: the model is wrong about the images `wrong` and right otherwise."""
+    """Store a score's bundle: the model mislabels the images `wrong` only."""
     import numpy as np
 
     from digits.training.predictions import write_predictions
@@ -89,7 +89,7 @@ def store_score(
     with workspace.store.create("evaluations") as draft:
         path = draft.path / "predictions.parquet"
         write_predictions(path, y_true, y_predicted, np.full((NUM_IMAGES, 10), 0.1))
-        # Otherwise two models with the same answers would have one bundle.
+        # Otherwise two models with the same answers would share a bundle.
         (draft.path / "metrics.json").write_text(model.digest)
     score = make_score(model, NUM_IMAGES - len(wrong), loss=loss, test_set=test_set)
     return score.model_copy(update={"digest": draft.digest})
@@ -98,7 +98,7 @@ def store_score(
 def promotion(
     number: int, model: ModelRef, score: EvaluationRef, before: int | None
 ) -> tuple[Verdict, ModelVersion]:
-    """The judgement by which a model becomes version `number`."""
+    """Make the verdict by which a model becomes version `number`, and that version."""
     verdict = Verdict(
         outcome="promoted",
         reason="it was better",
@@ -114,7 +114,7 @@ def promotion(
 
 
 def promote_next(deciding: Deciding, text: str) -> Entry:
-    """Make a new model the champion, whatever it replaces."""
+    """Promote a new model, whatever it replaces."""
     champion, model = deciding.champion, make_model(text)
     number = 1 + sum(entry.version is not None for entry in deciding.entries)
     before = champion.number if champion else None
@@ -123,7 +123,7 @@ def promote_next(deciding: Deciding, text: str) -> Entry:
 
 
 def keep(deciding: Deciding) -> Entry:
-    """A decision that keeps the champion."""
+    """Append a decision that keeps the champion."""
     number = deciding.champion.number if deciding.champion else None
     verdict = Verdict(
         outcome="kept",
@@ -141,7 +141,7 @@ def keep(deciding: Deciding) -> Entry:
 
 
 def put_back(deciding: Deciding, number: int) -> Entry:
-    """A rollback to a version."""
+    """Append a rollback to a version."""
     before = deciding.champion
     version = next(e.version for e in deciding.entries if e.version and e.version.number == number)
     verdict = Verdict(
@@ -158,7 +158,7 @@ def put_back(deciding: Deciding, number: int) -> Entry:
 
 
 def write_history(ledger: Ledger, steps: str) -> list[Entry]:
-    """Decisions, a letter each: p(romoted), k(ept), or the number of a version put back."""
+    """Append decisions, a character each: p(romoted), k(ept), or a version to roll back to."""
     for step in steps:
         with ledger.deciding() as deciding:
             if step == "p":
@@ -171,5 +171,5 @@ def write_history(ledger: Ledger, steps: str) -> list[Entry]:
 
 
 def make_ledger(folder: Path, name: str = NAME) -> Ledger:
-    """A ledger in a folder of its own."""
+    """Make a ledger in a folder of its own."""
     return Ledger(name, Settings(data_dir=folder / "data", artifacts_dir=folder / "artifacts"))

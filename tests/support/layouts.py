@@ -1,4 +1,4 @@
-"""One dataset in every layout of files that is read."""
+"""A dataset in every supported file layout."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -24,21 +24,21 @@ Written = list[Path]
 
 
 def write_idx(folder: Path, splits: Splits) -> Written:
-    """The four files as our users name them."""
+    """Write the four files under the names that users give them."""
     for role, content in idx_files(splits).items():
         (folder / f"{role}.idx").write_bytes(content)
     return sorted(folder.iterdir())
 
 
 def write_npz(folder: Path, splits: Splits, **others: Any) -> Written:
-    """One archive in Keras's naming."""
+    """Write one archive with Keras's names; `others` replace its arrays by name."""
     path = folder / "digits.npz"
     path.write_bytes(npz(splits, **others))
     return [path]
 
 
 def write_parquet(folder: Path, splits: Splits, form: str = "bytes") -> Written:
-    """A file a split; `form` says how the images are kept."""
+    """Write a file per split; `form` is how the images are stored."""
     paths = []
     for split, (images, labels) in splits.items():
         paths.append(folder / f"{split}-00000-of-00001.parquet")
@@ -65,11 +65,11 @@ FORMS: Mapping[str, Callable[[Any], pa.Array]] = {
         [{"bytes": png(image), "path": "x.png"} for image in images]
     ),
 }
-"""How images may be kept in a column of Parquet."""
+"""How images can be stored in a Parquet column."""
 
 
 def write_folders(folder: Path, splits: Splits, names: str = "0123456789") -> Written:
-    """A tree of pictures whose names keep the order of the rows."""
+    """Write a tree of image files whose names preserve the order of the rows."""
     for split, (images, labels) in splits.items():
         for row, (image, label) in enumerate(zip(images, labels, strict=True)):
             path = folder / split / names[label] / f"{row:05}.png"
@@ -79,7 +79,7 @@ def write_folders(folder: Path, splits: Splits, names: str = "0123456789") -> Wr
 
 
 def write_csv(folder: Path, splits: Splits, header: bool = True) -> Written:
-    """A file a split: the label, then the pixels."""
+    """Write a file per split: the label, then the pixels."""
     paths = []
     for split, (images, labels) in splits.items():
         flat = images.reshape(len(images), -1)
@@ -91,7 +91,7 @@ def write_csv(folder: Path, splits: Splits, header: bool = True) -> Written:
 
 
 def png(image: Any) -> bytes:
-    """A picture as a file."""
+    """Format an image as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
     return file.getvalue()
@@ -107,31 +107,31 @@ WRITERS: Mapping[str, Callable[[Path, Splits], Written]] = {
 
 
 def make_spec(layout: str, **changes: Any) -> DatasetSpec:
-    """The spec of the made-up handwriting, kept in a layout."""
+    """Make the spec of the made-up handwriting in a layout."""
     facts = {"name": NAME, "title": NAME, "image_shape": SHAPE, "num_classes": NUM_CLASSES}
     return DatasetSpec.model_validate(facts | {"floor": 0.2, "layout": layout} | changes)
 
 
 def read_all(layout: str, files: Written, **changes: Any) -> list[tuple[Any, Any, Split | None]]:
-    """Images and labels of each split in files, in its order; `changes` are to the spec.
+    """Read the images and labels of each split, in file order; `changes` apply to the spec.
 
-    Raises DataError for whatever is wrong.
+    Raises DataError if the files have defects.
     """
     defects = Defects()
-    batches = list(read_chunks(files, make_spec(layout, **changes), defects))
+    chunks = list(read_chunks(files, make_spec(layout, **changes), defects))
     defects.enforce()
-    for batch in batches:
-        assert len(batch.images) == len(batch.labels) == len(batch.names)
+    for chunk in chunks:
+        assert len(chunk.images) == len(chunk.labels) == len(chunk.names)
     found = []
-    for split in dict.fromkeys(batch.split for batch in batches):
-        these = [batch for batch in batches if batch.split == split]
-        images = np.concatenate([batch.images for batch in these])
-        found.append((images, np.concatenate([batch.labels for batch in these]), split))
+    for split in dict.fromkeys(chunk.split for chunk in chunks):
+        these = [chunk for chunk in chunks if chunk.split == split]
+        images = np.concatenate([chunk.images for chunk in these])
+        found.append((images, np.concatenate([chunk.labels for chunk in these]), split))
     return found
 
 
 def refused(layout: str, files: Written, **changes: Any) -> str:
-    """The one line by which files are refused."""
+    """Return the one-line message with which files are refused."""
     with pytest.raises(DataError) as caught:
         read_all(layout, files, **changes)
     line = str(caught.value)

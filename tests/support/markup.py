@@ -1,15 +1,15 @@
-"""A page's elements, read strictly: a tag left open or closed twice is an error."""
+"""A strict HTML parser: a tag left open or closed twice is an error."""
 
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
-# Elements without an end; in a drawing, matplotlib closes the empty ones itself.
+# Elements without an end tag; in SVG, matplotlib closes empty elements itself.
 VOID = frozenset({"br", "img", "meta", "wbr"})
 
 
 class Element:
-    """A tag with its attributes and what it holds."""
+    """A tag with its attributes and content."""
 
     def __init__(self, tag: str, attributes: dict[str, str]) -> None:
         self.tag, self.attributes = tag, attributes
@@ -20,16 +20,15 @@ class Element:
 
     @property
     def classes(self) -> list[str]:
-        """The names of its classes."""
         return self.attributes.get("class", "").split()
 
     @property
     def text(self) -> str:
-        """All text inside, with single spaces."""
+        """The text content, with whitespace collapsed."""
         return " ".join("".join(self._texts()).split())
 
     def all(self, selector: str) -> list["Element"]:
-        """The elements inside that match "tag", ".class", "tag.class" or "#id", in their order."""
+        """Return descendants that match "tag", ".class", "tag.class" or "#id", in page order."""
         tag, sign, name = re.fullmatch(r"(\w*)([.#]?)(\S*)", selector).groups()
         return [
             element
@@ -40,18 +39,18 @@ class Element:
         ]
 
     def one(self, selector: str) -> "Element":
-        """The only element inside that matches."""
+        """Return the only descendant that matches."""
         [element] = self.all(selector)
         return element
 
     def rows(self) -> list[list[str]]:
-        """The texts of a table's cells, row by row."""
+        """Return the texts of a table's cells, row by row."""
         return [
             [cell.text for cell in row.walk() if cell.tag in ("th", "td")] for row in self.all("tr")
         ]
 
     def walk(self) -> Iterator["Element"]:
-        """Every element inside, in the order of the page."""
+        """Yield every descendant in page order."""
         for part in self.parts:
             if isinstance(part, Element):
                 yield part
@@ -72,7 +71,9 @@ class _Parser(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         names = [name for name, _ in attrs]
-        assert len(names) == len(set(names)), f"<{tag}> at {self.getpos()} has an attribute twice"
+        assert len(names) == len(set(names)), (
+            f"<{tag}> at {self.getpos()} has a duplicate attribute"
+        )
         element = Element(tag, {name: value or "" for name, value in attrs})
         self.open[-1].parts.append(element)
         if tag not in VOID:
@@ -83,7 +84,7 @@ class _Parser(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open[-1].tag == tag, (
-            f"</{tag}> at {self.getpos()} ends no <{self.open[-1].tag}>"
+            f"</{tag}> at {self.getpos()} does not match <{self.open[-1].tag}>"
         )
         self.open.pop()
 
@@ -92,7 +93,7 @@ class _Parser(HTMLParser):
 
 
 def parse_page(html: str) -> Element:
-    """The whole page as one element."""
+    """Parse a page into one element."""
     parser = _Parser()
     parser.feed(html)
     parser.close()

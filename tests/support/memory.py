@@ -1,4 +1,4 @@
-"""A bound on the memory that a block of a test takes."""
+"""A limit on the memory that a block of a test uses."""
 
 import contextlib
 import tracemalloc
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def peak_memory(at_most: int) -> Iterator[None]:
-    """Fail if the block takes more bytes at any moment than it is allowed."""
+    """Fail if the block's peak memory exceeds `at_most` bytes."""
     tracemalloc.start()
     try:
         yield

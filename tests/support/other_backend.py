@@ -1,4 +1,4 @@
-"""Trains both models with the Keras backend of the process: what a test starts elsewhere."""
+"""Trains both models with the Keras backend of this process, which a test starts."""
 
 import json
 import sys
@@ -14,15 +14,16 @@ from tests.support.trainings import Interrupting, Training, prepare_arrays
 
 
 def num_parameters(model: str) -> int:
-    """At the reference's size, with the largest seed there is."""
+    """Count a model's parameters at the reference's size, built with the largest seed."""
     settings = training_settings("reference", model, seed=2**31 - 1)
     built = MODELS[model].build((28, 28, 1), 10, settings.dropout, settings.seed)
     return int(built.count_params())
 
 
 def main(root: Path) -> None:
-    """Leave each training's results below `root`, and beside them probabilities.npy: the trained
-    model's answers. Print the rest as JSON.
+    """Write each training's results below `root` and print the other facts as JSON.
+
+    Each trained model's answers are in probabilities.npy, next to its results.
     """
     arrays = prepare_arrays(root)
     for model in MODELS:

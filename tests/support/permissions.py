@@ -1,4 +1,4 @@
-"""Permissions that hold for root as well, which tests may run as."""
+"""Permissions that also apply to root, because tests may run as root."""
 
 import contextlib
 import ctypes
@@ -6,14 +6,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# From linux/capability.h: its version 3, and the two that let root read and write everything.
+# From linux/capability.h: version 3, and the capabilities that let root read and write anything.
 VERSION = 0x20080522
 READ_AND_WRITE_ALL = 1 << 1 | 1 << 2
 
 
 @contextlib.contextmanager
 def mode(path: Path, bits: int) -> Iterator[None]:
-    """Give a path other permissions for the length of a block; this thread obeys them."""
+    """Change a path's permissions for the duration of a block; they apply to this thread."""
     before = path.stat().st_mode
     path.chmod(bits)
     try:

@@ -1,4 +1,4 @@
-"""Facts of made-up runs, for the tests of the report."""
+"""Facts of made-up runs for the tests of the report."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ Array = npt.NDArray[Any]
 
 
 def digest(text: str) -> str:
-    """A digest that looks like any other."""
+    """Return a realistic digest."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -48,13 +48,13 @@ CHAMPION = ChampionFacts(
 
 
 def make_layout(num_classes: int = 10, shape: tuple[int, int] = (12, 9)) -> Layout:
-    """A layout; no class is called by its number."""
+    """Make a layout in which no class is named by its number."""
     names = tuple(f"class {label:c}" for label in range(65, 65 + num_classes))
     return Layout(name="made-up", image_shape=shape, num_classes=num_classes, class_names=names)
 
 
 def make_test_images(layout: Layout, num_images: int = NUM_IMAGES) -> tuple[Array, Array]:
-    """Images uint8 (N, H, W) and their classes int32 (N,)."""
+    """Make images uint8 (N, H, W) and their classes int32 (N,)."""
     rng = np.random.default_rng(5)
     images = rng.integers(0, 256, (num_images, *layout.image_shape)).astype(np.uint8)
     return images, (np.arange(num_images) % layout.num_classes).astype(np.int32)
@@ -72,7 +72,7 @@ def make_model(
     num_epochs: int = 3,
     has_test_curve: bool = True,
 ) -> ModelFacts:
-    """A model that misreads the first images, each as the next class."""
+    """Make a model that mislabels the first images, each as the next class."""
     num_wrong = round(len(y_test) * (1 - accuracy))
     is_wrong = np.arange(len(y_test)) < num_wrong
     predicted = np.where(is_wrong, (y_test + 1) % layout.num_classes, y_test)
@@ -107,7 +107,7 @@ def make_model(
 
 
 def make_verdict(outcome: str = "promoted", **changes: Any) -> Verdict:
-    """A decision; without changes, the cnn replaces version 3."""
+    """Make a decision; without changes, the cnn replaces version 3."""
     fields = {
         "outcome": outcome,
         "reason": "the cnn reached 95.00%, the champion (mlp, version 3) 90.00%",
@@ -135,7 +135,7 @@ def make_facts(
     lineage: Sequence[StepFacts] | None = None,
     title: str = "Made-up digits",
 ) -> ReportFacts:
-    """A run with an mlp and a cnn on small images, unless told otherwise."""
+    """Make the facts of a run; by default with an mlp and a cnn on small images."""
     layout = layout or make_layout()
     x_test, y_test = make_test_images(layout)
     if models is None:
@@ -163,7 +163,7 @@ def make_facts(
 
 
 def make_lineage() -> list[StepFacts]:
-    """Two steps, of which the second takes what the first made."""
+    """Make two steps; the output of the first is an input of the second."""
     return [
         make_step("normalize", {"dataset": digest("dataset")}),
         make_step("train cnn", {"arrays": digest("normalize: output"), "device": "cpu"}),
@@ -171,13 +171,13 @@ def make_lineage() -> list[StepFacts]:
 
 
 def make_step(label: str, inputs: Mapping[str, str]) -> StepFacts:
-    """A step whose digests are those of their own names."""
+    """Make a step whose digests are the digests of their names."""
     parts = {part: digest(f"{label}: {part}") for part in ("code", "key", "output")}
     return StepFacts(label=label, inputs=inputs, processor="A CPU, 2 cores", **parts)
 
 
 def _spread(predicted: Array, layout: Layout, probability: Array | None) -> Array:
-    """Probabilities (N, K): what is given for the predicted class, the rest evenly."""
+    """Return probabilities (N, K): `probability` for the predicted class, the rest evenly."""
     sure = np.full(len(predicted), 0.8) if probability is None else probability
     others = (1 - sure) / (layout.num_classes - 1)
     probabilities = np.repeat(others[:, np.newaxis], layout.num_classes, axis=1)

@@ -1,4 +1,4 @@
-"""A run's steps without their work: small bundles and records of the real form."""
+"""The steps of a run without their work: small bundles and records in the real format."""
 
 import random
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ MODELS = ("mlp", "cnn")
 
 @dataclass
 class Run:
-    """One run on `data` by `code`; `executed` are the steps that were not in the cache."""
+    """A run on `data` with `code`; `executed` are the steps that were not cached."""
 
     workspace: Workspace
     data: str = "data"
@@ -39,7 +39,7 @@ class Run:
     made: dict[str, Reference] = field(default_factory=dict)
 
     def step(self, label: str, inputs: dict[str, Any], make: Any) -> Any:
-        """A step's result, from its record or made now."""
+        """Return a step's result from its record, or make it."""
         name = label.partition(" ")[0]
         key = StepKey(step=name, inputs=inputs, code={"all": digest(self.code)}, libraries={})
         record = self.workspace.records.verified(key.digest)
@@ -54,12 +54,12 @@ class Run:
         return reference
 
     def prefects_copy(self, key: str) -> None:
-        """Prefect keeps a copy of each value of its own."""
+        """Write a stand-in for the copy of each value that Prefect stores."""
         self.workspace.records.values.mkdir(parents=True, exist_ok=True)
         (self.workspace.records.values / key).write_text("{}")
 
     def store(self, kind: Kind, content: str) -> str:
-        """A bundle of a kilobyte."""
+        """Store a bundle of a kilobyte and return its digest."""
         with self.workspace.store.create(kind) as draft:
             (draft.path / "content").write_text(f"{content:1000}")
         return draft.digest
@@ -98,7 +98,7 @@ class Run:
         return dataset, validation, arrays
 
     def train(self, model: str, arrays: ArraysRef) -> ModelRef:
-        """Train one model; the checkpoint stays."""
+        """Train one model, and leave its checkpoint."""
         settings = training_settings("reference", model)
 
         def make() -> ModelRef:
@@ -117,7 +117,7 @@ class Run:
         return reference
 
     def checkpoint(self, key: str) -> Path:
-        """What a training leaves, ended or not."""
+        """Write the checkpoint that training leaves, finished or not."""
         folder = self.workspace.settings.artifacts_dir / "checkpoints" / key
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "epoch-0001.npz").write_text(f"{key:1000}")
@@ -135,17 +135,17 @@ class Run:
         return reference
 
     def incumbent(self, arrays: ArraysRef) -> EvaluationRef | None:
-        """The champion's score on this test set: it is as good on all of them."""
+        """Score the champion on this test set; its accuracy is the same on all test sets."""
         champion = Ledger(arrays.layout.name, self.workspace.settings).champion()
         if champion is None or champion.evaluation.test_digest == arrays.test_digest:
             return champion.evaluation if champion else None
         return self.evaluate(champion.model, arrays, NUM_IMAGES - champion.evaluation.num_correct)
 
     def run(self) -> Decision:
-        """All steps, the decision, and the page."""
+        """Do all steps, make the decision and write the page."""
         dataset, validation, arrays = self.prepare()
         models = [self.train(model, arrays) for model in MODELS]
-        # The CNN is right once more.
+        # The CNN labels one more image correctly.
         scored = [
             (model, self.evaluate(model, arrays, self.wrong - (model.model == "cnn")))
             for model in models
@@ -171,12 +171,12 @@ class Run:
 
 
 def run_once(workspace: Workspace, **changes: Any) -> Entry:
-    """A run's line in the ledger."""
+    """Do a run and return its line in the ledger."""
     return Run(workspace, **changes).run().entry
 
 
 def leave_remains(workspace: Workspace, number: int) -> None:
-    """What runs that were killed leave behind: a draft, temporary files, locks, a checkpoint."""
+    """Write what killed runs leave behind: a draft, temporary files, locks and a checkpoint."""
     chance = random.Random(number)
     key = digest(f"killed {number}")
     root = workspace.store.root(chance.choice(["arrays", "models", "reports"]))

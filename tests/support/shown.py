@@ -1,4 +1,4 @@
-"""Made-up runs and decisions, for the tests of what the dashboard shows and of what is told."""
+"""Made-up runs and decisions for the tests of the dashboard and of events."""
 
 import hashlib
 import json
@@ -18,12 +18,12 @@ WHEN = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 
 
 def digest(text: str) -> str:
-    """A digest that looks like any other."""
+    """Return a realistic digest."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def make_model(name: str, made_by: str = "") -> ModelRef:
-    """A model that is nowhere."""
+    """Make a reference to a model without a bundle."""
     return ModelRef(
         digest=digest(name),
         made_by=made_by,
@@ -36,7 +36,7 @@ def make_model(name: str, made_by: str = "") -> ModelRef:
 
 
 def make_score(name: str, num_correct: int, digest_of: str = "") -> EvaluationRef:
-    """The score of such a model."""
+    """Make a reference to the score of such a model, without a bundle."""
     accuracy = num_correct / NUM_IMAGES
     return EvaluationRef(
         digest=digest(digest_of or f"score of {name}"),
@@ -53,7 +53,7 @@ def make_score(name: str, num_correct: int, digest_of: str = "") -> EvaluationRe
 
 
 def make_version(number: int, name: str = "mlp", num_correct: int = 30) -> ModelVersion:
-    """A version that became champion with such a model."""
+    """Make a version of such a model that became champion."""
     return ModelVersion(
         number=number,
         model=make_model(name),
@@ -63,7 +63,7 @@ def make_version(number: int, name: str = "mlp", num_correct: int = 30) -> Model
 
 
 def make_verdict(outcome: str, before: int | None, after: int | None, **facts: object) -> Verdict:
-    """A judgement about the cnn."""
+    """Make a verdict about the cnn."""
     fields = {
         "outcome": outcome,
         "reason": f"the cnn was {outcome}",
@@ -78,7 +78,7 @@ def make_verdict(outcome: str, before: int | None, after: int | None, **facts: o
 
 
 def make_entry(verdict: Verdict, version: ModelVersion | None = None, number: int = 1) -> Entry:
-    """A line of the ledger."""
+    """Make a line of the ledger."""
     return Entry(
         number=number,
         time=WHEN,
@@ -91,7 +91,7 @@ def make_entry(verdict: Verdict, version: ModelVersion | None = None, number: in
 
 
 def store_arrays(store: Store) -> ArraysRef:
-    """Test images and labels as normalization leaves them."""
+    """Store test images as normalization does."""
     layout = small_layout()
     rng = np.random.default_rng(0)
     with store.create("arrays") as draft:
@@ -107,7 +107,7 @@ def store_arrays(store: Store) -> ArraysRef:
 
 
 def store_model(store: Store, name: str, num_wrong: int) -> tuple[ModelRef, EvaluationRef]:
-    """A learning curve and answers, without a model: the first images are misread."""
+    """Store a learning curve and predictions, without a model; the first images are mislabeled."""
     layout = small_layout()
     epochs = [
         {"epoch": n, "loss": 1 / n, "accuracy": 1 - 1 / n, "val_loss": 1 / n, "val_accuracy": 0.9}

@@ -1,4 +1,4 @@
-"""A small dataset as a user would add one: a spec, and IDX files in the raw folder."""
+"""A small dataset as a user would provide it: a spec, and IDX files in the raw folder."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ max_duplicates = 0
 
 
 def write_small_dataset(settings: Settings, splits: Splits | None = None) -> None:
-    """Put a learnable dataset of 600 and 200 images of 12x12 where `settings` looks for it."""
+    """Write a learnable dataset of 600 and 200 images of 12x12 where `settings` looks for it."""
     write_spec(settings, SPEC)
     for split, (images, labels) in (splits or make_splits()).items():
         write_raw(settings, f"{split}-images", format_idx(images))

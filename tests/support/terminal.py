@@ -1,4 +1,4 @@
-"""A terminal as the error stream, as bars need one to show themselves."""
+"""A terminal as the error stream, because progress bars are shown only in a terminal."""
 
 import contextlib
 import os
@@ -12,19 +12,19 @@ import pytest
 
 @dataclass
 class Terminal:
-    """What was written to a terminal, with its control sequences; whole after the block."""
+    """The text written to a terminal, with control sequences; complete after the block."""
 
     text: str = ""
 
 
 @contextlib.contextmanager
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
-    """Make sys.stderr a terminal for the length of a block."""
+    """Make sys.stderr a terminal for the duration of a block."""
     ours, theirs = os.openpty()
     shown, chunks = Terminal(), []
 
     def read() -> None:
-        # The end of a terminal that nobody writes to any more is an error.
+        # Reading raises OSError once nobody has the terminal open for writing.
         with contextlib.suppress(OSError):
             while chunk := os.read(ours, 4096):
                 chunks.append(chunk)

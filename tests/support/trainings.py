@@ -1,4 +1,4 @@
-"""Trainings on the small dataset, as the train step does them, in this process or in another."""
+"""Trainings on the small dataset, as in the train step, in this process or in another."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from tests.support.small_dataset import NAME, write_small_dataset
 
 @dataclass(frozen=True)
 class Arrays:
-    """The small dataset, prepared: where its arrays lie, and what is known of them."""
+    """The prepared small dataset: its folder of arrays and their reference."""
 
     folder: Path
     facts: ArraysRef
@@ -46,7 +46,7 @@ def prepare_arrays(root: Path) -> Arrays:
 
 
 class Watched(Progress):
-    """What a training reports of itself; subclasses do something in its middle."""
+    """Records the progress that a training reports; subclasses intervene in the middle."""
 
     def __init__(self) -> None:
         super().__init__("watched")
@@ -65,11 +65,11 @@ class Watched(Progress):
         self.epochs.append(figures["epoch"])
 
     def on_batch(self, epoch: int, batch: int) -> None:
-        """`epoch` whole epochs and `batch` batches are done."""
+        """React after `batch` minibatches of the epoch that follows `epoch` complete ones."""
 
 
 class Interrupting(Watched):
-    """Ends the training as Ctrl-C does, in the epoch after `epochs` whole ones."""
+    """Ends the training as Ctrl-C does, in the epoch after `epochs` complete ones."""
 
     def __init__(self, epochs: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Interrupting(Watched):
 
 
 class Hanging(Watched):
-    """Says so and waits for ever in the epoch after `epochs` whole ones."""
+    """Prints "hanging" and waits forever in the epoch after `epochs` complete ones."""
 
     def __init__(self, epochs: int) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Hanging(Watched):
 
 @dataclass(frozen=True)
 class Training:
-    """One training with its folder: `output` is what came out, `checkpoint` how far it got."""
+    """A training and its folder: `output` has its results, `checkpoint` its progress."""
 
     arrays: Arrays
     folder: Path
@@ -107,7 +107,7 @@ class Training:
     def of(
         cls, arrays: Arrays, folder: Path, model: str, recipe: str = "reference", **changes: Any
     ) -> Self:
-        """Three epochs by a recipe, apart from the `changes`."""
+        """Make a training of three epochs with a recipe's settings, updated by `changes`."""
         settings = training_settings(recipe, model, epochs=3).model_dump()
         return cls(arrays, folder, model, TrainingSettings.model_validate(settings | changes))
 
@@ -117,23 +117,23 @@ class Training:
 
     @property
     def archive(self) -> Path:
-        """The model that came out."""
+        """The path of the trained model."""
         return self.folder / "output" / "model.keras"
 
     @property
     def output(self) -> dict[str, bytes]:
-        """The files that came out, by name."""
+        """The content of the output files, by name."""
         paths = sorted((self.folder / "output").iterdir())
         return {path.name: path.read_bytes() for path in paths}
 
     @property
     def curve(self) -> list[dict[str, float]]:
-        """The learning curve that came out."""
+        """The learning curve, one entry per epoch."""
         history: dict[str, list[dict[str, float]]] = json.loads(self.output["history.json"])
         return history["epochs"]
 
     def run(self, progress: Watched | None = None, build: Any = None) -> float:
-        """Train on from the checkpoint, if there is one; the seconds that it says it took."""
+        """Train, resuming from the checkpoint if there is one; returns the reported seconds."""
         configure_backend("cpu")
         from digits.models import MODELS
         from digits.training.trainer import train_model
@@ -153,7 +153,7 @@ class Training:
 
 
 def start_python(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """A Python process of its own, with this checkout's code."""
+    """Start a separate Python process with this checkout's code."""
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
