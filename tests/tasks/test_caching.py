@@ -145,7 +145,7 @@ def test_a_planted_pickle_is_never_opened(marker: Path) -> None:
         "storage_key": first.result.made_by,
         "expiration": None,
         "serializer": {"type": "pickle", "picklelib": "pickle", "picklelib_version": None},
-        "prefect_version": "3.8.8",
+        "prefect_version": "3.9.1",
         "storage_block_id": None,
     }
     record_file(first).write_text(json.dumps(metadata))
