@@ -16,14 +16,13 @@ from digits.errors import DigitsError, UsageError
 from digits.registry.ledger import Ledger
 from digits.settings import Settings
 from digits.storage.workspace import current_workspace
-from digits.training.devices import Device, configure_backend, resolve_device
+from digits.training.devices import configure_backend, resolve_device
 from flows import console
 from flows.dataset_commands import dataset as dataset_commands
 from flows.environment import prepare_environment, prepare_folders
 from flows.interrupts import Interrupted, interruptible
 
 if TYPE_CHECKING:
-    from digits.spec import DatasetSpec
     from flows.labels import Form
 
 P = ParamSpec("P")
@@ -112,12 +111,15 @@ def main(traceback: bool) -> None:  # noqa: ARG001  (read where an error is expl
 @main.command()
 @run_options
 @json_option
-def run(as_json: bool, models: str, **request: Any) -> None:
+def run(as_json: bool, models: str, **options: Any) -> None:
     """One retrain in this process: data, training, evaluation, decision, report."""
     console.show_logs()
-    request["models"] = split_names(models)
-    spec = check_request(**request)
-    prepare_folders(Settings())
+    options["models"] = split_names(models)
+    workspace = current_workspace()
+    from flows.pipeline import Request
+
+    request = Request.of(**options, settings=workspace.settings)
+    prepare_folders(workspace.settings)
     has_server = bool(os.environ.get("PREFECT_API_URL"))
     from digits.progress import bars
     from flows.embedded_server import prefect_server
@@ -129,10 +131,9 @@ def run(as_json: bool, models: str, **request: Any) -> None:
             if not has_server:
                 from flows.loading import load_ahead
 
-                asked = ("models", "recipe", "epochs", "seed", "device")
-                load_ahead(spec, **{name: request[name] for name in asked})
+                load_ahead(request, workspace)
         wait_for_server()
-        result = retrain(**request)
+        result = retrain(**options)
     if as_json:
         print_json(console.run_facts(result))
     else:
@@ -194,15 +195,16 @@ def rollback(version: int | None, dataset: str, as_json: bool) -> None:
 @main.command()
 @run_options
 @json_option
-def plan(as_json: bool, models: str, dataset: str, **request: Any) -> None:
+def plan(as_json: bool, models: str, **options: Any) -> None:
     """Which steps `run` would execute now, and why. Runs nothing."""
+    from flows.pipeline import Request
     from flows.plan import plan_run
 
-    request.pop("require_significance")
-    request["models"] = split_names(models)
-    spec = check_request(dataset, **request)
+    workspace = current_workspace()
+    options["models"] = split_names(models)
+    request = Request.of(**options, settings=workspace.settings)
     with uncollected():
-        steps = plan_run(spec, workspace=current_workspace(), **request)
+        steps = plan_run(request, workspace)
     if as_json:
         print_json([step.model_dump(mode="json") for step in steps])
     else:
@@ -357,36 +359,6 @@ def uncollected() -> Iterator[None]:
     finally:
         collector.freeze()
         collector.enable()
-
-
-def check_request(
-    dataset: str,
-    *,
-    models: list[str],
-    recipe: str,
-    epochs: int | None,
-    seed: int,
-    device: Device,
-    **_: Any,
-) -> "DatasetSpec":
-    """Refuse what could not end well before anything is loaded or begun; the dataset's spec.
-
-    Raises UsageError for a wrong request, LedgerError for a ledger that is not as it was written.
-    """
-    from digits.recipes import training_settings
-    from digits.spec import load_spec
-
-    workspace = current_workspace()
-    spec = load_spec(dataset, workspace.settings)
-    resolve_device(device)
-    if not models:
-        raise UsageError("no model to train: name at least one, as in --models mlp,cnn")
-    if len(set(models)) < len(models):
-        raise UsageError(f"--models names a model twice: {','.join(models)}")
-    for model in models:
-        training_settings(recipe, model, epochs=epochs, seed=seed)
-    Ledger(dataset, workspace.settings).entries()
-    return spec
 
 
 def split_names(names: str) -> list[str]:

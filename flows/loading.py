@@ -1,20 +1,18 @@
-"""Loads the libraries that a run will need, while the server that it has to wait for starts."""
+"""Imports the libraries that a run will need while its own server starts."""
 
-from typing import Any
-
-from digits.spec import DatasetSpec
-from digits.storage.workspace import current_workspace
-from digits.training.devices import configure_backend, resolve_device
+from digits.storage.workspace import Workspace
+from digits.training.devices import configure_backend
+from flows.pipeline import Request
 from flows.plan import plan_run
 
 
-def load_ahead(spec: DatasetSpec, **request: Any) -> None:
-    """Import what the steps need that a run of this request will execute; nothing, if none is.
+def load_ahead(request: Request, workspace: Workspace) -> None:
+    """Import what the steps that a run would execute need; nothing if it would execute none.
 
-    Where a step before it runs, a step may turn out to be cached after all: then this was in vain,
-    and took no longer than the server does.
+    A step after one that runs may turn out to be cached: then the import was for nothing, and took
+    no longer than the server.
     """
-    steps = plan_run(spec, workspace=current_workspace(), **request)
+    steps = plan_run(request, workspace)
     work = [step for step in steps if step.step not in {"promote", "report"}]
     if not any(step.would == "run" for step in work):
         return
@@ -22,6 +20,6 @@ def load_ahead(spec: DatasetSpec, **request: Any) -> None:
     if "validate" in open_steps:
         import digits.validation.dataset_validation
     if open_steps & {"train", "evaluate"}:
-        configure_backend(resolve_device(request["device"]))
+        configure_backend(request.device)
         import digits.training.evaluation
         import digits.training.trainer  # noqa: F401

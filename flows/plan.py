@@ -1,46 +1,46 @@
 """What a run would do now, and why: each step's key, looked up without running anything."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any, Literal
 
 from digits.cache.differences import differences
-from digits.cache.keys import step_key, step_label
-from digits.datasets.sources.content import content_of
+from digits.cache.keys import STEPS, step_key, step_label
 from digits.datasets.versions import DatasetVersions
 from digits.errors import DamagedError
 from digits.intake.incoming import incoming_folder, waiting
-from digits.recipes import training_settings
 from digits.registry.ledger import (
-    Entry,
     Ledger,
-    ModelVersion,
     Verdict,
     champion_of,
     standing_verdict,
     versions_of,
 )
-from digits.registry.promotion import choose_candidate
+from digits.registry.promotion import choose_candidate, needs_score
 from digits.spec import DatasetSpec
-from digits.storage.lineage import trace
 from digits.storage.records import Record, StepKey
 from digits.storage.references import ArraysRef, EvaluationRef, Frozen, Reference
 from digits.storage.workspace import Workspace
-from digits.training.devices import Device, resolve_device
+from flows.pipeline import Request, Steps, run_pipeline
 
 Would = Literal["run", "stay cached", "depend"]
-# The arguments of steps that other steps make.
-INPUTS = frozenset({"arrays", "dataset", "model"})
 BEFORE = "a step before it would run; equal output keeps it cached"
+# The arguments that a step before may have to make first, and what it means that it has not.
+MADE_BY_STEPS = {
+    **dict.fromkeys(("batches", "dataset", "validation", "arrays", "model", "scored"), BEFORE),
+    "verdict": "another decision makes another page",
+}
 # Records that a key is compared with, and differences that are named in a line.
 NUM_COMPARED, NUM_NAMED = 10, 3
 
 
 class PlannedStep(Frozen):
-    """One step: whether it would run, and why; `changes` lists all that differs from before.
+    """One step: whether it would run, and why; `changes` lists all differences from before.
 
-    "depends" stands for a step whose input is not known before another has run: it stays cached if
-    that one gives what it gave before.
+    "depend" is for a step whose input is unknown before another has run: it stays cached if that
+    one makes what it made before.
     """
 
     step: str
@@ -50,63 +50,92 @@ class PlannedStep(Frozen):
 
 
 class Planner:
-    """Walks the steps of a run as the flow does, on what the cache knows.
+    """Looks the steps of a run up in the cache instead of running them, and notes what it finds.
 
-    Of large files only the size is looked at, and the reason then says so: a plan takes the same
-    short time on any data, and a run checks every byte before it believes it.
+    Of large files it checks only the size, and says so: a plan takes the same short time on any
+    data. A run verifies every byte.
     """
 
-    def __init__(self, versions: Mapping[int, ModelVersion], workspace: Workspace) -> None:
+    def __init__(self, request: Request, workspace: Workspace) -> None:
         self.steps: list[PlannedStep] = []
-        self._workspace = workspace
+        self._request, self._workspace = request, workspace
+        self._entries = Ledger(request.spec.name, workspace.settings).entries()
         self._versions = {
             made.made_by: version.number
-            for version in versions.values()
+            for version in versions_of(self._entries).values()
             for made in (version.model, version.evaluation)
         }
 
-    def look(self, step: str, label: str, **arguments: Any) -> Reference | None:
-        """Plan one step; its cached result, or None where it would run or nothing is known."""
-        if any(arguments[name] is None for name in arguments.keys() & INPUTS):
-            self.add(label, "depend", BEFORE)
-            return None
+    def callable_steps(self) -> Steps:
+        """Return every step of the pipeline as a lookup."""
+        lookups: dict[str, Any] = {name: Lookup(self, name) for name in STEPS}
+        return Steps(
+            add_incoming=self._add_incoming,
+            score_champion=self._score_champion,
+            promote=self._promote,
+            wait=lambda _: None,
+            **lookups,
+        )
+
+    def look_up(self, step: str, label: str, arguments: Mapping[str, Any]) -> Reference | None:
+        """Plan one step; return its cached result, or None if it would run or is unknown."""
+        for name, reason in MADE_BY_STEPS.items():
+            if name in arguments and _is_unknown(arguments[name]):
+                self._add(label, "depend", reason)
+                return None
         key = step_key(step, arguments)
         try:
             record = self._workspace.records.read(key.digest)
             measured = self._workspace.store.glance(record.reference) if record else []
         except DamagedError as error:
-            self.add(label, "run", str(error))
+            self._add(label, "run", str(error))
             return None
         if record is None:
             self._explain(label, key, step_label(step, arguments))
             return None
         reason = f"made in {self._origin(record)}"
         if measured:
-            reason += f"; large, so that only the size was checked: {', '.join(measured)}"
-        self.add(label, "stay cached", reason)
+            reason += f"; large, so only the size was checked: {', '.join(measured)}"
+        self._add(label, "stay cached", reason)
         return record.reference
 
-    def await_batches(self, spec: DatasetSpec, workspace: Workspace) -> bool:
-        """Note the batches that have come in and would be taken in first; whether there are any."""
-        names = [entry.name for entry in waiting(spec.name, workspace.settings)]
-        if names:
-            named = ", ".join(names[:NUM_NAMED])
-            if len(names) > NUM_NAMED:
-                named += f", and {len(names) - NUM_NAMED} more"
-            self.add(
-                "add incoming",
-                "run",
-                f"in {incoming_folder(spec.name, workspace.settings)}: {named}",
-            )
-        return bool(names)
+    def _add_incoming(self, *, spec: DatasetSpec) -> Any:
+        settings = self._workspace.settings
+        names = [entry.name for entry in waiting(spec.name, settings)]
+        if not names:
+            return DatasetVersions(spec.name, settings).current()
+        more = f", and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
+        folder = incoming_folder(spec.name, settings)
+        self._add("add incoming", "run", f"in {folder}: {', '.join(names[:NUM_NAMED])}{more}")
+        return SimpleNamespace(content=None, growth=None)
 
-    def add(self, label: str, would: Would, reason: str, changes: Sequence[str] = ()) -> None:
-        """Note what a step would do, and why."""
+    def _score_champion(self, *, dataset: str, arrays: ArraysRef | None, device: str) -> Any:
+        champion = Ledger(dataset, self._workspace.settings).champion()
+        if champion and arrays and needs_score(champion, arrays, self._workspace.store.glance):
+            arguments = {"model": champion.model, "arrays": arrays, "device": device}
+            self.look_up("evaluate", "evaluate champion", arguments)
+
+    def _promote(self, *, scored: Sequence[tuple[Any, EvaluationRef | None]], **_: Any) -> Any:
+        self._add("promote", "run", "the decision is about the present champion")
+        verdict = self._known_verdict([score for _, score in scored])
+        rival = versions_of(self._entries).get(verdict.champion_before or 0) if verdict else None
+        return SimpleNamespace(standing=verdict, rival=rival)
+
+    def _known_verdict(self, scores: Sequence[EvaluationRef | None]) -> Verdict | None:
+        """Return what the report is about if the best model is already the champion."""
+        known = [score for score in scores if score]
+        champion = champion_of(self._entries)
+        if champion is None or len(known) < len(scores):
+            return None
+        is_champion = choose_candidate(known).model_digest == champion.model.digest
+        return standing_verdict(self._entries, champion) if is_champion else None
+
+    def _add(self, label: str, would: Would, reason: str, changes: Sequence[str] = ()) -> None:
         step = PlannedStep(step=label, would=would, reason=reason, changes=tuple(changes))
         self.steps.append(step)
 
     def _explain(self, label: str, key: StepKey, known_as: str) -> None:
-        """Note that a step would run for what differs from the record that is nearest to `key`."""
+        """Note that a step would run, and how its key differs from the most similar record's."""
         same = (record for record in self._workspace.records.all() if record.label == known_as)
         comparable = (record for record in same if _dataset(record.key) == _dataset(key))
         compared = [
@@ -114,116 +143,65 @@ class Planner:
             for record in islice(comparable, NUM_COMPARED)
         ]
         if not compared:
-            self.add(label, "run", "it never ran")
+            self._add(label, "run", "it never ran")
             return
         # The first of equals is the last that was used.
         changes, record = min(compared, key=lambda pair: len(pair[0]))
         named = "; ".join(changes[:NUM_NAMED])
         if len(changes) > NUM_NAMED:
             named += f"; and {len(changes) - NUM_NAMED} more"
-        self.add(label, "run", f"{named} since {self._origin(record)}", changes)
+        self._add(label, "run", f"{named} since {self._origin(record)}", changes)
 
     def _origin(self, record: Record) -> str:
         number = self._versions.get(record.key.digest)
         return f"v{number}" if number else f"{record.run_name}, {record.created:%Y-%m-%d %H:%M}"
 
 
-def plan_run(
-    spec: DatasetSpec,
-    *,
-    models: list[str],
-    recipe: str,
-    epochs: int | None,
-    seed: int,
-    device: Device,
-    workspace: Workspace,
-) -> list[PlannedStep]:
-    """What `digits run` with the same options would do."""
-    on = resolve_device(device)
-    entries = Ledger(spec.name, workspace.settings).entries()
-    planner = Planner(versions_of(entries), workspace)
-    version = DatasetVersions(spec.name, workspace.settings).current()
-    dataset = None
-    if planner.await_batches(spec, workspace):
-        planner.add("ingest", "depend", BEFORE)
-    else:
-        content = content_of(spec, workspace.settings)
-        dataset = planner.look(
-            "ingest",
-            "ingest",
-            layout=spec.layout,
-            content=content,
-            read_options=spec.read_options,
-            sources=spec,
-            batches=version.content,
-        )
-    validation = planner.look(
-        "validate",
-        "validate",
-        dataset=dataset,
-        thresholds=spec.thresholds,
-        growth=version.growth,
-    )
-    arrays = planner.look("normalize", "normalize", dataset=dataset)
-    scored = []
-    for model in models:
-        settings = training_settings(recipe, model, epochs=epochs, seed=seed)
-        training = planner.look(
-            "train", f"train {model}", arrays=arrays, model=model, settings=settings, device=on
-        )
-        score = planner.look(
-            "evaluate", f"evaluate {model}", model=training, arrays=arrays, device=on
-        )
-        scored.append((training, score))
-    champion = champion_of(entries)
-    if champion and isinstance(arrays, ArraysRef) and _needs_score(champion, arrays, workspace):
-        planner.look(
-            "evaluate", "evaluate champion", model=champion.model, arrays=arrays, device=on
-        )
-    planner.add("promote", "run", "the decision is about the present champion")
-    made = (dataset, validation, arrays, *(made for pair in scored for made in pair))
-    grounds = _known_verdict(entries, [score for _, score in scored])
-    if None in made:
-        planner.add("report", "depend", BEFORE)
-    elif grounds is None:
-        planner.add("report", "depend", "another decision makes another page")
-    else:
-        planner.look(
-            "report",
-            "report",
-            title=spec.title,
-            validation=validation,
-            arrays=arrays,
-            scored=scored,
-            verdict=grounds,
-            rival=versions_of(entries).get(grounds.champion_before or 0),
-            lineage=trace(filter(None, made), workspace.records),
-        )
+@dataclass(frozen=True)
+class Lookup:
+    """A cached step, called as its task is, that is looked up instead of run."""
+
+    planner: Planner
+    step: str
+
+    def __call__(self, **arguments: Any) -> Any:
+        """Look the step up; see Planner.look_up."""
+        found = {
+            name: value.reference if isinstance(value, Found) else value
+            for name, value in arguments.items()
+        }
+        return self.planner.look_up(self.step, step_label(self.step, arguments), found)
+
+    def submit(self, *, model: Any, **arguments: Any) -> "Found":
+        """Look the step up at once."""
+        return Found(self(model=model, **arguments), getattr(model, "model", model))
+
+
+@dataclass(frozen=True)
+class Found:
+    """The result of a lookup, in place of a future; `model` is the model's name."""
+
+    reference: Reference | None
+    model: str
+
+    def result(self) -> Any:
+        """Return what was found."""
+        return self.reference
+
+
+def plan_run(request: Request, workspace: Workspace) -> list[PlannedStep]:
+    """Plan the steps of a run, as `digits run` would call them."""
+    planner = Planner(request, workspace)
+    run_pipeline(request, planner.callable_steps(), workspace)
     return planner.steps
 
 
-def _needs_score(champion: ModelVersion, arrays: ArraysRef, workspace: Workspace) -> bool:
-    """Whether the champion would be scored again, to be compared on the same test set."""
-    if champion.evaluation.test_digest != arrays.test_digest:
-        return True
-    try:
-        workspace.store.glance(champion.evaluation)
-    except DamagedError:
-        return True
-    return False
+def _is_unknown(value: object) -> bool:
+    """Whether a step before would have to run to make a value, or something in it."""
+    return value is None or (isinstance(value, list | tuple) and any(map(_is_unknown, value)))
 
 
 def _dataset(key: StepKey) -> object:
-    """The name of the dataset that a step is called with, where it is."""
+    """Return the name of the dataset that a step is called with, if it is."""
     layout = key.inputs.get("layout")
     return layout.get("name") if isinstance(layout, dict) else None
-
-
-def _known_verdict(entries: list[Entry], scores: list[Reference | None]) -> Verdict | None:
-    """What the page would be about, where the best model is the champion already."""
-    known = [score for score in scores if isinstance(score, EvaluationRef)]
-    champion = champion_of(entries)
-    if champion is None or len(known) < len(scores):
-        return None
-    is_champion = choose_candidate(known).model_digest == champion.model.digest
-    return standing_verdict(entries, champion) if is_champion else None

@@ -1,25 +1,25 @@
 """Retrain: the whole pipeline, from raw data to a decision about the champion."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from prefect import flow
 from prefect.futures import as_completed
 from prefect.runtime import flow_run
 
 from digits.cache.keys import find_code, keep_known_code
-from digits.datasets.sources.content import content_of
-from digits.datasets.versions import DatasetVersion, DatasetVersions
+from digits.datasets.versions import DatasetVersion
 from digits.errors import DamagedError, DigitsError
 from digits.progress import ending_together
-from digits.recipes import training_settings
 from digits.registry.garbage import runs_lock
 from digits.registry.ledger import Ledger
-from digits.registry.promotion import Decision, Rule
-from digits.spec import load_spec
-from digits.storage.lineage import trace
+from digits.registry.promotion import Decision, needs_score
 from digits.storage.locks import hold
 from digits.storage.references import ArraysRef, EvaluationRef, Frozen, ModelRef, ReportRef
 from digits.storage.workspace import current_workspace
-from digits.training.devices import Device, resolve_device
+from digits.training.devices import Device
 from flows.parameters import DatasetName, ModelNames, Positive, RecipeName, Seed
+from flows.pipeline import Request, Steps, run_pipeline
 from flows.service import page_address
 from tasks.add_incoming import add_incoming
 from tasks.dashboard import on_dashboard, show_run
@@ -59,102 +59,94 @@ def retrain(
     """Retrain the models on a dataset and promote the better one if it beats the champion.
 
     Args:
-        dataset: A spec in data/datasets, by its name.
-        models: Which models to train; the better one is the candidate.
-        recipe: How to train.
-        epochs: Instead of the recipe's number of epochs.
-        seed: Where all chance starts from.
-        device: A GPU if there is one, or what you say.
-        require_significance: Promote only if the exact McNemar test is significant too.
+        dataset: Dataset to train on: the name of a spec in data/datasets.
+        models: Models to train; the most accurate one is the candidate for promotion.
+        recipe: Training recipe: reference (the original settings), fast, quick or best.
+        epochs: Number of epochs (default: the recipe's).
+        seed: Seed of all random numbers.
+        device: Device to train on; auto uses a GPU if one is available.
+        require_significance: Promote only if the exact McNemar test is also significant.
     """
-    workspace, on = current_workspace(), resolve_device(device)
-    spec = load_spec(dataset, workspace.settings)
-    settings = {
-        model: training_settings(recipe, model, epochs=epochs, seed=seed) for model in models
-    }
-    Ledger(
-        dataset, workspace.settings
-    ).entries()  # a damaged ledger ends the run before anything is trained
-    rule = Rule(floor=spec.floor, require_significance=require_significance)
-    lock, waiting = runs_lock(workspace), "waiting for garbage collection to end"
+    workspace = current_workspace()
+    request = Request.of(
+        dataset,
+        models=models,
+        recipe=recipe,
+        epochs=epochs,
+        seed=seed,
+        device=device,
+        settings=workspace.settings,
+        require_significance=require_significance,
+    )
+    spec, lock = request.spec, runs_lock(workspace)
     with (
-        hold(lock, waiting, shared=True),
+        hold(lock, "waiting for garbage collection to end", shared=True),
         journal() as kept,
-        on_dashboard(dataset, spec.title, (recipe, on), page_address),
-        ending_together(),  # innermost: what shows the trainings waits for what they still say
+        on_dashboard(dataset, spec.title, (recipe, request.device), page_address),
+        ending_together(),  # innermost: what shows the trainings waits for their last messages
     ):
-        add_incoming(spec)
-        version = DatasetVersions(dataset, workspace.settings).current()
-        content = content_of(spec, workspace.settings)
-        data = ingest(spec.layout, content, spec.read_options, spec, version.content)
-        validation = validate(data, spec.thresholds, version.growth)
-        arrays = normalize(data)
-        find_code(models)
-        trainings = [train.submit(arrays, model, settings[model], on) for model in models]
-        scorings = [
-            evaluate.submit(training, arrays, on)  # type: ignore[call-overload]
-            for training in trainings
-        ]
-        for training in as_completed(trainings):
-            training.result()  # the first that fails ends the run, and the others with it
-        scored = [(t.result(), s.result()) for t, s in zip(trainings, scorings, strict=True)]
-        made = (data, validation, arrays, *(made for pair in scored for made in pair))
-        lineage = trace(made, workspace.records)
-        decision = None
-        while decision is None:
-            incumbent = champion_score(arrays, on, dataset)
-            decision = promote(data, scored, incumbent, rule=rule, lineage=lineage)
-        page = report(
-            title=spec.title,
-            validation=validation,
-            arrays=arrays,
-            scored=scored,
-            verdict=decision.standing,
-            rival=decision.rival,
-            lineage=lineage,
-        )
+        find_code(models, spec.read_options)
+        made = run_pipeline(request, TASKS, workspace)
         show_run(
             spec.title,
-            validation=validation,
-            arrays=arrays,
-            scored=scored,
-            decision=decision,
-            lineage=lineage,
-            report=page,
-            version=version,
+            validation=made.validation,
+            arrays=made.arrays,
+            scored=made.scored,
+            decision=made.decision,
+            lineage=made.lineage,
+            report=made.report,
+            version=made.version,
             steps=kept.steps,
             address=page_address,
         )
     keep_known_code()
     return RunResult(
         run=str(flow_run.name),
-        data=version,
-        models=tuple(model for model, _ in scored),
-        evaluations=tuple(score for _, score in scored),
-        decision=decision,
-        report=page,
+        data=made.version,
+        models=tuple(model for model, _ in made.scored),
+        evaluations=tuple(score for _, score in made.scored),
+        decision=made.decision,
+        report=made.report,
         steps=kept.steps,
     )
 
 
-def champion_score(arrays: ArraysRef, device: str, dataset: str) -> EvaluationRef | None:
-    """The champion's score on the present test set, scored again if its own is not of it.
+def score_champion(*, dataset: str, arrays: ArraysRef, device: str) -> EvaluationRef | None:
+    """Return the champion's score on this test set; evaluate it again if it has none.
 
-    Raises DigitsError when it has to be scored and its bytes are not whole.
+    Raises DigitsError if the champion must be evaluated and its bytes are not intact.
     """
     workspace = current_workspace()
     champion = Ledger(dataset, workspace.settings).champion()
     if champion is None:
         return None
-    is_same_test = champion.evaluation.test_digest == arrays.test_digest
-    if is_same_test and workspace.store.is_whole(champion.evaluation):
+    if not needs_score(champion, arrays, workspace.store.verify):
         return champion.evaluation
     try:
         workspace.store.verify(champion.model)
     except DamagedError as error:
         raise DigitsError(
-            f"the champion, version {champion.number}, has to be scored on this test set, and is "
-            f"not whole: {error}; put it back from a copy, or make another version champion with "
-            "`digits rollback`"
+            f"cannot score the champion, version {champion.number}, on this test set: {error}; "
+            "restore it from a backup, or promote another version with `digits rollback`"
         ) from error
     return evaluate(champion.model, arrays, device)
+
+
+def end_with_first_failure(trainings: Sequence[Any]) -> None:
+    """Wait for the trainings; the first that fails ends the run, and the others with it."""
+    for training in as_completed(list(trainings)):
+        training.result()
+
+
+TASKS = Steps(
+    add_incoming=add_incoming,
+    ingest=ingest,
+    validate=validate,
+    normalize=normalize,
+    train=train,
+    evaluate=evaluate,
+    score_champion=score_champion,
+    promote=promote,
+    report=report,
+    wait=end_with_first_failure,
+)

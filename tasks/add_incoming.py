@@ -8,6 +8,7 @@ import logging
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from digits.datasets.versions import DatasetVersion, DatasetVersions
 from digits.intake.incoming import waiting
 from digits.report.dashboard_pages import batch_page
 from digits.spec import DatasetSpec
@@ -21,15 +22,18 @@ logger = logging.getLogger(__name__)
 @task(
     name="add incoming", task_run_name="add incoming", cache_policy=NO_CACHE, persist_result=False
 )
-def add_incoming(spec: DatasetSpec) -> None:
-    """Add all waiting batches and report each outcome; a refused batch does not stop the run."""
-    workspace = current_workspace()
-    if not waiting(spec.name, workspace.settings):
-        return
-    from digits.intake.additions import add_all_incoming
+def add_incoming(spec: DatasetSpec) -> DatasetVersion:
+    """Add all waiting batches and report each outcome; return the dataset's version then.
 
-    for intake in add_all_incoming(spec, workspace):
-        logger.info("%s", intake.describe())
-        page = batch_page(spec.title, intake)
-        show(f"batch-{slug(spec.name)}", page, f"{intake.source}: {intake.status}")
-        emit_addition(intake)
+    A refused batch does not stop the run.
+    """
+    workspace = current_workspace()
+    if waiting(spec.name, workspace.settings):
+        from digits.intake.additions import add_all_incoming
+
+        for addition in add_all_incoming(spec, workspace):
+            logger.info("%s", addition.describe())
+            page = batch_page(spec.title, addition)
+            show(f"batch-{slug(spec.name)}", page, f"{addition.source}: {addition.status}")
+            emit_addition(addition)
+    return DatasetVersions(spec.name, workspace.settings).current()

@@ -21,13 +21,28 @@ def differences(then: StepKey, now: StepKey) -> Iterator[str]:
 
 
 def _code_differences(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
-    for place in sorted(then.keys() | now.keys()):
+    gone, added = (_by_name(one, other) for one, other in ((then, now), (now, then)))
+    # The same definition in another file, of another path, is no other code.
+    moved = gone.keys() & added.keys()
+    left_out = {place for found in (gone, added) for key in moved for place in found[key]}
+    for place in sorted((then.keys() | now.keys()) - left_out):
         if place not in then:
             yield f"{place} added"
         elif place not in now:
             yield f"{place} gone"
         elif then[place] != now[place]:
             yield f"{place} changed"
+    if moved:
+        yield f"{len(moved)} definition{'s' * (len(moved) > 1)} moved to other files"
+
+
+def _by_name(code: Mapping[str, str], other: Mapping[str, str]) -> dict[tuple[str, str], list[str]]:
+    """The places that `other` does not have, by the name of the definition and its digest."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for place, digest in code.items():
+        if place not in other:
+            places.setdefault((place.rpartition(": ")[2], digest), []).append(place)
+    return places
 
 
 def _value_differences(place: str, then: Any, now: Any) -> Iterator[str]:

@@ -120,16 +120,15 @@ def step_key(name: str, arguments: Arguments) -> StepKey:
     )
 
 
-def find_code(models: Iterable[str]) -> None:
-    """Find the code of the steps that are asked for while models train, before one of them does.
+def find_code(models: Iterable[str], read_options: ReadOptions) -> None:
+    """Read the code of every step of a run now, before models are trained.
 
     Two threads that make syntax trees at once end with a SystemError in Python 3.11 (gh-106905),
     and TensorFlow makes them whenever it compiles a function.
     """
     for model in models:
-        _code_of_step("train", {"model": model})
-    for name in ("evaluate", "report"):
-        _code_of_step(name, {})
+        for name in STEPS:
+            _code_of_step(name, {"model": model, "read_options": read_options})
 
 
 def _code_of_step(name: str, arguments: Arguments) -> Mapping[str, str]:

@@ -1,9 +1,9 @@
 """The promotion rule: whether a candidate is promoted or the champion is kept."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
-from digits.errors import DigitsError
+from digits.errors import DamagedError, DigitsError
 from digits.registry.ledger import (
     Entry,
     Ledger,
@@ -15,7 +15,7 @@ from digits.registry.ledger import (
     withdrawn,
 )
 from digits.storage.lineage import Lineage, write_lineage
-from digits.storage.references import DatasetRef, EvaluationRef, Frozen, ModelRef
+from digits.storage.references import ArraysRef, DatasetRef, EvaluationRef, Frozen, ModelRef
 from digits.storage.store import Store
 from digits.storage.workspace import Workspace
 
@@ -138,6 +138,22 @@ def mcnemar(only_first: int, only_second: int) -> float:
         ways = ways * (num_pairs - number) // (number + 1)
     p_value: float = 2 * num_ways / 2**num_pairs
     return min(p_value, 1.0)
+
+
+def needs_score(
+    champion: ModelVersion, arrays: ArraysRef, check: Callable[[EvaluationRef], object]
+) -> bool:
+    """Whether the champion must be scored again to be compared on the test set of `arrays`.
+
+    `check` raises DamagedError if the evaluation that it is given is not intact.
+    """
+    if champion.evaluation.test_digest != arrays.test_digest:
+        return True
+    try:
+        check(champion.evaluation)
+    except DamagedError:
+        return True
+    return False
 
 
 def apply_rule(

@@ -14,14 +14,15 @@ LIBRARIES = ("great_expectations", "tensorflow")
 # Loads ahead for a request, and says which libraries that brought.
 LOAD = f"""
 import sys
-from digits.spec import load_spec
 from digits.settings import Settings
+from digits.storage.workspace import current_workspace
 from flows.environment import prepare_environment
 from flows.loading import load_ahead
+from flows.pipeline import Request
 prepare_environment(Settings())
 models, seed = sys.argv[1].split(","), int(sys.argv[2])
-spec = load_spec("{NAME}", Settings())
-load_ahead(spec, models=models, recipe="reference", epochs=1, seed=seed, device="cpu")
+options = dict(models=models, recipe="reference", epochs=1, seed=seed, device="cpu")
+load_ahead(Request.of("{NAME}", settings=Settings(), **options), current_workspace())
 print(*(name for name in {LIBRARIES} if name in sys.modules))
 """
 

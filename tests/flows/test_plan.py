@@ -36,6 +36,7 @@ from digits.storage.references import (
     ValidationRef,
 )
 from digits.storage.workspace import Workspace
+from flows.pipeline import Request
 from flows.plan import PlannedStep, plan_run
 from tests.support.histories import NUM_IMAGES, digest, store_score
 from tests.support.small_dataset import NAME, SPEC, write_raw, write_spec
@@ -164,8 +165,8 @@ def plan(workspace: Workspace, name: str = NAME, **options: Any) -> dict[str, Pl
         "seed": 0,
         "device": "cpu",
     }
-    spec = load_spec(name, workspace.settings)
-    return {step.step: step for step in plan_run(spec, workspace=workspace, **request | options)}
+    asked = Request.of(name, settings=workspace.settings, **request | options)
+    return {step.step: step for step in plan_run(asked, workspace)}
 
 
 def running(planned: dict[str, PlannedStep]) -> dict[str, str]:
@@ -265,7 +266,7 @@ def test_a_changed_setting_is_told(done: Run) -> None:
 
 
 def test_another_device_is_told(done: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.plan.resolve_device", lambda _: "gpu:NVIDIA H100")
+    monkeypatch.setattr("flows.pipeline.resolve_device", lambda _: "gpu:NVIDIA H100")
 
     planned = plan(done.workspace)
 
@@ -384,9 +385,7 @@ def test_of_large_files_only_the_size_is_looked_at_and_it_is_said(
     planned = plan(done.workspace)
 
     assert planned["normalize"].would == "stay cached"
-    assert planned["normalize"].reason.endswith(
-        "; large, so that only the size was checked: content"
-    )
+    assert planned["normalize"].reason.endswith("; large, so only the size was checked: content")
     cut(arrays)
     assert list(running(plan(done.workspace))) == ["normalize"]
 

@@ -37,6 +37,18 @@ def test_equal_keys_do_not_differ() -> None:
             {"code": {"digits/training/models.py: build_cnn": "1"}},
             ["digits/training/models.py: Builder gone"],
         ),
+        (
+            {"code": {"a/cnn.py: build_cnn": "1", "a/types.py: Builder": "2"}},
+            ["2 definitions moved to other files"],
+        ),
+        (
+            {"code": {"a/cnn.py: build_cnn": "1", "a/types.py: Builder": "3"}},
+            [
+                "a/types.py: Builder added",
+                "digits/training/models.py: Builder gone",
+                "1 definition moved to other files",
+            ],
+        ),
         ({"libraries": THEN.libraries | {"keras": "3.16.0"}}, ["keras 3.15.1 -> 3.16.0"]),
         ({"libraries": THEN.libraries | {"jax": "0.7"}}, ["jax none -> 0.7"]),
         (

@@ -45,7 +45,7 @@ def test_no_source_is_parsed_beside_a_training(monkeypatch: pytest.MonkeyPatch) 
     anew = Project(ROOT)
     monkeypatch.setattr(keys, "project", lambda: anew)
     # Of an empty workspace: nothing is known of the code from a run before.
-    find_code(["mlp", "cnn"])
+    find_code(["mlp", "cnn"], ReadOptions())
 
     def refuse(*_: Any) -> None:
         raise AssertionError("a thread that trains may be making a syntax tree now")

@@ -1,0 +1,157 @@
+"""The pipeline, written once: which steps a run has, in which order, and what each is given.
+
+It is a function over how a step is called: the flow `retrain` calls Prefect tasks, and `plan` looks
+each call up in the cache instead. A new step is called here and listed in Steps; neither works
+without it then.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self, TypeVar
+
+from digits.datasets.sources.content import content_of
+from digits.datasets.versions import DatasetVersion
+from digits.errors import UsageError
+from digits.models import TrainingSettings
+from digits.recipes import training_settings
+from digits.registry.ledger import Ledger
+from digits.registry.promotion import Decision, Rule
+from digits.settings import Settings
+from digits.spec import DatasetSpec, load_spec
+from digits.storage.lineage import Lineage, trace
+from digits.storage.references import (
+    ArraysRef,
+    DatasetRef,
+    EvaluationRef,
+    ModelRef,
+    ReportRef,
+    ValidationRef,
+)
+from digits.storage.workspace import Workspace
+from digits.training.devices import Device, resolve_device
+
+Made_co = TypeVar("Made_co", covariant=True)
+
+
+class Pending(Protocol[Made_co]):
+    """A step that may still be running."""
+
+    def result(self) -> Made_co:
+        """Wait for the step and return what it made; raises its error."""
+
+
+class Submittable(Protocol[Made_co]):
+    """A step that can run next to others. It takes a Pending in place of what that will make."""
+
+    @property
+    def submit(self) -> Callable[..., Pending[Made_co]]:
+        """Start the step, called by keyword."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How each step is called, by keyword. Prefect's tasks are called so."""
+
+    add_incoming: Callable[..., DatasetVersion]
+    ingest: Callable[..., DatasetRef]
+    validate: Callable[..., ValidationRef]
+    normalize: Callable[..., ArraysRef]
+    train: Submittable[ModelRef]
+    evaluate: Submittable[EvaluationRef]
+    score_champion: Callable[..., EvaluationRef | None]
+    promote: Callable[..., Decision | None]
+    report: Callable[..., ReportRef]
+    wait: Callable[[Sequence[Pending[ModelRef]]], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run was asked for, checked: its dataset, and the settings of each model."""
+
+    spec: DatasetSpec
+    trainings: Mapping[str, TrainingSettings]
+    device: str
+    rule: Rule
+
+    @classmethod
+    def of(
+        cls,
+        dataset: str,
+        *,
+        models: Sequence[str],
+        recipe: str,
+        epochs: int | None,
+        seed: int,
+        device: Device,
+        settings: Settings,
+        require_significance: bool = False,
+    ) -> Self:
+        """Check a request before anything is loaded or started.
+
+        Raises UsageError for a request that cannot succeed, LedgerError for a corrupted ledger.
+        """
+        spec = load_spec(dataset, settings)
+        on = resolve_device(device)
+        if not models:
+            raise UsageError("no model to train: name at least one, as in --models mlp,cnn")
+        if len(set(models)) < len(models):
+            raise UsageError(f"--models has a duplicate: {','.join(models)}")
+        trainings = {
+            model: training_settings(recipe, model, epochs=epochs, seed=seed) for model in models
+        }
+        Ledger(dataset, settings).entries()
+        rule = Rule(floor=spec.floor, require_significance=require_significance)
+        return cls(spec, trainings, on, rule)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run made and decided."""
+
+    version: DatasetVersion
+    validation: ValidationRef
+    arrays: ArraysRef
+    scored: Sequence[tuple[ModelRef, EvaluationRef]]
+    lineage: Lineage
+    decision: Decision
+    report: ReportRef
+
+
+def run_pipeline(request: Request, steps: Steps, workspace: Workspace) -> Outcome:
+    """Call every step of a run in order; the models are trained and evaluated side by side."""
+    spec, device = request.spec, request.device
+    version = steps.add_incoming(spec=spec)
+    dataset = steps.ingest(
+        layout=spec.layout,
+        content=content_of(spec, workspace.settings),
+        read_options=spec.read_options,
+        sources=spec,
+        batches=version.content,
+    )
+    validation = steps.validate(dataset=dataset, thresholds=spec.thresholds, growth=version.growth)
+    arrays = steps.normalize(dataset=dataset)
+    pairs = []
+    for model, settings in request.trainings.items():
+        training = steps.train.submit(arrays=arrays, model=model, settings=settings, device=device)
+        evaluation = steps.evaluate.submit(model=training, arrays=arrays, device=device)
+        pairs.append((training, evaluation))
+    steps.wait([training for training, _ in pairs])
+    scored = [(training.result(), evaluation.result()) for training, evaluation in pairs]
+    made = (dataset, validation, arrays, *(one for pair in scored for one in pair))
+    lineage = trace(filter(None, made), workspace.records)
+    decision = None
+    while decision is None:  # another run has changed the champion meanwhile
+        incumbent = steps.score_champion(dataset=spec.name, arrays=arrays, device=device)
+        decision = steps.promote(
+            dataset=dataset, scored=scored, incumbent=incumbent, rule=request.rule, lineage=lineage
+        )
+    report = steps.report(
+        title=spec.title,
+        validation=validation,
+        arrays=arrays,
+        scored=scored,
+        verdict=decision.standing,
+        rival=decision.rival,
+        lineage=lineage,
+    )
+    return Outcome(version, validation, arrays, scored, lineage, decision, report)
