@@ -18,6 +18,7 @@ from digits.cache.syntax import (
     chain_of,
     executed_by,
     is_idle,
+    parse,
     read,
 )
 
@@ -111,7 +112,7 @@ class Module:
     """
 
     def __init__(self, name: str, content: bytes, packages: frozenset[str]) -> None:
-        tree = ast.parse(content)
+        tree = parse(content)
         self.name = name
         self._packages = packages
         self._has_globals = b"global" in content

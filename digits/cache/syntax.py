@@ -1,6 +1,7 @@
 """What a piece of Python syntax says: its text without formatting, and all that it refers to."""
 
 import ast
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ Canonical = Callable[[Chain], str | None]
 _WITHOUT_MEANING = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 _ANNOTATIONS = frozenset({"annotation", "returns"})
 _LONGEST_NAME = 255
+
+NUM_TRIES = 100
 
 # What takes names or code that cannot be read off the sources, or shows docstrings.
 _OPAQUE = frozenset(
@@ -61,6 +64,18 @@ class Parsed:
     executed: tuple[Target, ...]
     strings: frozenset[str]
     hazards: tuple[tuple[int, str], ...]
+
+
+def parse(source: bytes | str) -> ast.Module:
+    """Parse Python, again if another thread made a syntax tree at the same moment.
+
+    Python 3.11 then raises SystemError in either thread (gh-106905), and the other one may be
+    Prefect's, TensorFlow's or NumPy's. Raises SyntaxError or ValueError.
+    """
+    for _ in range(NUM_TRIES - 1):
+        with contextlib.suppress(SystemError):
+            return ast.parse(source)
+    return ast.parse(source)
 
 
 def chain_of(node: ast.AST) -> Chain | None:
@@ -190,7 +205,7 @@ class _Reader:
     def _quoted(self, annotation: str, line: int) -> None:
         """Note the names in an annotation that stands in quotes."""
         try:
-            tree = ast.parse(annotation.strip(), mode="eval")
+            tree = parse(annotation.strip())
         except (SyntaxError, ValueError):
             return
         for node in ast.walk(tree):

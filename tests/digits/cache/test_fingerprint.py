@@ -1,3 +1,5 @@
+import ast
+import contextlib
 import gc
 import os
 import subprocess
@@ -6,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -315,6 +318,27 @@ def test_threads_that_ask_at_once_get_one_answer(tmp_path: Path) -> None:
         answers = list(pool.map(lambda _: code_of(tmp_path), range(24)))
 
     assert answers == [alone] * 24
+
+
+@pytest.mark.usefixtures("eager_switches")
+def test_another_thread_that_makes_syntax_trees_does_not_matter(tmp_path: Path) -> None:
+    write(tmp_path, CHAIN)
+    expected, is_over = code_of(tmp_path), Event()
+
+    def parse_all_the_time() -> None:
+        while not is_over.is_set():
+            # It may be the one that fails in Python 3.11, as a library would.
+            with contextlib.suppress(SystemError):
+                ast.parse("x = [1, (2, [3, f(4)])]")
+
+    thread = Thread(target=parse_all_the_time)
+    thread.start()
+    try:
+        for _ in range(50):
+            assert code_of(tmp_path) == expected
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def test_an_edit_of_the_same_length_at_the_same_moment_is_noticed(tmp_path: Path) -> None:
