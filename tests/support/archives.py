@@ -4,7 +4,7 @@ import gzip
 import io
 import tarfile
 import zipfile
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -21,8 +21,8 @@ def idx_files(splits: Splits) -> dict[Role, bytes]:
     files: dict[Role, bytes] = {}
     for split in filter(splits.__contains__, SPLITS):
         images, labels = splits[split]
-        files[f"{split}-images"] = format_idx(images)
-        files[f"{split}-labels"] = format_idx(labels)
+        files[cast(Role, f"{split}-images")] = format_idx(images)
+        files[cast(Role, f"{split}-labels")] = format_idx(labels)
     return files
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -50,11 +51,18 @@ def arrays(**others: Any) -> Callable[[Path], Any]:
 
     def do(folder: Path) -> None:
         images, labels = SPLITS["train"]
-        given = {"x_train": images, "y_train": labels}
+        given: dict[str, npt.NDArray[Any]] = {"x_train": images, "y_train": labels}
         made = {name: other(given[name].copy()) for name, other in others.items()}
         write_npz(folder, SPLITS, **made)
 
     return do
+
+
+def truncated_gz(folder: Path) -> None:
+    """Replace the .csv by a truncated .gz of it."""
+    path = folder / "train.csv"
+    (folder / "train.csv.gz").write_bytes(cut(gzip.compress(path.read_bytes())))
+    path.unlink()
 
 
 def at(row: int, value: Any, kind: Any = None) -> Callable[[Any], Any]:
@@ -389,12 +397,7 @@ DAMAGES: dict[str, Damage] = {
     "csv: a bomb": Damage("csv", bomb_csv, "unbounded", "line 1 has more than"),
     "csv: a truncated .gz": Damage(
         "csv",
-        lambda folder: [
-            (folder / "train.csv.gz").write_bytes(
-                cut(gzip.compress((folder / "train.csv").read_bytes()))
-            ),
-            (folder / "train.csv").unlink(),
-        ],
+        truncated_gz,
         "corrupt_file",
         "train.csv.gz is not an intact .gz file: truncated",
     ),

@@ -29,7 +29,9 @@ class Element:
 
     def all(self, selector: str) -> list["Element"]:
         """Return descendants that match "tag", ".class", "tag.class" or "#id", in page order."""
-        tag, sign, name = re.fullmatch(r"(\w*)([.#]?)(\S*)", selector).groups()
+        match = re.fullmatch(r"(\w*)([.#]?)(\S*)", selector)
+        assert match, selector
+        tag, sign, name = match.groups()
         return [
             element
             for element in self.walk()

@@ -18,9 +18,13 @@ def take_screenshot(browser: Browser, report: Path, picture: Path) -> None:
     """Write a PNG, 1280 pixels wide, of the page in the light desktop layout."""
     with open_page(browser, report) as page:
         section = page.locator(LAST_SECTION).bounding_box()
+        assert section is not None, f"{report} has no {LAST_SECTION}"
         height = section["y"] + section["height"] + MARGIN
-        clip = {"x": 0, "y": 0, "width": DESKTOP, "height": height}
-        page.screenshot(path=picture, full_page=True, clip=clip)
+        page.screenshot(
+            path=picture,
+            full_page=True,
+            clip={"x": 0, "y": 0, "width": DESKTOP, "height": height},
+        )
 
 
 if __name__ == "__main__":

@@ -52,7 +52,8 @@ class Handler(BaseHTTPRequestHandler):
         self.server.headers = dict(self.headers)
         answer = self.server.next_answer(self.path)
         self.send_response(answer.status)
-        for name, value in ({"Content-Length": str(len(answer.body))} | answer.headers).items():
+        headers = {"Content-Length": str(len(answer.body)), **answer.headers}
+        for name, value in headers.items():
             if value:
                 self.send_header(name, value)
         self.end_headers()
