@@ -25,7 +25,7 @@ from prefect.settings import get_current_settings
 from prefect.tasks import Task
 from prefect.transactions import IsolationLevel
 
-from digits.cache.keys import project, step_key
+from digits.cache.keys import project, step_key, step_label
 from digits.errors import DamagedError
 from digits.storage.files import write_whole
 from digits.storage.records import Record, StepKey
@@ -82,7 +82,7 @@ def step(name: str, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
             cache_policy=policy,
             persist_result=True,
             result_serializer="json",
-            task_run_name=partial(_label_of, name),
+            task_run_name=partial(step_label, name),
             **options,
         )(body)
 
@@ -161,14 +161,8 @@ class CheckedRecords(WritableFileSystem):
 
 def _computed_key(name: str, arguments: Mapping[str, Any]) -> str:
     key = step_key(name, arguments)
-    _keys[key.digest] = (key, _label_of(name, arguments))
+    _keys[key.digest] = (key, step_label(name, arguments))
     return key.digest
-
-
-def _label_of(name: str, parameters: Mapping[str, Any]) -> str:
-    """The step, followed by its model if it has one."""
-    model = getattr(parameters.get("model"), "model", parameters.get("model"))
-    return f"{name} {model}" if model else name
 
 
 def _label(key: str) -> str:

@@ -16,13 +16,13 @@ from digits.datasets.images import Images, Labels
 from digits.labeling.label_reports import Measure
 from digits.storage.references import Frozen
 from digits.training.predictions import read_predictions
+from digits.validation.image_measures import BRIGHT
 
 Counts = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 
 NUM_BINS = 10
 CONFIDENCE_EDGES = (0.5, 0.9, 0.99, 0.999)
-BRIGHT = 127
 MATTERS = 0.1
 # One false alarm in ten thousand comparisons.
 CHANCE = 0.9999

@@ -3,10 +3,8 @@
 import io
 import math
 import os
-import struct
 import sys
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from digits.datasets.formats.pngs import UNREADABLE, scaled_to_8_bits
 from digits.errors import DataError
 
 Grey = npt.NDArray[np.uint8]
@@ -26,7 +25,6 @@ MAX_BYTES = 256 * 1024**2
 PIECE = 64 * 1024
 # Enough for a digit that fills a tenth of its image; larger images are reduced first.
 MAX_SIDE = 256
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, OverflowError)
 
 
 def find_files(arguments: Iterable[str]) -> Iterator[str]:
@@ -65,8 +63,7 @@ def to_grey(picture: Image.Image) -> Grey:
     black behind light ink.
     """
     if picture.mode.startswith("I"):
-        # 16 bits per pixel, which Pillow would clip instead of scaling.
-        return (np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8)
+        return scaled_to_8_bits(picture)
     if not picture.has_transparency_data:
         return np.asarray(picture.convert("L"))
     grey, alpha = picture.convert("RGBA").convert("LA").split()

@@ -2,13 +2,13 @@
 
 import contextlib
 import logging
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import get_args
 
 from digits.registry.ledger import ModelVersion, all_ledgers
+from digits.storage.files import discard
 from digits.storage.lineage import LineageRef
 from digits.storage.locks import attempt, hold
 from digits.storage.records import KEY, Record
@@ -51,7 +51,7 @@ def collect(
         announce(Garbage(paths=paths, num_bytes=sum(map(_size, paths))))
         if not is_dry_run:
             for path in files:
-                _delete(path)
+                discard(path)
             for path in bundles:
                 workspace.store.discard(path)
 
@@ -152,13 +152,6 @@ def _newest_first(paths: Iterable[Path]) -> list[Path]:
         with contextlib.suppress(FileNotFoundError):
             times[path] = path.lstat().st_mtime_ns
     return sorted(times, key=lambda path: times[path], reverse=True)
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
 
 
 def _size(path: Path) -> int:

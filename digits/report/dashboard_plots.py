@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from digits.report.svg import heat
-from digits.report.view_models import History, Metrics
+from digits.report.view_models import MAX_COUNTED_CLASSES, History, Metrics
 from digits.storage.references import ArraysRef, EvaluationRef, ModelRef
 from digits.storage.store import Store
 from digits.training.predictions import read_predictions
@@ -22,8 +22,6 @@ Scored = Sequence[tuple[ModelRef, EvaluationRef]]
 NUM_COLUMNS, NUM_ROWS = 10, 3
 CELL_WIDTH, CELL_HEIGHT, TITLE_HEIGHT, CAPTION_HEIGHT, IMAGE_SIZE = 0.9, 1.05, 0.3, 0.2, 0.82
 CENTERED: Any = {"ha": "center", "va": "center", "parse_math": False}
-# With more classes the numbers in a confusion matrix would be too small to read.
-MAX_COUNTED_CLASSES = 20
 # Colors in the grid of predictions.
 RIGHT, WRONG = "#1c5cbe", "#c13128"
 

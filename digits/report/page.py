@@ -13,12 +13,11 @@ from digits.report import sentences
 from digits.report.charts import learning_chart, shift_chart
 from digits.report.predictions_view import Answer, Answers
 from digits.report.svg import NUM_TONES, heat, heat_uri
-from digits.report.view_models import ModelFacts, ReportFacts, is_digest
+from digits.report.view_models import MAX_COUNTED_CLASSES, ModelFacts, ReportFacts, is_digest
 
 NUM_IN_GRID = 30
 NUM_MISTAKES = 12
 
-MAX_COUNTED_CLASSES = 20
 """With more classes the confusion matrix is an image without numbers."""
 
 MAX_OPEN_ROWS = 12

@@ -21,6 +21,10 @@ def is_digest(text: str) -> bool:
     return DIGEST.fullmatch(text) is not None
 
 
+# With more classes the numbers in a confusion matrix would be too small to read.
+MAX_COUNTED_CLASSES = 20
+
+
 class Facts(BaseModel):
     """Base class for the facts of a page. Unknown fields are ignored: files may contain more."""
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from digits.storage import locks
 
+Signature = tuple[int, ...] | str
+"""Identifies the content of a file without reading it."""
+
 TEMPORARY = ".tmp-"
 """Prefix of the names of unfinished files and folders."""
 
@@ -61,3 +64,10 @@ def write_whole(path: Path, content: bytes) -> None:
             temporary.unlink()
             raise
     flush(path.parent)
+
+
+def signature_of(path: Path) -> Signature:
+    """Return a value that changes when the file is written to or replaced."""
+    status = path.stat()
+    # Unlike the modification time, the change time cannot be set back after an edit.
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -52,3 +52,13 @@ FAILED_IN_MANY_ROWS = make_finding(
 WARNED = make_finding(
     success=False, severity="warning", check="duplicates", found="1", rows=(7,), num_rows=1
 )
+
+TOO_FEW_IMAGES = make_finding(
+    check="num_images",
+    column=None,
+    expectation="expect_table_row_count_to_equal",
+    success=False,
+    about="number of images",
+    found="600",
+    expected="6000",
+)

@@ -21,12 +21,12 @@ from digits.settings import Settings
 from digits.storage.references import ReportRef, ValidationRef
 from digits.storage.workspace import Workspace
 from digits.validation.findings import (
-    Finding,
     ValidationFailed,
     ValidationOutcome,
 )
 from tasks import artifacts, dashboard, live
 from tasks.dashboard import announce, on_dashboard, show, show_run
+from tests.support.findings import TOO_FEW_IMAGES
 from tests.support.shown import digest, make_verdict, make_version, store_arrays, store_model
 from tests.support.small_dataset import NAME
 
@@ -156,17 +156,7 @@ def test_a_failed_validation_is_shown_and_fails_the_run(
     monkeypatch.setattr(
         dashboard, "emit_validation_failed", lambda dataset, _: emitted.append(dataset)
     )
-    finding = Finding(
-        split="train",
-        check="num_images",
-        column=None,
-        expectation="expect_table_row_count_to_equal",
-        severity="error",
-        success=False,
-        about="number of images",
-        found="600",
-        expected="6000",
-    )
+    finding = TOO_FEW_IMAGES
     failure = ValidationFailed(ValidationOutcome(findings=(finding,)), Path("/page.html"))
 
     def body() -> None:

@@ -3,9 +3,10 @@ from typing import Any
 import pytest
 
 from digits.intake.incoming import Addition
-from digits.validation.findings import Finding, ValidationOutcome
+from digits.validation.findings import ValidationOutcome
 from tasks import events
 from tasks.events import emit_addition, emit_decision, emit_validation_failed
+from tests.support.findings import TOO_FEW_IMAGES
 from tests.support.shown import make_entry, make_verdict
 from tests.support.small_dataset import NAME
 
@@ -44,17 +45,7 @@ def test_a_decision_is_an_event_of_its_dataset_with_the_facts(
 
 
 def test_a_failed_validation_is_an_event_with_the_failures(emitted: list[Any]) -> None:
-    finding = Finding(
-        split="train",
-        check="num_images",
-        column=None,
-        expectation="expect_table_row_count_to_equal",
-        severity="error",
-        success=False,
-        about="number of images",
-        found="600",
-        expected="6000",
-    )
+    finding = TOO_FEW_IMAGES
     emit_validation_failed(NAME, ValidationOutcome(findings=(finding,)))
     ((name, resource, facts),) = emitted
     assert (name, resource) == ("validation.failed", RESOURCE)

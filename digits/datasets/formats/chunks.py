@@ -10,6 +10,9 @@ import numpy.typing as npt
 from digits.thresholds import Split
 
 # Small enough that a chunk of the largest images takes little memory, whatever the type.
+LABEL_NAMES = ("label", "labels", "class", "target", "y")
+"""What a column of labels is usually called."""
+
 MAX_ROWS, MAX_BYTES = 8192, 2**24
 
 

@@ -14,13 +14,12 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from digits.datasets.defects import Defects, refuse
-from digits.datasets.formats.chunks import RawChunk, RowNames, rows_at_once
+from digits.datasets.formats.chunks import LABEL_NAMES, RawChunk, RowNames, rows_at_once
 from digits.datasets.sources.file_layouts import splits_of
 from digits.datasets.sources.raw_files import open_plain
 from digits.spec import MAX_SIDE, Column, ImageShape, ReadOptions
 from digits.thresholds import Split
 
-LABEL_NAMES = ("label", "labels", "class", "target", "y")
 MAX_COLUMNS = MAX_SIDE * MAX_SIDE + 1
 # A number of 64 bits takes 24 characters.
 MAX_LINE = MAX_COLUMNS * 26

@@ -10,7 +10,7 @@ import numpy as np
 from digits.datasets.defects import Defects, refuse
 from digits.datasets.formats.chunks import MAX_ROWS, RawChunk, RowNames
 from digits.datasets.sources.archives import MAX_IMAGES, size_limit
-from digits.datasets.sources.idx import read_shape, read_start
+from digits.datasets.sources.idx import describe_shape, read_shape, read_start
 from digits.datasets.sources.raw_files import open_plain, role_of
 from digits.spec import MAX_SIDE, ROLES, ImageShape, ReadOptions, Role
 from digits.thresholds import SPLITS, Split
@@ -80,7 +80,7 @@ def _check(path: Path, found: tuple[int, ...], image_shape: ImageShape | None) -
         expected = f"images, N x {height} x {width}" + ("" if image_shape else " at most")
         if len(found) == 1:
             expected += "; these look like labels: are the two files swapped?"
-        refuse("image_size", str(path), f"has {_described(found)} values", expected)
+        refuse("image_size", str(path), f"has {describe_shape(found)} values", expected)
 
 
 def _check_pair(
@@ -91,7 +91,7 @@ def _check_pair(
             f"labels, one for each of {images[0]:,} images; these look like images: are the two "
             "files swapped?"
         )
-        refuse("value_type", str(label_file), f"has {_described(labels)} values", expected)
+        refuse("value_type", str(label_file), f"has {describe_shape(labels)} values", expected)
     if images[0] != labels[0]:
         refuse(
             "count_mismatch",
@@ -113,7 +113,3 @@ def _read(file: BinaryIO, size: int, path: Path) -> bytes:
 def _end(file: BinaryIO, path: Path) -> None:
     if file.read(1):
         refuse("corrupt_file", str(path), "has extra bytes at the end", "the size in its header")
-
-
-def _described(shape: tuple[int, ...]) -> str:
-    return " x ".join(f"{size:,}" for size in shape)

@@ -12,14 +12,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from digits.datasets.defects import Defects, refuse
-from digits.datasets.formats.chunks import RawChunk, RowNames, rows_at_once
+from digits.datasets.formats.chunks import LABEL_NAMES, RawChunk, RowNames, rows_at_once
 from digits.datasets.formats.pngs import PNG, decode_png
 from digits.datasets.sources.file_layouts import splits_of
 from digits.spec import MAX_SIDE, Column, ImageShape, ReadOptions
 from digits.thresholds import DefectName
 
 IMAGE_NAMES = ("image", "images", "img", "pixels", "x")
-LABEL_NAMES = ("label", "labels", "class", "target", "y")
 UNREADABLE = (OSError, pa.ArrowException, ValueError, MemoryError, NotImplementedError)
 # Limit of an image before compression: 64-bit numbers, each with its repetition level.
 MAX_ROW_BYTES = MAX_SIDE * MAX_SIDE * 10 + 4096

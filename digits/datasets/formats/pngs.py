@@ -20,6 +20,7 @@ HEADER_BYTES = 24
 # Size of the largest image without compression, in 16-bit RGBA, plus room for text.
 MAX_BYTES = MAX_SIDE * MAX_SIDE * 8 + 2**16
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, OverflowError)
+"""What Pillow raises for a corrupted image."""
 
 
 def decode_png(
@@ -84,6 +85,10 @@ def _is_gray(picture: Any, place: str, defects: Defects) -> bool:
 
 def _gray(picture: Any) -> npt.NDArray[np.uint8]:
     if picture.mode.startswith("I"):
-        # 16 bits per pixel, which Pillow would clip instead of scaling.
-        return (np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8)
+        return scaled_to_8_bits(picture)
     return np.asarray(picture.convert("L"))
+
+
+def scaled_to_8_bits(picture: Any) -> npt.NDArray[np.uint8]:
+    """Scale an image with 16 bits per pixel to uint8 (H, W), which Pillow would clip."""
+    return (np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8)

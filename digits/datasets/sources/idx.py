@@ -48,14 +48,14 @@ def read_shape(start: bytes, num_bytes: int | None, name: str) -> tuple[int, ...
         )
     shape = struct.unpack_from(f">{start[3]}I", start, 4)
     if 0 in shape:
-        raise DefectError("empty_file", f"{name} has no values: {_described(shape)}")
+        raise DefectError("empty_file", f"{name} has no values: {describe_shape(shape)}")
     expected = header + math.prod(shape)
     if num_bytes is not None and num_bytes != expected:
         problem = "is truncated" if num_bytes < expected else "has extra bytes at the end"
         raise DefectError(
             "corrupt_file",
             f"{name} {problem}: {num_bytes:,} bytes, expected {expected:,} for "
-            f"{_described(shape)} values",
+            f"{describe_shape(shape)} values",
         )
     return shape
 
@@ -97,5 +97,6 @@ def format_idx(array: "npt.NDArray[Any]") -> bytes:
     return header + np.array(array.shape, ">u4").tobytes() + array.astype(np.uint8).tobytes()
 
 
-def _described(shape: tuple[int, ...]) -> str:
+def describe_shape(shape: tuple[int, ...]) -> str:
+    """Write a shape as "60,000 x 28 x 28"."""
     return " x ".join(f"{size:,}" for size in shape)

@@ -10,8 +10,7 @@ from pathlib import Path
 from digits.datasets.sources.file_layouts import ClassFolder, class_folders, files_in
 from digits.errors import DataError
 from digits.layouts import LAYOUTS
-from digits.storage.files import file_digest
-from digits.storage.signatures import Signature, signature_of
+from digits.storage.files import Signature, file_digest, signature_of
 
 
 @dataclass(frozen=True)

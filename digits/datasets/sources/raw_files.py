@@ -14,8 +14,7 @@ from digits.datasets.sources.archives import FILE_NAMES, PIECE, Unpacked
 from digits.datasets.sources.idx import HEADER_BYTES, read_shape, read_start
 from digits.errors import DataError
 from digits.spec import Role
-from digits.storage.files import TEMPORARY, write_whole
-from digits.storage.signatures import Signature, signature_of
+from digits.storage.files import TEMPORARY, Signature, signature_of, write_whole
 
 logger = logging.getLogger(__name__)
 

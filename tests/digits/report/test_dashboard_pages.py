@@ -21,7 +21,8 @@ from digits.report.dashboard_pages import (
 from digits.storage.lineage import LineageStep
 from digits.storage.records import Record, StepKey
 from digits.storage.references import ValidationRef
-from digits.validation.findings import Finding, ValidationOutcome
+from digits.validation.findings import ValidationOutcome
+from tests.support.findings import TOO_FEW_IMAGES
 from tests.support.shown import (
     WHEN,
     digest,
@@ -159,19 +160,7 @@ def test_the_champion_is_shown_with_all_changes_newest_first() -> None:
 
 
 def test_a_failed_validation_shows_the_findings_and_their_rows() -> None:
-    finding = Finding(
-        split="train",
-        check="num_images",
-        column=None,
-        expectation="expect_table_row_count_to_equal",
-        severity="error",
-        success=False,
-        about="number of images",
-        found="600",
-        expected="6000",
-        rows=(3, 5),
-        num_rows=2,
-    )
+    finding = TOO_FEW_IMAGES.model_copy(update={"rows": (3, 5), "num_rows": 2})
     outcome = ValidationOutcome(findings=(finding, finding.model_copy(update={"success": True})))
     page = failure_page("Made-up digits", outcome, Path("/validations/page.html"), None)
     assert "1 of 2 expectations failed." in page
