@@ -233,7 +233,7 @@ def test_a_cached_step_names_its_origin(done: Run) -> None:
     assert planned["train mlp"].reason.startswith("made in a run, ")
 
 
-def test_changed_code_is_named_by_file_and_function(done: Run, code: Code) -> None:
+def test_changed_code_is_named_by_file_and_place(done: Run, code: Code) -> None:
     code.texts["digits/models.py: MODELS[cnn]/builder"] = "another text"
 
     planned = plan(done.workspace)
