@@ -63,7 +63,7 @@ def run_options(function: Callable[P, Any]) -> Callable[P, Any]:
             type=click.IntRange(0, 2**31 - 1),
             default=0,
             show_default=True,
-            help="Random seed for training.",
+            help="Seed of all random numbers.",
         ),
         click.option(
             "--device",

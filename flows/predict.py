@@ -32,7 +32,7 @@ def predict(
         output: Parquet file to write (default: a new one in artifacts/predictions).
         dataset: Dataset whose champion labels the images.
         as_is: Do not center and scale the images: they already look like the dataset's.
-        device: Device to use; `auto` uses a GPU if one is available.
+        device: Device to use; auto uses a GPU if one is available.
     """
     workspace = current_workspace()
     champion_version(dataset, workspace)

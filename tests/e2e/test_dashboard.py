@@ -58,7 +58,7 @@ def test_the_run_form_offers_choices_refuses_invalid_values_and_starts_a_run(
         title = tab.get_by_text(f"{name} (Optional)", exact=True)
         return form.locator(".schema-form-property").filter(has=title)
 
-    expect(field("seed")).to_contain_text("Where all chance starts from.")
+    expect(field("seed")).to_contain_text("Seed of all random numbers.")
     offered = {"models": ["mlp", "cnn"], "device": ["auto", "cpu", "gpu"], "dataset": [NAME]}
     for name, choices in offered.items():
         field(name).locator(".p-select-button__control").press("ArrowDown")

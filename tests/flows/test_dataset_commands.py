@@ -91,5 +91,5 @@ def test_corrupted_files_leave_no_spec(place: Path, settings: Settings) -> None:
 
     line = said(call_digits("dataset", "init", "mine", "--from", str(place)), 1)
 
-    assert line.startswith(f"{place}/digits.npz is not an .npz of x_train, y_train, x_test")
+    assert line.startswith(f"{place}/digits.npz is not a valid .npz with x_train, y_train, x_test")
     assert not list(settings.data_dir.rglob("mine*"))

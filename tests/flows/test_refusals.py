@@ -73,12 +73,15 @@ def ledger_file(settings: Settings) -> Path:
         (("history", "--dataset", "mnits"), "unknown dataset 'mnits'"),
         (("rollback", "--dataset", "mnits"), "unknown dataset 'mnits'"),
         (("reproduce", "1", "--dataset", "mnits"), "unknown dataset 'mnits'"),
-        (("run", *DATASET, "--models", "mlp,rnn"), "no model 'rnn': choose among mlp, cnn"),
-        (("plan", *DATASET, "--models", "rnn"), "no model 'rnn'"),
+        (
+            ("run", *DATASET, "--models", "mlp,rnn"),
+            "unknown model 'rnn' (expected one of mlp, cnn)",
+        ),
+        (("plan", *DATASET, "--models", "rnn"), "unknown model 'rnn'"),
         (("run", *DATASET, "--models", " ,"), "no model to train"),
         (("plan", *DATASET, "--models", ""), "no model to train"),
-        (("run", *DATASET, "--models", "mlp,mlp"), "names a model twice"),
-        (("run", *DATASET, "--recipe", "odd"), "unknown recipe 'odd': choose one of reference"),
+        (("run", *DATASET, "--models", "mlp,mlp"), "--models has a duplicate: mlp,mlp"),
+        (("run", *DATASET, "--recipe", "odd"), "unknown recipe 'odd' (expected one of reference"),
         (("plan", *DATASET, "--recipe", "odd"), "unknown recipe 'odd'"),
         (("run", *DATASET, "--epochs", "-3"), "-3 is not in the range x>=1"),
         (("run", *DATASET, "--epochs", "0"), "0 is not in the range"),
@@ -111,7 +114,9 @@ def test_a_missing_gpu_is_refused(here: Settings, monkeypatch: pytest.MonkeyPatc
 
 def test_an_invalid_spec_is_named_with_the_key_at_fault(here: Settings) -> None:
     path = write_spec(here, SPEC.replace("floor = 0.2", "floor = 2"))
-    assert said(call_digits("run", *DATASET), 2).startswith(f"{path}: floor: found 2")
+    assert said(call_digits("run", *DATASET), 2).startswith(
+        f"{path}: floor: must be less than or equal to 1 (found 2)"
+    )
 
 
 @pytest.mark.parametrize(
