@@ -1,6 +1,7 @@
-"""What runs, in which order: Prefect flows, and the command line above them."""
+"""What runs, and in which order: the Prefect flows and the command line."""
 
 from digits.cache.keys import project
 
-# Before the rest is imported: what is edited from now on is not what runs, nor taken for it.
+# Snapshot the sources before the rest is imported, so that cache keys describe the code that
+# runs, not later edits.
 project()

@@ -1,4 +1,4 @@
-"""The command line. Each command imports only what it needs: `digits status` loads no library."""
+"""The command line. Each command imports only what it needs, so `digits status` starts fast."""
 
 import atexit
 import contextlib
@@ -28,57 +28,68 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 dataset_option = click.option(
-    "--dataset", default="mnist", show_default=True, help="A spec in data/datasets, by its name."
+    "--dataset",
+    default="mnist",
+    show_default=True,
+    help="Dataset: the name of a spec in data/datasets.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
 def run_options(function: Callable[P, Any]) -> Callable[P, Any]:
-    """The options that say what a run retrains; `run` and `plan` share them."""
+    """Add the options that describe a run; `run` and `plan` share them."""
     options = (
         dataset_option,
         click.option(
             "--models",
             default="mlp,cnn",
             show_default=True,
-            help="Which models to train, with commas.",
+            help="Models to train, separated by commas.",
         ),
-        click.option("--recipe", default="reference", show_default=True, help="How to train."),
         click.option(
-            "--epochs", type=click.IntRange(min=1), help="Instead of the recipe's number."
+            "--recipe",
+            default="reference",
+            show_default=True,
+            help="Training recipe: reference (the original settings), fast, quick or best; "
+            "`docs/recipes.md` compares them.",
+        ),
+        click.option(
+            "--epochs",
+            type=click.IntRange(min=1),
+            help="Number of epochs (default: the recipe's).",
         ),
         click.option(
             "--seed",
             type=click.IntRange(0, 2**31 - 1),
             default=0,
             show_default=True,
-            help="Where all chance starts from.",
+            help="Seed of all random numbers.",
         ),
         click.option(
             "--device",
             type=click.Choice(["auto", "cpu", "gpu"]),
             default="auto",
             show_default=True,
-            help="A GPU if there is one, or what you say.",
+            help="Device to train on; `auto` uses a GPU if one is available.",
         ),
         click.option(
             "--require-significance",
             is_flag=True,
-            help="Promote only if the exact McNemar test is significant too.",
+            help="Promote only if the exact McNemar test is also significant.",
         ),
     )
     return functools.reduce(lambda decorated, option: option(decorated), options[::-1], function)
 
 
 class Commands(click.Group):
-    """The commands, with errors that end in one line instead of a traceback."""
+    """The command group, which reports an error in one line instead of a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; a failure ends it with one line and an exit code."""
+        """Run a command; if it fails, print one line and exit with an error code."""
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
-            raise  # click's own, and a reader that went away, which click ends silently
+            raise  # click handles its own errors, and exits silently if the reader is gone
         except Interrupted as interrupted:
             ctx.exit(interrupted.code)
         except Exception as error:
@@ -90,21 +101,21 @@ class Commands(click.Group):
 
 
 def explain(error: Exception) -> tuple[str, int]:
-    """One line about an error, and the exit code that it ends the command with."""
+    """Return a one-line message about an error, and the exit code."""
     if isinstance(error, UsageError):
         return str(error), 2
     if isinstance(error, DigitsError):
         return str(error), 1
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'the operating system'}: {error.strerror}", 1
-    hint = "`digits --traceback ...` shows where"
+    hint = "run `digits --traceback ...` for details"
     return f"unexpected {type(error).__name__}: {error} ({hint})", 1
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--traceback", is_flag=True, help="Show Python's traceback when something fails.")
-def main(traceback: bool) -> None:  # noqa: ARG001  (read where an error is explained)
-    """Retrain two digit classifiers, keep the better one, and be able to show and undo it."""
+@click.option("--traceback", is_flag=True, help="Show the Python traceback of a failure.")
+def main(traceback: bool) -> None:  # noqa: ARG001  (`Commands.invoke` reads it)
+    """Retrain two digit classifiers, promote the better one, and review or undo promotions."""
     prepare_environment(Settings())
 
 
@@ -112,7 +123,7 @@ def main(traceback: bool) -> None:  # noqa: ARG001  (read where an error is expl
 @run_options
 @json_option
 def run(as_json: bool, models: str, **options: Any) -> None:
-    """One retrain in this process: data, training, evaluation, decision, report."""
+    """Retrain in this process: prepare data, train, evaluate, promote or keep, report."""
     console.show_logs()
     options["models"] = split_names(models)
     workspace = current_workspace()
@@ -144,7 +155,7 @@ def run(as_json: bool, models: str, **options: Any) -> None:
 @dataset_option
 @json_option
 def status(dataset: str, as_json: bool) -> None:
-    """The champion, and the last decision about it."""
+    """Show the champion and the last decision about it."""
     from digits.registry.history import status as status_of
     from digits.spec import load_spec
 
@@ -161,7 +172,7 @@ def status(dataset: str, as_json: bool) -> None:
 @dataset_option
 @json_option
 def history(dataset: str, as_json: bool) -> None:
-    """Every decision ever taken about the champion, oldest first."""
+    """Show all decisions about the champion, oldest first."""
     from digits.registry.history import describe_entry
     from digits.spec import load_spec
 
@@ -179,7 +190,7 @@ def history(dataset: str, as_json: bool) -> None:
 @dataset_option
 @json_option
 def rollback(version: int | None, dataset: str, as_json: bool) -> None:
-    """Make an earlier champion the champion again: VERSION, or the one before."""
+    """Roll back to an earlier champion: VERSION, or the previous one."""
     from digits.registry.history import describe_entry, roll_back
     from digits.spec import load_spec
 
@@ -189,14 +200,14 @@ def rollback(version: int | None, dataset: str, as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
-        click.echo(f"{facts['reason']}; the champion is version {facts['champion_after']}")
+        click.echo(f"{facts['reason']}; the champion is now version {facts['champion_after']}")
 
 
 @main.command()
 @run_options
 @json_option
 def plan(as_json: bool, models: str, **options: Any) -> None:
-    """Which steps `run` would execute now, and why. Runs nothing."""
+    """Show which steps `run` would execute, and why, without running anything."""
     from flows.pipeline import Request
     from flows.plan import plan_run
 
@@ -216,7 +227,7 @@ def plan(as_json: bool, models: str, **options: Any) -> None:
 @dataset_option
 @json_option
 def reproduce(version: int, dataset: str, as_json: bool) -> None:
-    """Train VERSION again and say whether the weights came out the same."""
+    """Train VERSION again and report whether the weights are identical."""
     console.show_logs()
     from digits.progress import bars
     from digits.registry.reproduction import reproduce as train_again
@@ -236,21 +247,25 @@ def reproduce(version: int, dataset: str, as_json: bool) -> None:
 
 @main.command()
 @click.argument("files", nargs=-1, required=True)
-@click.option("--as-is", is_flag=True, help="They are like the dataset's: do not centre and scale.")
+@click.option(
+    "--as-is",
+    is_flag=True,
+    help="Do not center and scale the images: they already look like the dataset's.",
+)
 @click.option(
     "--explain",
     "folder",
     metavar="FOLDER",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Write pictures of what the model saw into FOLDER.",
+    help="Save what the model saw, as images in FOLDER.",
 )
-@click.option("--csv", "form", flag_value="csv", help="Print CSV for machines.")
-@click.option("--json", "form", flag_value="json", help="Print a line of JSON for each.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV instead of text.")
+@click.option("--json", "form", flag_value="json", help="Print a line of JSON per image.")
 @dataset_option
 def predict(
     files: tuple[str, ...], as_is: bool, folder: Path | None, form: "Form | None", dataset: str
 ) -> None:
-    """Label pictures of one digit each: PNG or JPEG FILES, folders of them, - for one on stdin."""
+    """Label images of one digit each: PNG or JPEG FILES, folders, or - for standard input."""
     from digits.registry.champion import champion_version, load_champion
     from digits.training.streams import separate_error_stream
 
@@ -272,12 +287,12 @@ def predict(
     "formats",
     default="keras,savedmodel,onnx,litert",
     show_default=True,
-    help="In which formats, with commas.",
+    help="Formats, separated by commas.",
 )
 @dataset_option
 @json_option
 def export(folder: Path, formats: str, dataset: str, as_json: bool) -> None:
-    """Write the champion into a new FOLDER, in formats that are proved to give the same labels."""
+    """Export the champion to a new FOLDER and check that each format gives the same labels."""
     from digits.registry.champion import champion_version, load_champion
     from digits.training.streams import native_errors_in, separate_error_stream
 
@@ -297,17 +312,17 @@ def export(folder: Path, formats: str, dataset: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
 @click.option(
     "--keep",
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="How many cache entries of each step stay.",
+    help="Number of cache records to keep per step.",
 )
 @json_option
 def gc(dry_run: bool, keep: int, as_json: bool) -> None:
-    """Delete what no version, no recent cache entry and no run needs."""
+    """Delete files that no model version, recent cache record or run needs."""
     console.show_logs()
     from digits.registry.garbage import collect
 
@@ -328,7 +343,7 @@ main.add_command(dataset_commands)
 
 @main.command()
 def up() -> None:
-    """Server, dashboard, deployments and a worker on this machine, until Ctrl-C."""
+    """Start server, dashboard, deployments and worker on this machine, until Ctrl-C."""
     from flows import service
 
     console.show_logs()
@@ -338,7 +353,7 @@ def up() -> None:
 
 @main.command()
 def down() -> None:
-    """End what `digits up` started and did not end itself."""
+    """Stop what `digits up` started, even if it was killed."""
     from flows import service
 
     console.show_logs()
@@ -347,10 +362,10 @@ def down() -> None:
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Make objects that stay to the end of the process without looking through them meanwhile.
+    """Suspend garbage collection while objects are created that live until the process ends.
 
-    A plan makes syntax trees, a run loads Prefect: to look for what could go among them, then, now
-    and again, and once more when Python ends, takes a third of a plan's time.
+    A plan builds syntax trees and a run loads Prefect. Searching these objects for garbage again
+    and again, and once more when Python exits, takes a third of a plan's time.
     """
     atexit.register(collector.freeze)
     collector.disable()
@@ -362,10 +377,10 @@ def uncollected() -> Iterator[None]:
 
 
 def split_names(names: str) -> list[str]:
-    """Names that were given with commas between them."""
+    """Split a comma-separated list of names."""
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON on the standard output."""
+    """Print a value as JSON to standard output."""
     click.echo(json.dumps(value, indent=1))

@@ -1,4 +1,4 @@
-"""What the commands print: logs and tables in a terminal, plain lines elsewhere."""
+"""What the commands print: styled logs and tables in a terminal, plain lines elsewhere."""
 
 import logging
 import sys
@@ -22,7 +22,7 @@ TIME_FORMAT = "%H:%M:%S"
 
 
 def show_logs() -> None:
-    """Show the project's own log lines on the error stream, one line each."""
+    """Show the project's own log records on standard error, one line each."""
     separate_error_stream()
     handler: logging.Handler
     if sys.stderr.isatty():
@@ -50,14 +50,14 @@ def show_logs() -> None:
 
 
 class Once:
-    """A filter for what every step of a run says for itself: a reader needs it once."""
+    """A log filter that shows each message of one logger once, though every step repeats it."""
 
     def __init__(self, logger_name: str) -> None:
         self._logger_name = logger_name
         self._said: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to show the record."""
+        """Return whether to show the record."""
         if record.name != self._logger_name:
             return True
         is_new = record.getMessage() not in self._said
@@ -66,7 +66,7 @@ class Once:
 
 
 def run_facts(result: "RunResult") -> dict[str, Any]:
-    """A run's outcome as plain values, for --json."""
+    """Return a run's outcome as plain values, for --json."""
     return {
         "run": result.run,
         "dataset": {
@@ -96,12 +96,12 @@ def run_facts(result: "RunResult") -> dict[str, Any]:
 
 
 def report_path(result: "RunResult") -> Any:
-    """Where the page of a run lies."""
+    """Return the path of a run's report."""
     return current_workspace().store.folder(result.report) / "report.html"
 
 
 def print_run(result: "RunResult") -> None:
-    """The table of the models, the decision and why, the steps, and where the report lies."""
+    """Print the models, the decision and its reason, the steps, and the path of the report."""
     from rich.console import Console
     from rich.table import Table
 
@@ -131,7 +131,7 @@ def print_run(result: "RunResult") -> None:
 
 
 def describe_steps(steps: dict[str, str | None]) -> str:
-    """Which steps were executed, in one line."""
+    """Return one line that says which steps were executed."""
     executed = [label for label, made_in in steps.items() if made_in is None]
     cached = len(steps) - len(executed)
     if not executed:
@@ -140,9 +140,9 @@ def describe_steps(steps: dict[str, str | None]) -> str:
 
 
 def print_addition(intake: "Addition") -> None:
-    """What became of a batch, with each reason on a line of its own."""
+    """Print what happened to a batch, with each reason on a separate line."""
     if intake.status == "quarantined":
-        click.echo(f"refused: nothing of {intake.source} was added to {intake.dataset}")
+        click.echo(f"refused: {intake.source} was not added to {intake.dataset}")
         for reason in intake.reasons:
             click.echo(f"  {reason}")
         click.echo(f"Page: {intake.page}")
@@ -153,8 +153,8 @@ def print_addition(intake: "Addition") -> None:
 
 
 def print_versions(facts: dict[str, Any]) -> None:
-    """Each change of a dataset on a line, then what waits and what was refused."""
-    click.echo(f"{facts['dataset']} is version {facts['version']}")
+    """Print each change of a dataset, then the waiting and the refused batches."""
+    click.echo(f"{facts['dataset']}: dataset version {facts['version']}")
     for change in facts["changes"]:
         images = f"{change['num_train']:+,} train {change['num_test']:+,} test"
         click.echo(
@@ -162,13 +162,13 @@ def print_versions(facts: dict[str, Any]) -> None:
             f"{change['batch'][:12]}  {images}  [{change['source']}]"
         )
     for name in facts["waiting"]:
-        click.echo(f"waits in the incoming folder: {name}")
+        click.echo(f"waiting in the incoming folder: {name}")
     for page in facts["quarantined"]:
         click.echo(f"refused: {page}")
 
 
 def print_status(facts: dict[str, Any]) -> None:
-    """The champion in a few lines."""
+    """Print the champion and the last decision."""
     champion, last = facts["champion"], facts["last_decision"]
     if champion is None:
         click.echo(f"{facts['dataset']} has no champion yet; `digits run` makes one")
@@ -185,9 +185,9 @@ def print_status(facts: dict[str, Any]) -> None:
 
 
 def print_history(dataset: str, entries: list[dict[str, Any]]) -> None:
-    """Every decision, a line each."""
+    """Print each decision on one line."""
     if not entries:
-        click.echo(f"nothing was ever decided about {dataset}; `digits run` is where it begins")
+        click.echo(f"no decisions about {dataset} yet; `digits run` makes the first one")
     for entry in entries:
         before, after = entry["champion_before"], entry["champion_after"]
         champion = f"{before or '-'} -> {after or '-'}"
@@ -198,21 +198,21 @@ def print_history(dataset: str, entries: list[dict[str, Any]]) -> None:
 
 
 def print_plan(steps: "list[PlannedStep]") -> None:
-    """What each step would do, a line each, and the sum of it."""
+    """Print what each step would do, and whether anything would run."""
     would = {"run": "runs", "stay cached": "cached", "depend": "depends"}
     for step in steps:
         click.echo(f"{step.step:13} {would[step.would]:8} {step.reason}")
     if all(step.would == "stay cached" or step.step == "promote" for step in steps):
-        click.echo("nothing has changed: only the promotion's decision would be taken")
+        click.echo("nothing has changed: `run` would only decide about the promotion")
 
 
 def print_reproduction(outcome: "Reproduction") -> None:
-    """Whether a version came out the same, and what was different."""
+    """Print whether a version was reproduced, and what differs from the original run."""
     if outcome.is_same:
-        click.echo(f"version {outcome.version} came out the same, bit for bit: {outcome.recorded}")
+        click.echo(f"version {outcome.version} was reproduced bit for bit: {outcome.recorded}")
     else:
         click.echo(
-            f"version {outcome.version} came out different: recorded {outcome.recorded[:12]}, "
+            f"version {outcome.version} was not reproduced: recorded {outcome.recorded[:12]}, "
             f"now {outcome.reproduced[:12]}"
         )
     for difference in outcome.differences:
@@ -220,7 +220,7 @@ def print_reproduction(outcome: "Reproduction") -> None:
 
 
 def print_garbage(garbage: "Garbage", *, is_dry_run: bool) -> None:
-    """What is or would be deleted, and how much it frees."""
+    """Print what is or would be deleted, and how much space that frees."""
     for path in garbage.paths:
         click.echo(str(path))
     verb = "would free" if is_dry_run else "freeing"
@@ -228,10 +228,10 @@ def print_garbage(garbage: "Garbage", *, is_dry_run: bool) -> None:
 
 
 def print_export(folder: Path, facts: dict[str, Any]) -> None:
-    """Where each format of the champion lies, and what was proved of it."""
+    """Print the path of each exported format, and the result of the check."""
     for form, name in facts["formats"].items():
         click.echo(f"{form:10} {folder / name}")
     click.echo(
-        f"each gives the label of {facts['dataset']} version {facts['version']} on all "
+        f"each gives the same label as {facts['dataset']} version {facts['version']} on all "
         f"{facts['num_images_with_the_same_label']:,} test images"
     )

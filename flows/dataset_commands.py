@@ -1,4 +1,4 @@
-"""`digits dataset`: a dataset's spec, written by looking at its files, and its new data."""
+"""`digits dataset`: write the spec of a dataset, and add, list and remove its batches."""
 
 import json
 from pathlib import Path
@@ -15,12 +15,12 @@ from flows import console
 if TYPE_CHECKING:
     from digits.intake.proposal import Wishes
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
 @click.group()
 def dataset() -> None:
-    """Your own datasets: a spec for one, and what is added to it over time."""
+    """Manage your own datasets: write a spec, then add, list and remove batches."""
 
 
 @dataset.command()
@@ -30,32 +30,44 @@ def dataset() -> None:
     "place",
     required=True,
     type=click.Path(path_type=Path),
-    help="The folder of its files, or the one file.",
+    help="The folder with the dataset's files, or its only file.",
 )
-@click.option("--layout", type=click.Choice(list(LAYOUTS)), help="Instead of what the names say.")
 @click.option(
-    "--image-shape", nargs=2, type=int, metavar="HEIGHT WIDTH", help="Where it is no square."
+    "--layout",
+    type=click.Choice(list(LAYOUTS)),
+    help="File layout (default: detected from the file names).",
 )
-@click.option("--label-column", metavar="NAME|NUMBER", help="Of CSV and Parquet; -1 is the last.")
+@click.option(
+    "--image-shape",
+    nargs=2,
+    type=int,
+    metavar="HEIGHT WIDTH",
+    help="Image size, if the files do not define it and the images are not square.",
+)
+@click.option(
+    "--label-column",
+    metavar="NAME|NUMBER",
+    help="Label column of CSV and Parquet files; -1 is the last.",
+)
 @click.option(
     "--test-share",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=1 / 7,
-    help="How many of the images are for testing, where no file is.  [default: 1/7]",
+    help="Share of images to test on, if the files have no test split.  [default: 1/7]",
 )
 @json_option
 def init(name: str, place: Path, as_json: bool, **wishes: Any) -> None:
-    """Write the spec of a new dataset NAME by looking at its files."""
+    """Write the spec of a new dataset NAME, derived from its files."""
     from digits.intake.proposal import propose
 
     proposal = propose(name, place, _wishes(**wishes), current_workspace().settings)
     if as_json:
         _print_json(proposal.facts())
         return
-    click.echo(f"{proposal.path} is written. It assumes:")
+    click.echo(f"Wrote {proposal.path} with these assumptions:")
     for key, value in proposal.assumptions().items():
         click.echo(f"  {key:8} {value}")
-    click.echo(f"Correct there what is wrong; then: digits run --dataset {name}")
+    click.echo(f"Correct the file if any are wrong, then run: digits run --dataset {name}")
 
 
 @dataset.command()
@@ -63,10 +75,10 @@ def init(name: str, place: Path, as_json: bool, **wishes: Any) -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @json_option
 def add(name: str, files: tuple[Path, ...], as_json: bool) -> None:
-    """Add a batch of labelled images to dataset NAME: FILES, in any layout, or a folder of them.
+    """Add a batch of labeled images to dataset NAME: FILES in any layout, or a folder.
 
-    It is added whole or, if anything in it is wrong, not at all: then a copy lies in the
-    quarantine, with a page that says why.
+    Adding is atomic: if anything is wrong, nothing is added, and a copy of the batch is
+    quarantined with a page that says why.
     """
     console.show_logs()
     from digits.intake.additions import add_batch
@@ -85,7 +97,7 @@ def add(name: str, files: tuple[Path, ...], as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def add_incoming(name: str, as_json: bool) -> None:
-    """Add what lies in dataset NAME's incoming folder, batch by batch, as the next run would."""
+    """Add the batches in dataset NAME's incoming folder, as the next run would."""
     console.show_logs()
     from digits.intake.additions import add_all_incoming
 
@@ -105,7 +117,7 @@ def add_incoming(name: str, as_json: bool) -> None:
 @click.argument("batch")
 @json_option
 def remove(name: str, batch: str, as_json: bool) -> None:
-    """Take the batch whose digest begins with BATCH out of dataset NAME again."""
+    """Remove the batch whose digest begins with BATCH from dataset NAME."""
     console.show_logs()
     from digits.datasets.versions import DatasetVersions
 
@@ -116,14 +128,16 @@ def remove(name: str, batch: str, as_json: bool) -> None:
     if as_json:
         _print_json(change.model_dump(mode="json"))
     else:
-        click.echo(f"batch {change.batch[:12]} is out; {name} is version {change.version}")
+        click.echo(
+            f"removed batch {change.batch[:12]}; {name} is now dataset version {change.version}"
+        )
 
 
 @dataset.command()
 @click.argument("name")
 @json_option
 def show(name: str, as_json: bool) -> None:
-    """The versions of dataset NAME, what waits to be taken in, and what was refused."""
+    """Show the versions of dataset NAME, and its waiting and refused batches."""
     from digits.intake.incoming import describe_versions
 
     workspace = current_workspace()
@@ -145,7 +159,8 @@ def _wishes(
 
     if image_shape and not all(MIN_SIDE <= side <= MAX_SIDE for side in image_shape):
         raise UsageError(
-            f"--image-shape {image_shape[0]} {image_shape[1]}: expected {MIN_SIDE} to {MAX_SIDE}"
+            f"--image-shape {image_shape[0]} {image_shape[1]}: out of range "
+            f"(expected {MIN_SIDE} to {MAX_SIDE} pixels per side)"
         )
     is_number = label_column is not None and label_column.lstrip("-").isdecimal()
     column = int(label_column) if label_column is not None and is_number else label_column

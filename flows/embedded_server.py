@@ -1,8 +1,8 @@
-"""Prefect's own server for the length of one run, where the environment names no other.
+"""A Prefect server for the duration of one run, unless the environment names another server.
 
-Prefect would start the same server by itself, but later, as a part of the terminal's job, and with
-no end of its own. Started here, it comes up while the libraries load, does not take the run's
-Ctrl-C for its own, ends with the run however that ends, is started again if it is lost, and keeps
+Prefect would start the same server itself, but later, in the terminal's process group, and without
+stopping it if the run is killed. Started here, it comes up while the libraries load, does not
+receive the run's Ctrl-C, ends with the run however that ends, is restarted if it dies, and keeps
 its log out of the terminal.
 """
 
@@ -24,10 +24,10 @@ from digits.errors import DigitsError
 
 logger = logging.getLogger(__name__)
 
-# A new database is migrated first, which takes its time on a busy machine.
+# A new database is migrated first, which is slow on a busy machine.
 STARTUP_SECONDS = 120
 SHUTDOWN_SECONDS = 5
-# One that is lost more often would be lost again.
+# A server that dies more often would only die again.
 MAX_STARTS = 4
 SERVER_ENVIRONMENT = {
     # As Prefect sets them for its temporary server: no dashboard, few services.
@@ -38,29 +38,29 @@ SERVER_ENVIRONMENT = {
 
 
 class OwnServer:
-    """A server that is there until this process ends, also if it is killed itself.
+    """A server that runs until this process ends, and is restarted if it is killed.
 
-    Connections are accepted as long as this object keeps the socket, and answered when a server is
-    up: what is sent while one that was lost is started again waits for it.
+    This object owns the socket, so connections are accepted even while the server restarts, and
+    answered once it is up.
     """
 
     def __init__(self) -> None:
         self._listening = socket.create_server(("127.0.0.1", 0))
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115  (it lasts as long as the process)
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115  (open until the process ends)
         self._environment = os.environ | SERVER_ENVIRONMENT
         self._is_ending = self._has_answered = False
         self._start()
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}/api"
         threading.Thread(target=self._keep, daemon=True).start()
-        # Prefect sends its last events and logs before the functions registered here are called.
+        # Prefect sends its last events and logs before atexit functions are called.
         atexit.register(self._stop)
 
     def has_answered(self) -> None:
-        """Take note that it is up: one that never was would end again, and is not kept."""
+        """Note that the server was up; one that never was is not restarted: it would fail again."""
         self._has_answered = True
 
     def reason(self) -> str | None:
-        """The last error that it wrote, if any."""
+        """Return the last error that the server wrote, or None."""
         self._output.seek(0)
         written = self._output.read().decode(errors="replace")
         reasons = re.findall(r"^[\w.]+Error: .*", written, re.MULTILINE)
@@ -84,7 +84,7 @@ class OwnServer:
             if self._is_ending or not self._has_answered:
                 break
             logger.warning(
-                "Prefect's server of this run ended with exit code %d: starting it again", code
+                "this run's Prefect server ended with exit code %d: starting it again", code
             )
             self._start()
         self._process.wait()
@@ -101,12 +101,12 @@ class OwnServer:
 
 @contextlib.contextmanager
 def prefect_server() -> Iterator[Callable[[], None]]:
-    """The server that PREFECT_API_URL names, or one of our own, for the flows of a block.
+    """Use the server that PREFECT_API_URL names, or start one, for the flows of a block.
 
-    Enter it before Prefect is imported, and call what it gives before a flow runs: that returns
-    once the server answers. Raises DigitsError when no server answers, or when it is lost.
+    Enter the block before Prefect is imported, and call the yielded function before a flow runs:
+    it returns once the server answers. Raises DigitsError if no server answers, or if it is lost.
     """
-    # A server that is lost is told of once, not at every line that cannot be sent to it any more.
+    # Report a lost server once, not for every log line that can no longer be sent to it.
     logging.raiseExceptions = False
     own = None
     if not os.environ.get("PREFECT_API_URL"):
@@ -121,8 +121,8 @@ def prefect_server() -> Iterator[Callable[[], None]]:
         if not isinstance(error, httpx.TransportError):
             raise
         raise DigitsError(
-            f"Prefect's server at {os.environ['PREFECT_API_URL']} was lost ({error}); every step "
-            "that was finished is kept: run again when it is back"
+            f"Prefect's server at {os.environ['PREFECT_API_URL']} was lost ({error}); finished "
+            "steps are kept: run again when the server is back"
         ) from error
 
 
@@ -139,26 +139,26 @@ def _wait(own: OwnServer | None) -> None:
     if own is None:
         raise DigitsError(
             f"no Prefect server answers at PREFECT_API_URL={os.environ['PREFECT_API_URL']} "
-            f"({error}); start that server, or unset the variable: a run then has its own"
+            f"({error}); start that server, or unset the variable so that each run starts its own"
         )
     raise DigitsError(
         f"Prefect's server did not start ({own.reason() or error}); run again, or "
-        "start one by hand with `prefect server start` and name it in PREFECT_API_URL"
+        "start one with `prefect server start` and set PREFECT_API_URL to its address"
     )
 
 
 def serve(descriptor: str) -> None:
-    """Be the server, on a listening socket, until the standard input ends."""
+    """Run the server on a listening socket until standard input is closed."""
     threading.Thread(target=_end_with_input, daemon=True).start()
-    # The command by which Prefect starts its temporary server, on our socket.
+    # The command that Prefect uses for its temporary server, but on our socket.
     sys.argv[1:] = ["--factory", "prefect.server.api.server:create_app", "--fd", descriptor]
     sys.argv += ["--lifespan", "on", "--log-level", "error"]
     runpy.run_module("uvicorn", run_name="__main__", alter_sys=True)
 
 
 def _end_with_input() -> None:
-    # The other end of the pipe is the run's, which writes nothing: the kernel closes it, also after
-    # a kill -9.
+    # The run holds the other end of the pipe and writes nothing; the kernel closes it when the run
+    # ends, even after a kill -9.
     os.read(sys.stdin.fileno(), 1)
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -1,4 +1,4 @@
-"""What the libraries must find in the environment before they are imported."""
+"""Environment variables that must be set before the libraries are imported."""
 
 import os
 import tempfile
@@ -10,10 +10,10 @@ from flows.service import api_address
 
 
 def prepare_environment(settings: Settings) -> None:
-    """Set what is not set yet: no telemetry, no user's configuration, one place for all files.
+    """Set defaults for unset variables: no telemetry, no user configuration, one place for files.
 
-    Flows go to the server of `digits up` while it is up; where there is none, and PREFECT_API_URL
-    names no other, Prefect starts its own for the length of a run.
+    While `digits up` is running, flows use its server. Otherwise, unless PREFECT_API_URL names
+    another one, each run starts its own.
     """
     artifacts = settings.artifacts_dir
     defaults = {
@@ -21,23 +21,23 @@ def prepare_environment(settings: Settings) -> None:
         "PREFECT_LOCAL_STORAGE_PATH": str(artifacts / "cache" / "values"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
-        # Prefect's own lines stay in the dashboard; the terminal shows ours.
+        # Prefect's log lines stay in the dashboard; the terminal shows ours.
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
-        # Our lines go to the dashboard too, where they belong to a run.
+        # Our log lines also go to the dashboard if they belong to a run.
         "PREFECT_LOGGING_EXTRA_LOGGERS": "digits,tasks,flows",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
-        # Runs leave the dashboard after 90 days; without this its database grows for ever.
+        # Delete runs after 90 days; otherwise the dashboard's database grows forever.
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
-        # The first start migrates a new database; on a busy machine that takes its time.
+        # The first start migrates a new database, which is slow on a busy machine.
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "GX_ANALYTICS_ENABLED": "false",
-        # A ~/.keras/keras.json could change the arithmetic; ours is the only configuration.
+        # Ignore ~/.keras/keras.json, which could change the arithmetic.
         "KERAS_HOME": str(artifacts / "keras"),
         "KERAS_BACKEND": "tensorflow",
-        # What is an error to a run, TensorFlow raises in Python as well; the rest says nothing to
-        # a user. 0 shows all of it.
+        # TensorFlow raises real errors in Python; its log lines mean nothing to a user (0 shows
+        # them all).
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     api = api_address(settings)
@@ -48,7 +48,7 @@ def prepare_environment(settings: Settings) -> None:
 
 
 def prepare_folders(settings: Settings) -> None:
-    """Make the folders that a run writes to. Raises DigitsError when one cannot be written."""
+    """Create the folders that a run writes to. Raises DigitsError if one is not writable."""
     for folder in (
         Path(os.environ["PREFECT_HOME"]),
         Path(os.environ["PREFECT_LOCAL_STORAGE_PATH"]),
@@ -61,7 +61,7 @@ def prepare_folders(settings: Settings) -> None:
                 pass
         except OSError as error:
             raise DigitsError(
-                f"{folder} cannot be written ({error.strerror}): a run keeps its results there; "
-                "make room or give write permission, or name another folder with "
+                f"{folder} is not writable ({error.strerror}), but a run stores its results there; "
+                "free some space, fix the permissions, or choose other folders with "
                 "DIGITS_ARTIFACTS_DIR and DIGITS_DATA_DIR"
             ) from error

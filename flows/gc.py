@@ -1,4 +1,4 @@
-"""Gc: garbage collection, so that what lies in the run-time folders does not grow without end."""
+"""Gc: garbage collection, which keeps the run-time folders from growing forever."""
 
 from prefect import flow
 
@@ -11,14 +11,14 @@ from tasks.dashboard import show
 
 @flow(name="gc", flow_run_name="gc", persist_result=False)
 def gc(*, keep: Positive = 5, dry_run: bool = False) -> None:
-    """Delete what no version, no recent cache entry and no run needs.
+    """Delete files that no model version, recent cache record or run needs.
 
     Args:
-        keep: How many cache entries of each step stay.
-        dry_run: Only say what would be deleted.
+        keep: Number of cache records to keep per step.
+        dry_run: Only show what would be deleted.
     """
 
     def announce(garbage: Garbage) -> None:
-        show("gc", garbage_page(garbage, is_dry_run=dry_run), "What was not needed any more")
+        show("gc", garbage_page(garbage, is_dry_run=dry_run), "Files that are no longer needed")
 
     collect(current_workspace(), keep_records=keep, is_dry_run=dry_run, announce=announce)

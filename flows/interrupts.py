@@ -1,4 +1,4 @@
-"""Ending a command by Ctrl-C or SIGTERM: in good order if that is soon had, at once otherwise."""
+"""Stop a command on Ctrl-C or SIGTERM: cleanly if that is quick, immediately otherwise."""
 
 import contextlib
 import logging
@@ -16,15 +16,15 @@ from digits.progress import console
 logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Libraries cannot be stopped in the middle, and a lost server is waited for. Ending at once is
-# safe at any moment: it only leaves the run unfinished in Prefect's dashboard for a while.
+# Library calls cannot be interrupted, and Prefect waits for a lost server. Exiting immediately is
+# always safe: it only leaves the run unfinished in Prefect's dashboard for a while.
 GRACE_SECONDS = 10
-# Nothing else uses it, and without a handler it does nothing.
+# Nothing else uses this signal, and without a handler it does nothing.
 WAKING = signal.SIGURG
 
 
 class Interrupted(KeyboardInterrupt):
-    """The first signal; `code` is the exit code by which shells tell it."""
+    """Raised by the first signal; `code` is the exit code that shells use for it."""
 
     def __init__(self, code: int) -> None:
         super().__init__()
@@ -33,10 +33,10 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM end the block by Interrupted, and the process soon after.
+    """Raise Interrupted in the block at the first SIGINT or SIGTERM; the process ends soon after.
 
-    A second one ends the process at once, also outside of the block. A signal that is ignored, as
-    shells have it for what they run in the background, stays so.
+    A second signal ends the process immediately, even outside the block. Ignored signals, as in a
+    shell's background jobs, stay ignored.
     """
     heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, _interrupt) for number in heeded}
@@ -59,7 +59,7 @@ def _interrupt(number: int, _: Any) -> None:
     timer.daemon = True
     timer.start()
     logger.warning(
-        "%s: ending; every finished step and epoch is kept, the same command goes on from there",
+        "%s: stopping; finished steps and epochs are kept, and the same command resumes from there",
         signal.Signals(number).name,
     )
     raise Interrupted(code)
@@ -71,10 +71,11 @@ def _leave(code: int) -> None:
 
 
 def _keep_waking() -> Callable[[], None]:
-    """Wake the main thread at each signal from now on; what ends that.
+    """Wake the main thread at each signal from now on; return a function that stops this.
 
-    The kernel may hand a signal to any thread. Python's handler then waits for the main thread,
-    which sleeps on until the longest training ends. This thread hears of every signal.
+    The kernel may deliver a signal to any thread. Python's handler then waits for the main thread,
+    which may sleep until the longest training ends. The thread started here is notified of every
+    signal.
     """
     hearing, telling = socket.socketpair()
     telling.setblocking(False)
@@ -90,10 +91,10 @@ def _keep_waking() -> Callable[[], None]:
 
 def _wake_main_thread(hearing: socket.socket) -> None:
     main = threading.main_thread().ident
-    assert main is not None  # noqa: S101  (it runs as long as there is this thread)
+    assert main is not None  # noqa: S101  (the main thread has started)
     with hearing:
         while heard := hearing.recv(1):
             if heard[0] != WAKING:
-                for _ in range(5):  # since it may just be about to fall asleep
+                for _ in range(5):  # in case it is just about to sleep
                     signal.pthread_kill(main, WAKING)
                     time.sleep(0.1)

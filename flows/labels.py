@@ -1,4 +1,4 @@
-"""What `digits predict` prints: a line an answer, for people or as JSON lines or CSV."""
+"""What `digits predict` prints: one line per image, as text, JSON or CSV."""
 
 import csv
 import json
@@ -21,9 +21,9 @@ Form = Literal["text", "json", "csv"]
 def label_all(
     files: Iterable[str], champion: Champion, *, form: Form, as_is: bool, folder: Path | None
 ) -> bool:
-    """Label files and all in folders, print each answer; whether every one of them has a label.
+    """Label files and folders, print each answer, and return whether every image got a label.
 
-    `folder` is where an explanation of each is written, if anywhere.
+    If `folder` is given, an explanation of each label is written there.
     """
     if form == "csv":
         _write_row("file", "label", "name", "probability", "error")
@@ -79,7 +79,7 @@ def _write_row(*cells: str) -> None:
 
 
 def _printable(name: str) -> str:
-    """A file's name on one line of a terminal; what cannot be shown is escaped."""
+    """Escape unprintable characters, so that a file name fits on one line of a terminal."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in name

@@ -1,7 +1,7 @@
-"""The flows' parameters: what the run form offers, and what is refused before a run starts.
+"""The flows' parameters: the choices in the run form, and the bounds checked before a run starts.
 
-The choices are those that `prefect deploy` finds: after a new spec or recipe, call it or `make up`
-again. What each parameter means stands in the flows' docstrings, from which Prefect takes it.
+The choices are those that `prefect deploy` finds: after adding a spec or a recipe, run it or
+`make up` again. Prefect takes the description of each parameter from the flows' docstrings.
 """
 
 from typing import Annotated
@@ -14,7 +14,7 @@ from digits.spec import available_datasets
 
 MODELS = tuple(dict.fromkeys(model for recipe in RECIPES.values() for model in recipe))
 
-# No Literals, since mypy cannot know names that are only found when this is imported.
+# Not Literals, since mypy cannot know names that are found at import time.
 DatasetName = Annotated[
     str, Field(json_schema_extra={"enum": list(available_datasets(Settings()))})
 ]

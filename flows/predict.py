@@ -1,4 +1,4 @@
-"""Predict: label a folder of pictures with the champion, and say whether they have drifted."""
+"""Predict: label a folder of images with the champion, and report whether they have drifted."""
 
 from pathlib import Path
 
@@ -28,22 +28,22 @@ def predict(
     """Label all PNG and JPEG files below a folder with the champion.
 
     Args:
-        folder: Where the pictures are, on the machine that runs this.
-        output: The Parquet file to write; by default one in artifacts/predictions.
-        dataset: Whose champion labels them.
-        as_is: They are like the dataset's: do not centre and scale.
-        device: A GPU if there is one, or what you say.
+        folder: Folder of images, on the machine that executes the run.
+        output: Parquet file to write (default: a new one in artifacts/predictions).
+        dataset: Dataset whose champion labels the images.
+        as_is: Do not center and scale the images: they already look like the dataset's.
+        device: Device to use; auto uses a GPU if one is available.
     """
     workspace = current_workspace()
     champion_version(dataset, workspace)
     if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder on this machine")
+        raise UsageError(f"{folder}: not a folder on this machine")
     path = output or workspace.settings.artifacts_dir / "predictions" / f"{flow_run.id}.parquet"
     with hold(runs_lock(workspace), shared=True):
         labels = predict_folder(folder, path, dataset, device, as_is=as_is)
     create_markdown_artifact(
         key=f"predictions-{dataset.replace('_', '-')}",
         markdown=label_page(labels),
-        description="What was labelled, and whether it is like the training data",
+        description="The labels, and whether the images have drifted from the training data",
     )
     return labels

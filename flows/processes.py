@@ -1,4 +1,4 @@
-"""Processes that may outlive the one that started them, and are found by the lock they hold."""
+"""Processes that may outlive their parent and are found by the lock that they hold."""
 
 import contextlib
 import logging
@@ -15,16 +15,16 @@ from digits.storage import locks
 
 logger = logging.getLogger(__name__)
 
-# One that ended sooner than this after its start would only end again.
+# A process that ends sooner than this after its start is not restarted: it would only end again.
 STEADY_SECONDS = 30
-# How long a worker has to report the end of a run.
+# Time for a worker to report the end of a run.
 NOTICE_SECONDS = 3
 
 
 class Process:
-    """A process by its name. It holds a lock of the kernel's as long as it lives, however it ends.
+    """A named process, which holds a kernel lock exactly as long as it lives.
 
-    The lock's file keeps its pid: a pid alone could be another's by now.
+    The lock file contains its pid; without the lock, the pid could belong to another process.
     """
 
     def __init__(self, name: str, settings: Settings) -> None:
@@ -36,19 +36,19 @@ class Process:
 
     @property
     def is_alive(self) -> bool:
-        """Whether anything holds the lock."""
+        """Return whether any process holds the lock."""
         return not locks.is_free(self._lock)
 
     @property
     def notes(self) -> list[str]:
-        """What the living process is noted with, its pid first; empty if none is alive."""
+        """Return the pid and the notes of the living process, or nothing if none is alive."""
         return self._lock.read_text(encoding="utf-8").split() if self.is_alive else []
 
     @contextlib.contextmanager
     def be_this(self) -> Iterator[Callable[[str], None]]:
-        """Let the present process be it for a block, which may add a note.
+        """Give the current process this name for a block, and yield a function that adds a note.
 
-        Raises BlockingIOError where there is one already.
+        Raises BlockingIOError if a process with this name is already alive.
         """
         descriptor = locks.acquire(self._lock, wait=False)
         try:
@@ -58,7 +58,7 @@ class Process:
             os.close(descriptor)
 
     def start(self, command: list[str]) -> None:
-        """Start it, in a session of its own: a Ctrl-C in our terminal is ours to pass on."""
+        """Start the process in its own session, so that the terminal's Ctrl-C does not reach it."""
         descriptor = locks.acquire(self._lock, wait=False)
         try:
             self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ class Process:
         self._started = time.monotonic()
 
     def check(self) -> None:
-        """Raise DigitsError with the end of the log if what we started has ended."""
+        """Raise DigitsError with the end of the log if the process we started has ended."""
         if self._child is not None and self._child.poll() is not None:
             raise DigitsError(
                 f"the {self.name} ended with exit code {self._child.returncode}; "
@@ -86,7 +86,7 @@ class Process:
             )
 
     def keep_alive(self, command: list[str]) -> None:
-        """Start it again if it ended. Raises DigitsError if it had hardly begun."""
+        """Restart the process if it ended. Raises DigitsError if it ended right after its start."""
         if self._child is not None and self._child.poll() is not None:
             if time.monotonic() - self._started < STEADY_SECONDS:
                 self.check()
@@ -95,9 +95,9 @@ class Process:
             self.start(command)
 
     def end(self, seconds: float, *, children_first: bool = False) -> None:
-        """Ask it to end and wait until it has; kill it if it takes longer than `seconds`.
+        """Terminate the process and wait for its end; kill it if that takes over `seconds`.
 
-        `children_first` kills its children before that, and gives it the time to take note.
+        With `children_first`, kill its children before, and give it time to notice their end.
         """
         if self.notes:
             pid = int(self.notes[0])
@@ -121,9 +121,9 @@ class Process:
 
 
 def kill_holders(lock: Path, command: str) -> None:
-    """Kill the processes that hold a lock and whose command line has `command` in it.
+    """Kill the processes that hold a lock and have `command` in their command line.
 
-    Only Linux says who holds a lock; elsewhere nothing happens.
+    Does nothing outside Linux, where the holders of a lock are unknown.
     """
     locks_held = Path("/proc/locks")
     if not (lock.exists() and locks_held.exists()):
@@ -138,7 +138,7 @@ def kill_holders(lock: Path, command: str) -> None:
 
 
 def _kill_children(pid: int) -> bool:
-    """Kill a process's children, each with the session that it leads; whether there were any."""
+    """Kill a process's children and their process groups; return whether there were any."""
     listing = subprocess.run(
         ["ps", "-A", "-o", "pid=,ppid="], check=True, capture_output=True, text=True
     )

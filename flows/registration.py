@@ -1,6 +1,6 @@
-"""Registers with the server what the project brings: work pool, webhook, automations, deployments.
+"""Registers the project's work pool, webhook, automations and deployments with the server.
 
-As often as one likes: what is there already is brought up to date, or left as it is.
+This can be repeated: what already exists is updated or left as it is.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ AUTOMATIONS = ROOT / "automations.yaml"
 
 
 async def register(settings: Settings) -> None:
-    """Register all of it."""
+    """Register everything."""
     async with get_client() as client:
         await register_pool(client)
         await register_automations(client, await register_webhook(settings))
@@ -33,13 +33,13 @@ async def register(settings: Settings) -> None:
 
 
 async def register_pool(client: PrefectClient) -> None:
-    """Make the work pool. One that is there may have been limited or paused, and is left so."""
+    """Create the work pool; leave an existing one alone, since it may be limited or paused."""
     with contextlib.suppress(ObjectAlreadyExists):
         await client.create_work_pool(WorkPoolCreate(name="digits", type="process"))
 
 
 async def register_webhook(settings: Settings) -> UUID | None:
-    """Keep the webhook's address as a block; the block's id, or None where none is set."""
+    """Save the webhook's URL as a block; return the block's id, or None if no URL is set."""
     if settings.webhook_url is None:
         return None
     block = Webhook(url=settings.webhook_url, headers={"Content-Type": "application/json"})
@@ -47,14 +47,14 @@ async def register_webhook(settings: Settings) -> UUID | None:
 
 
 async def register_automations(client: PrefectClient, webhook: UUID | None) -> None:
-    """Register the automations by their names.
+    """Create the automations, or update those of the same name.
 
-    One that is there as it should be is left alone: changed, it would forget which runs it has
-    heard of, and those that died together with the server would stay Running for ever.
+    An automation that has not changed is left alone: an update makes it forget the runs that it is
+    watching, and runs that died together with the server would stay Running forever.
     """
     for wanted in described_automations(webhook):
         for there in await client.read_automations_by_name(wanted["name"]):
-            # Whether it is switched on is the operator's to say.
+            # The operator decides whether it is enabled.
             update = AutomationCore.model_validate({**wanted, "enabled": there.enabled})
             if update.model_dump() != there.model_dump(include=set(AutomationCore.model_fields)):
                 await client.update_automation(there.id, update)
@@ -64,13 +64,13 @@ async def register_automations(client: PrefectClient, webhook: UUID | None) -> N
 
 
 def described_automations(webhook: UUID | None) -> list[dict[str, Any]]:
-    """The automations of automations.yaml, with the block that webhook calls go to."""
+    """Return the automations of automations.yaml, with the block that webhook calls go to."""
     described = yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8"))["automations"]
     return [_with_webhook(one, webhook) for one in described]
 
 
 def _with_webhook(described: dict[str, Any], webhook: UUID | None) -> dict[str, Any]:
-    """An automation whose webhook calls go to the block, or nowhere where there is none."""
+    """Send an automation's webhook calls to the block, or drop them if there is none."""
     actions = [
         action
         if action["type"] != "call-webhook"

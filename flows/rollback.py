@@ -1,4 +1,4 @@
-"""Rollback: an earlier champion becomes the champion again."""
+"""Rollback: make an earlier champion the champion again."""
 
 from prefect import flow
 from prefect.runtime import flow_run
@@ -12,11 +12,11 @@ from tasks.dashboard import announce
 
 @flow(name="rollback", flow_run_name="rollback {dataset}", persist_result=False)
 def rollback(*, dataset: DatasetName = "mnist", version: Positive | None = None) -> Entry:
-    """Make an earlier version champion again, after every byte of it was checked.
+    """Make an earlier version champion again, after checking every byte of it.
 
     Args:
-        dataset: Whose champion, by the name of its spec in data/datasets.
-        version: Which version; the champion before the present one if left empty.
+        dataset: Dataset whose champion to roll back: the name of a spec in data/datasets.
+        version: Version to make champion (default: the previous champion).
     """
     entry = roll_back(dataset, version, str(flow_run.name), current_workspace())
     announce(entry)

@@ -1,7 +1,7 @@
-"""The service of this machine: a Prefect server with its dashboard, the deployments, and a worker.
+"""The service on this machine: a Prefect server with its dashboard, the deployments, and a worker.
 
-`digits up` keeps it up until Ctrl-C, `digits down` ends what a killed `digits up` left behind, and
-`digits run` uses the server while it is there.
+`digits up` keeps it running until Ctrl-C, `digits down` stops what a killed `digits up` left
+running, and `digits run` uses the server while it is up.
 """
 
 import contextlib
@@ -27,19 +27,19 @@ PREFECT = str(Path(sys.executable).with_name("prefect"))
 SERVER = [PREFECT, "server", "start"]
 WORKER = [PREFECT, "worker", "start", "--pool", "digits", "--type", "process", "--name", "local"]
 REGISTRATION = [sys.executable, "-m", "flows.registration"]
-# What of the store a browser may see; the dashboard links to it.
+# The folders of the store that are served to browsers; the dashboard links to them.
 PAGES = ("reports", "validations")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PARTS = ("server", "worker", "pages")
-# The first start makes a database; on a busy machine that takes its time.
+# The first start creates a database, which is slow on a busy machine.
 START_SECONDS = 180
 END_SECONDS = 20
 
 
 def up(settings: Settings) -> None:
-    """Start the service and keep it up until a signal ends it; only say so if it is up already.
+    """Start the service and keep it running until a signal; if it is already up, only say so.
 
-    Raises DigitsError when a part of it does not start, or does not stay up.
+    Raises DigitsError if a part does not start, or does not stay up.
     """
     api = prepare_service()
     try:
@@ -48,73 +48,73 @@ def up(settings: Settings) -> None:
                 _end_parts(settings)
                 _keep_up(settings, api, note)
             except KeyboardInterrupt:
-                logger.info("Ending the worker, its runs and the server")
+                logger.info("Stopping the worker, its runs and the server")
             finally:
                 _end_parts(settings)
     except BlockingIOError:
-        logger.info("It is up already, or about to be: %s", api_address(settings) or api)
+        logger.info("The service is already up or starting: %s", api_address(settings) or api)
 
 
 def down(settings: Settings) -> None:
-    """End the service, or what is left of it."""
+    """Stop the service, or what is left of it."""
     service = Process("service", settings)
     parts = [Process(name, settings) for name in PARTS]
     alive = [part.name for part in (service, *parts) if part.is_alive]
     service.end(3 * END_SECONDS)
     _end_parts(settings)
-    logger.info("Ended: %s", ", ".join(alive) or "nothing, since nothing was up")
+    logger.info("Stopped: %s", ", ".join(alive) or "nothing; the service was not up")
 
 
 def api_address(settings: Settings) -> str | None:
-    """Where the service's API is; None unless it is up."""
+    """Return the URL of the service's API, or None if the service is not up."""
     notes = Process("service", settings).notes
     return notes[1] if len(notes) > 1 else None
 
 
 def page_address(path: Path) -> str | None:
-    """Where a browser finds a page that lies in the store; None unless the service is up."""
+    """Return the URL of a page in the store, or None if the service is not up."""
     settings = Settings()
     api = api_address(settings)
     return api and f"{_pages_address(api)}/{path.relative_to(settings.artifacts_dir)}"
 
 
 def prepare_service() -> str:
-    """Set what the server and the worker must find in the environment; the API's address.
+    """Set environment variables for the server and the worker, and return the API's URL.
 
-    Raises UsageError if everybody could reach the server and nobody would have to log in.
+    Raises UsageError if other machines could reach the server without a password.
     """
     host = os.environ.setdefault("PREFECT_SERVER_API_HOST", "127.0.0.1")
     port = os.environ.setdefault("PREFECT_SERVER_API_PORT", "4200")
     password = os.environ.get("PREFECT_SERVER_API_AUTH_STRING")
     if host not in LOOPBACK and not password:
         raise UsageError(
-            f"PREFECT_SERVER_API_HOST is {host}, where others can reach it, and no "
-            "PREFECT_SERVER_API_AUTH_STRING is set: they could start and delete what they like; "
-            "docs/operate.md says how to expose the dashboard"
+            f"PREFECT_SERVER_API_HOST={host}: without a password, other machines could start and "
+            "delete anything; set PREFECT_SERVER_API_AUTH_STRING (docs/operate.md explains how to "
+            "expose the dashboard)"
         )
     api = f"http://{f'[{host}]' if ':' in host else host}:{port}/api"
     defaults = {
         "PREFECT_API_URL": api,
-        # Relative, so that the dashboard works by whatever name a browser reaches it.
+        # Relative, so that the dashboard works under any host name.
         "PREFECT_SERVER_UI_API_URL": "/api",
-        # The second version of the dashboard reports each visit to its makers' statistics.
+        # Version 2 of the dashboard reports each visit to its vendor's analytics service.
         "PREFECT_SERVER_UI_V2_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-        # In memory, the turns of the runs under way would be lost with a server that is started
-        # again, and the runs would be stopped for it.
+        # In memory, the concurrency slots of active runs would be lost when the server restarts,
+        # and the runs would be stopped.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
             "prefect.server.concurrency.lease_storage.filesystem"
         ),
-        # Each waits twice as long as the one before: what a run asks of a server that is away for
-        # some minutes is answered when it is back.
+        # Each retry waits twice as long as the one before, so that a run survives a server that is
+        # away for some minutes.
         "PREFECT_CLIENT_MAX_RETRIES": "8",
-        # The least there can be; automations.yaml says what a missing beat means.
+        # The minimum, in seconds; automations.yaml handles missing heartbeats.
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         **({"PREFECT_API_AUTH_STRING": password} if password else {}),
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    # In a terminal these lines would be in the way of ours; here they are what the logs are for.
+    # In a terminal these lines would clutter ours; the service writes them to its log files.
     os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "INFO"
     os.environ["PREFECT_LOGGING_INTERNAL_LEVEL"] = "ERROR"
     return api
@@ -132,7 +132,7 @@ def _keep_up(settings: Settings, api: str, note: Callable[[str], None]) -> None:
     pages.start(commands[pages])
     note(api)
     logger.info(
-        "The dashboard is at %s. Ctrl-C ends it. To start a run from another terminal:\n"
+        "The dashboard is at %s. Ctrl-C stops the service. To start a run from another terminal:\n"
         "  PREFECT_API_URL=%s %s deployment run retrain/retrain",
         api.removesuffix("/api"),
         api,
@@ -145,7 +145,7 @@ def _keep_up(settings: Settings, api: str, note: Callable[[str], None]) -> None:
 
 
 def _pages_address(api: str) -> str:
-    """Pages have the port after the server's, on the loopback address whatever the server's is."""
+    """Return the URL of the pages: always loopback, at the port after the server's."""
     return f"http://127.0.0.1:{int(api.removesuffix('/api').rpartition(':')[2]) + 1}"
 
 
@@ -182,28 +182,28 @@ def _register() -> None:
         check=False,
     )
     if done.returncode:
-        raise DigitsError(f"the deployments could not be registered:\n{done.stdout}{done.stderr}")
+        raise DigitsError(f"cannot register the deployments:\n{done.stdout}{done.stderr}")
 
 
 def _end_parts(settings: Settings) -> None:
-    """End all of it, whoever started it. The runs are killed: they can bear that."""
+    """Stop all parts, whoever started them, and kill the runs, which can resume after a kill."""
     for name in ("worker", "pages", "server"):
         Process(name, settings).end(END_SECONDS, children_first=name == "worker")
-    # Runs outlive a worker that was killed.
+    # Runs outlive a killed worker.
     kill_holders(runs_lock(Workspace(settings)), "prefect.engine")
 
 
 @contextlib.contextmanager
 def _signals_interrupt() -> Iterator[None]:
-    """Let the signals that end a service end the block by KeyboardInterrupt, but only once."""
+    """Raise KeyboardInterrupt in the block at the first SIGINT, SIGTERM or SIGHUP."""
 
     def interrupt(*_: Any) -> None:
         for number in caught:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    # The first two also where they are ignored, as a shell has it for what it runs in the
-    # background: the processes started here would ignore them, too. Under nohup the third stays so.
+    # Catch SIGINT and SIGTERM even if they are ignored, as in a shell's background jobs: otherwise
+    # the processes started here would ignore them, too. SIGHUP stays ignored under nohup.
     caught = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         caught.append(signal.SIGHUP)

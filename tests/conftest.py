@@ -1,4 +1,4 @@
-"""What tests share: a workspace of their own, away from the checkout's data and artifacts."""
+"""Shared fixtures: workspaces apart from the checkout's data and artifacts."""
 
 import os
 import tempfile
@@ -17,13 +17,13 @@ from tests.support.server import Server, serving
 from tests.support.small_dataset import write_small_dataset
 from tests.support.trainings import Arrays, Training, prepare_arrays
 
-# A test that finds something today must find it tomorrow, on a busy machine as well.
+# Make failures repeatable, even on a busy machine.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A ~/.keras/keras.json could change the arithmetic; Keras reads it when it is first imported.
+    # Ignore ~/.keras/keras.json, which could change the arithmetic; Keras reads it on import.
     folder = tempfile.TemporaryDirectory(prefix="keras-")
     config.add_cleanup(folder.cleanup)
     os.environ |= {
@@ -35,19 +35,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # What takes longest in one piece (below) first, so that all cores end at about the same time.
+    # The longest groups (below) first, so that all cores finish at about the same time.
     longest = {"flows", "faults", "tasks", "test_trainer"}
     items.sort(key=lambda item: longest.isdisjoint({item.path.parent.name, item.path.stem}))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
-    """One process more than there are cores: now and again each waits for Prefect's server."""
+    """Use one process more than cores, since each sometimes waits for Prefect's server."""
     return (yield) + 1
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """On several cores, make once what many tests share, not in each process (`make test`)."""
+    """Keep tests that share fixtures in one process, to build these only once (`make test`)."""
     if config.getoption("dist") != "loadscope":
         return None
     from xdist.scheduler import LoadScopeScheduling
@@ -61,7 +61,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    # Of tests.faults, whose own conftest the process that prints need not have loaded.
+    # For tests.faults; here, since the printing process may not load its conftest.
     reports = (report for reports in terminalreporter.stats.values() for report in reports)
     counts = Counter(
         (what, kind)
@@ -72,7 +72,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     )
     kinds = sorted({kind for _, kind in counts})
     if kinds:
-        terminalreporter.section("faults: tried, held, lost")
+        terminalreporter.section("faults: tried, withstood, failed")
     for kind in kinds:
         tried, held = counts["tried", kind], counts["held", kind]
         terminalreporter.write_line(f"{kind:10} {tried:5} {held:5} {tried - held:5}")
@@ -80,7 +80,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Run-time folders below the test's own folder."""
+    """Settings with run-time folders below the test's own folder."""
     return Settings(data_dir=tmp_path / "data", artifacts_dir=tmp_path / "artifacts")
 
 
@@ -92,14 +92,14 @@ def workspace(settings: Settings) -> Workspace:
 
 @pytest.fixture
 def small_dataset(settings: Settings) -> Settings:
-    """A workspace's settings with a small learnable dataset, `handwriting`, in it."""
+    """The settings of a workspace with a small learnable dataset, `handwriting`."""
     write_small_dataset(settings)
     return settings
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A web server on this machine, which no proxy stands before."""
+    """A local web server, reached without a proxy."""
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -115,7 +115,7 @@ def small_arrays(tmp_path_factory: pytest.TempPathFactory) -> Arrays:
 
 @pytest.fixture(scope="session")
 def trained(small_arrays: Arrays, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Training]:
-    """Both models, trained until they know the small dataset."""
+    """Both models, trained on the small dataset."""
     folder = tmp_path_factory.mktemp("trained")
     trainings = {
         model: Training.of(small_arrays, folder / model, model, epochs=5, batch_size=32)
@@ -128,7 +128,7 @@ def trained(small_arrays: Arrays, tmp_path_factory: pytest.TempPathFactory) -> d
 
 @pytest.fixture(scope="session")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of one real Prefect server, with a database of its own, for all tests."""
+    """The URL of one real Prefect server with its own database, shared by all tests."""
     from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 
@@ -141,7 +141,7 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def current(settings: Settings, prefect_api: str) -> Iterator[Workspace]:
-    """The test's workspace as this process's own, and a server on which flows run in it."""
+    """The test's workspace as this process's workspace, and a server for its flows."""
     from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
     values = settings.artifacts_dir / "cache" / "values"
@@ -150,6 +150,6 @@ def current(settings: Settings, prefect_api: str) -> Iterator[Workspace]:
         "DIGITS_ARTIFACTS_DIR": str(settings.artifacts_dir),
         "PREFECT_API_URL": prefect_api,
     }
-    # What the command line adds to the environment goes with the test, too.
+    # This also removes what the command line adds to the environment.
     with patch.dict(os.environ, here), temporary_settings({PREFECT_LOCAL_STORAGE_PATH: values}):
         yield current_workspace()

@@ -1,4 +1,4 @@
-"""The build: what is packaged, what the lock promises, what git keeps, what may be imported."""
+"""The build: packaged files, lock files, files that git ignores, and allowed imports."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = ("digits", "tasks", "flows")
-# Each lock, and the extras that it adds to the runtime's dependencies.
+# Each lock file, and the extras that it adds to the runtime dependencies.
 LOCKS = {
     "requirements.txt": (),
     "requirements-dev.txt": ("dev", "export"),
@@ -27,7 +27,7 @@ PIN = re.compile(r"^([a-z0-9][a-z0-9.-]*)(?:\[[a-z0-9, -]+\])?==([^ ;\\]+)", re.
 
 
 def pins(lock: str) -> dict[str, set[str]]:
-    """The versions that a lock allows, by name; several where they depend on the interpreter."""
+    """Return the pinned versions by name; several if they depend on the interpreter."""
     versions: dict[str, set[str]] = {}
     for name, version in PIN.findall((ROOT / lock).read_text()):
         versions.setdefault(name, set()).add(version)
@@ -35,7 +35,7 @@ def pins(lock: str) -> dict[str, set[str]]:
 
 
 def imported_libraries(folder: Path) -> Iterator[str]:
-    """The top-level names that the folder's modules import from installed libraries."""
+    """Yield the top-level names of the libraries that a folder's modules import."""
     own = {*PACKAGES, "tests", *sys.stdlib_module_names}
     for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -73,7 +73,7 @@ def test_every_data_file_of_a_package_is_shipped() -> None:
     ("folder", "extras"),
     [("digits", ("export",)), ("tasks", ()), ("flows", ()), ("tests", ("dev", "export"))],
 )
-def test_every_library_that_is_imported_is_asked_for(folder: str, extras: tuple[str, ...]) -> None:
+def test_every_imported_library_is_declared(folder: str, extras: tuple[str, ...]) -> None:
     asked = list(PROJECT["project"]["dependencies"])
     for extra in extras:
         asked += PROJECT["project"]["optional-dependencies"][extra]
@@ -82,14 +82,14 @@ def test_every_library_that_is_imported_is_asked_for(folder: str, extras: tuple[
     missing = {
         library
         for library in imported_libraries(ROOT / folder)
-        # What is not installed, as extras need not be, is taken to be called as it is imported.
+        # A library that is not installed, such as an extra, is assumed to have its import name.
         if names.isdisjoint(map(canonicalize_name, distributions.get(library, (library,))))
     }
     assert not missing
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_lock_names_no_address_and_hashes_everything(lock: str) -> None:
+def test_lock_file_contains_no_url_and_hashes_everything(lock: str) -> None:
     lines = (ROOT / lock).read_text().splitlines()
     assert not [line for line in lines if re.search(r"://|file:|^-|/opt|\.whl", line)]
     heads = [index for index, line in enumerate(lines) if line and line[0] not in " #"]
@@ -100,7 +100,7 @@ def test_lock_names_no_address_and_hashes_everything(lock: str) -> None:
 
 
 @pytest.mark.parametrize(("lock", "extras"), LOCKS.items())
-def test_lock_satisfies_what_the_project_asks_for(lock: str, extras: tuple[str, ...]) -> None:
+def test_lock_file_satisfies_the_declared_dependencies(lock: str, extras: tuple[str, ...]) -> None:
     asked = [*PROJECT["project"]["dependencies"], *PROJECT["build-system"]["requires"]]
     for extra in extras:
         asked += PROJECT["project"]["optional-dependencies"][extra]
@@ -111,12 +111,12 @@ def test_lock_satisfies_what_the_project_asks_for(lock: str, extras: tuple[str, 
 
 
 @pytest.mark.parametrize("lock", ["requirements-dev.txt", "requirements-gpu.txt"])
-def test_what_is_added_on_top_changes_nothing_below(lock: str) -> None:
+def test_extras_do_not_change_the_runtime_pins(lock: str) -> None:
     assert pins("requirements.txt").items() <= pins(lock).items()
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="asks git")
-def test_git_keeps_sources_and_ignores_what_runs_write(tmp_path: Path) -> None:
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_git_tracks_sources_and_ignores_what_runs_write(tmp_path: Path) -> None:
     kept = [
         "data/README.md",
         "data/datasets/mnist.toml",
@@ -173,7 +173,7 @@ def test_an_import_against_the_direction_is_refused(
     assert f"{package}.wrong -> {imported}" in result.stdout
 
 
-def test_a_new_file_at_the_top_of_digits_needs_a_place_among_the_layers(sources: Path) -> None:
+def test_a_new_top_level_module_of_digits_must_be_assigned_to_a_layer(sources: Path) -> None:
     (sources / "digits" / "wrong.py").touch()
     result = lint_imports(sources)
     assert result.returncode == 1
@@ -182,7 +182,7 @@ def test_a_new_file_at_the_top_of_digits_needs_a_place_among_the_layers(sources:
 
 @pytest.fixture
 def sources(tmp_path: Path) -> Path:
-    """A copy of the packages, whose imports are as they should be."""
+    """A copy of the packages, whose imports follow the rules."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for name in PACKAGES:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,4 +1,4 @@
-"""The environment that the Makefile makes is never taken for more than it is."""
+"""The virtual environment that the Makefile builds is never mistaken for a complete one."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES, PROJECT, DEVELOPMENT = ".venv/.libraries", ".venv/.project", ".venv/.development"
 
-# Stands for the interpreter: `-m venv` puts a copy of it in place, `-m pip` only notes its words.
+# A fake interpreter: `-m venv` copies it into place, `-m pip` only records its arguments.
 FAKE_PYTHON = """\
 #!/bin/sh
 echo "$*" >> "$CALLS"
@@ -36,10 +36,10 @@ class Checkout:
     def make(
         self, target: str, broken: str = "nothing", python: str = "./fake-python"
     ) -> subprocess.CompletedProcess[str]:
-        """Make the target, while pip fails to install what `broken` names."""
+        """Run make; pip fails to install what `broken` names."""
         calls = self.folder / "calls"
         calls.write_text("")
-        # Not the whole environment: under `make test` it has that make's own variables.
+        # A minimal environment: under `make test`, ours contains that make's variables.
         environment = {"PATH": os.environ["PATH"], "CALLS": str(calls), "BROKEN": broken}
         return subprocess.run(
             ["make", f"PYTHON={python}", target],
@@ -50,7 +50,7 @@ class Checkout:
         )
 
     def steps(self) -> list[str]:
-        """What the last make asked of the interpreter: `venv`, or what it installed."""
+        """Return what the last make did: `venv`, or what it installed."""
         calls = (self.folder / "calls").read_text().splitlines()
         return [
             "venv" if call.startswith("-m venv") else call.split()[-1]
@@ -59,7 +59,7 @@ class Checkout:
         ]
 
     def touch(self, name: str) -> None:
-        """Change a file a while after all else was made."""
+        """Make a file newer than everything else."""
         for path in (*self.folder.iterdir(), *(self.folder / ".venv").iterdir()):
             os.utime(path, (10**9, 10**9))
         (self.folder / name).touch()
@@ -76,20 +76,20 @@ def test_a_run_installs_the_locked_libraries_and_the_project(checkout: Checkout)
     assert len(result.stdout.splitlines()) == 1
 
 
-def test_the_tests_add_development_on_top(checkout: Checkout) -> None:
+def test_the_tests_add_the_development_requirements(checkout: Checkout) -> None:
     checkout.make(PROJECT)
     checkout.make(DEVELOPMENT)
     assert checkout.steps() == ["requirements-dev.txt"]
 
 
 @pytest.mark.parametrize("target", [PROJECT, DEVELOPMENT])
-def test_a_second_call_sets_nothing_up(checkout: Checkout, target: str) -> None:
+def test_a_second_call_installs_nothing(checkout: Checkout, target: str) -> None:
     checkout.make(target)
     checkout.make(target)
     assert checkout.steps() == []
 
 
-def test_a_failed_set_up_says_why_and_starts_from_nothing_the_next_time(checkout: Checkout) -> None:
+def test_a_failed_setup_says_why_and_starts_from_scratch_next_time(checkout: Checkout) -> None:
     result = checkout.make(PROJECT, broken="requirements.txt")
     assert result.returncode != 0
     assert "no such wheel" in result.stderr
@@ -98,7 +98,7 @@ def test_a_failed_set_up_says_why_and_starts_from_nothing_the_next_time(checkout
     assert checkout.steps() == ["venv", "requirements.txt", "."]
 
 
-def test_a_failed_addition_is_made_from_nothing_but_spoils_no_run(checkout: Checkout) -> None:
+def test_a_failed_addition_starts_from_scratch_but_does_not_affect_runs(checkout: Checkout) -> None:
     checkout.make(PROJECT)
     checkout.make(DEVELOPMENT, broken="requirements-dev.txt")
     checkout.make(PROJECT)
@@ -115,7 +115,7 @@ def test_a_failed_addition_is_made_from_nothing_but_spoils_no_run(checkout: Chec
         ("pyproject.toml", ["."]),
     ],
 )
-def test_a_run_repeats_only_what_a_change_touches(
+def test_a_run_repeats_only_what_a_change_affects(
     checkout: Checkout, changed: str, steps: list[str]
 ) -> None:
     checkout.make(PROJECT)
@@ -124,14 +124,14 @@ def test_a_run_repeats_only_what_a_change_touches(
     assert checkout.steps() == steps
 
 
-def test_a_moved_environment_is_made_anew(checkout: Checkout) -> None:
+def test_a_moved_environment_is_rebuilt(checkout: Checkout) -> None:
     checkout.make(PROJECT)
     checkout.folder = checkout.folder.rename(checkout.folder.with_name("moved"))
     checkout.make(PROJECT)
     assert checkout.steps() == ["venv", "requirements.txt", "."]
 
 
-def test_an_environment_without_its_interpreter_is_made_anew(checkout: Checkout) -> None:
+def test_an_environment_without_its_interpreter_is_rebuilt(checkout: Checkout) -> None:
     checkout.make(PROJECT)
     (checkout.folder / ".venv/bin/python").unlink()
     checkout.make(PROJECT)
@@ -139,7 +139,7 @@ def test_an_environment_without_its_interpreter_is_made_anew(checkout: Checkout)
 
 
 @pytest.mark.parametrize("python", ["false", "no-such-python"])
-def test_an_unfit_interpreter_is_refused_before_anything_is_made(
+def test_an_unsupported_interpreter_is_refused_before_anything_is_built(
     checkout: Checkout, python: str
 ) -> None:
     result = checkout.make(PROJECT, python=python)

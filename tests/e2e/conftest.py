@@ -1,4 +1,4 @@
-"""A real service, started as an operator starts it, with a small dataset in folders of its own."""
+"""A real service, started as an operator starts it, with a small dataset in its own folders."""
 
 import contextlib
 import json
@@ -22,10 +22,10 @@ from digits.storage.locks import is_free
 from tests.support.small_dataset import NAME, SPEC, write_small_dataset, write_spec
 
 BIN = Path(sys.executable).parent
-# On two busy cores.
+# Seconds to wait, on two busy cores.
 PATIENCE = 240
-# The same images, of which more are expected than there are.
-SPOILT = "spoilt"
+# A dataset with the same images, whose spec expects more than there are.
+SPOILED = "spoiled"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def wait_for(what: Callable[[], Any], about: str, seconds: float = PATIENCE) -> Any:
-    """What `what` returns as soon as it is something."""
+    """Return the result of `what` as soon as it is truthy."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = what()
@@ -47,7 +47,7 @@ def wait_for(what: Callable[[], Any], about: str, seconds: float = PATIENCE) -> 
 
 
 class Service:
-    """`digits up` on ports and folders of its own, and what one does with it."""
+    """`digits up` with its own ports and folders, and operations on it."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.settings = Settings(data_dir=folder / "data", artifacts_dir=folder / "artifacts")
@@ -61,7 +61,7 @@ class Service:
             "DIGITS_DATA_DIR": str(self.settings.data_dir),
             "DIGITS_ARTIFACTS_DIR": str(self.settings.artifacts_dir),
             "PREFECT_SERVER_API_PORT": str(self.port),
-            # Ask for work more often than an operator would care for.
+            # Poll for work more often than an operator would.
             "PREFECT_WORKER_QUERY_SECONDS": "3",
             **environment,
         }
@@ -76,7 +76,7 @@ class Service:
         self.up_since = 0.0
 
     def up(self) -> None:
-        """Start it and wait until it says that it is up."""
+        """Start the service and wait until it reports that it is up."""
         already_said = len(self.said())
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -92,17 +92,17 @@ class Service:
         self.up_since = time.monotonic()
 
     def signal(self, number: int) -> int:
-        """Send a signal to `digits up` and wait for its end; its exit code."""
+        """Send a signal to `digits up`, wait for its end and return its exit code."""
         assert self._process is not None
         self._process.send_signal(number)
         return self._process.wait(timeout=120)
 
     def said(self) -> str:
-        """What `digits up` printed so far."""
+        """Return what `digits up` printed so far."""
         return self.log.read_text() if self.log.exists() else ""
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run one of the environment's commands to its end, as in another terminal."""
+        """Run a command of the virtual environment to its end, as in another terminal."""
         return subprocess.run(
             [BIN / command[0], *command[1:]],
             env={**self._environment, **environment},
@@ -113,7 +113,7 @@ class Service:
         )
 
     def prefect(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of Prefect's against the server, with the prompt's answers not given."""
+        """Run a `prefect` command against the server, without prompts."""
         api = {
             "PREFECT_API_URL": f"{self.url}/api",
             "PREFECT_HOME": str(self.settings.artifacts_dir / "prefect"),
@@ -122,22 +122,22 @@ class Service:
         return self.run("prefect", "--no-prompt", *command, **api)
 
     def is_alive(self, name: str) -> bool:
-        """Whether a process of the service lives: service, server, worker or pages."""
+        """Return whether a process of the service is alive: service, server, worker or pages."""
         return not is_free(self._lock(name))
 
     def pid(self, name: str) -> int:
-        """The pid of one that lives."""
+        """Return the pid of a living process of the service."""
         return int(self._lock(name).read_text().split()[0])
 
     def kill(self, name: str) -> None:
-        """Kill a process of the service without a warning."""
+        """Kill a process of the service with SIGKILL."""
         os.kill(self.pid(name), signal.SIGKILL)
 
     def _lock(self, name: str) -> Path:
         return self.settings.artifacts_dir / "locks" / f"{name}.lock"
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """The answer of the server's API; asked again where it is too busy, or about to return."""
+        """Return the API's answer; retry while the server is too busy or restarting."""
 
         def answer() -> httpx.Response | None:
             with contextlib.suppress(httpx.TransportError):
@@ -150,15 +150,15 @@ class Service:
         return found.json() if found.content else None
 
     def post(self, path: str, body: Any) -> Any:
-        """What the server's API answers to a body."""
+        """Return the API's answer to a POST."""
         return self.ask("POST", path, body)
 
     def deployment(self, name: str) -> Any:
-        """A deployment as the server knows it."""
+        """Return a deployment from the server."""
         return self.ask("GET", f"deployments/name/{name}/{name}")
 
     def start(self, deployment: str, *parameters: str) -> str:
-        """Start a run from the command line; its id."""
+        """Start a run from the command line and return its id."""
         options = [part for parameter in parameters for part in ("-p", parameter)]
         done = self.prefect("deployment", "run", f"{deployment}/{deployment}", *options)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -167,7 +167,7 @@ class Service:
         )
 
     def runs(self, deployment: str = "retrain") -> list[Any]:
-        """All runs of a flow but those that are only planned, the newest first."""
+        """Return all runs of a flow, newest first, without those that are only scheduled."""
         found = self.post(
             "flow_runs/filter",
             {"sort": "EXPECTED_START_TIME_DESC", "flows": {"name": {"any_": [deployment]}}},
@@ -175,31 +175,31 @@ class Service:
         return [run for run in found if not run["auto_scheduled"] or run["start_time"]]
 
     def flow_run(self, run: str) -> Any:
-        """A run as the server knows it."""
+        """Return a run from the server."""
         return self.ask("GET", f"flow_runs/{run}")
 
     def state(self, run: str) -> str:
-        """The name of a run's state."""
+        """Return the name of a run's state."""
         return str(self.flow_run(run)["state_name"])
 
     def finished(self, run: str, seconds: float = PATIENCE) -> str:
-        """The name of the state that a run ends in."""
+        """Wait for a run's end and return the name of its final state."""
         ends = {"Completed", "Failed", "Crashed", "Cancelled"}
         wait_for(lambda: self.state(run) in ends, f"{run} to end", seconds)
         return self.state(run)
 
     def artifact(self, key: str, run: str | None = None) -> Any:
-        """The newest artifact of a key, or that of a run; None where there is none."""
+        """Return the newest dashboard artifact with a key, optionally of one run, or None."""
         found = self.artifacts(key)
         return next((one for one in found if run in (None, one["flow_run_id"])), None)
 
     def artifacts(self, key: str) -> list[Any]:
-        """All artifacts of a key, the newest first."""
+        """Return all dashboard artifacts with a key, newest first."""
         asked = {"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC"}
         return list(self.post("artifacts/filter", asked))
 
     def end(self) -> None:
-        """End all of it, however it is."""
+        """Stop everything, whatever its state."""
         with contextlib.suppress(Exception):
             self.run("digits", "down")
         if self._process is not None:
@@ -209,7 +209,7 @@ class Service:
 
 
 def free_ports() -> int:
-    """A port that is free together with the one after it."""
+    """Return a free port whose next port is also free."""
     while True:
         with socket.socket() as first, socket.socket() as second:
             first.bind(("127.0.0.1", 0))
@@ -220,7 +220,7 @@ def free_ports() -> int:
 
 
 class Webhook(ThreadingHTTPServer):
-    """Takes what the service tells."""
+    """A server that collects the service's notifications."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), WebhookHandler)
@@ -256,7 +256,7 @@ def webhook() -> Iterator[Webhook]:
 
 @pytest.fixture
 def make_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
-    """Make services that are not up yet, with the small dataset; they are ended with the test."""
+    """Create services with the small dataset, not started yet; they stop with the test."""
     made: list[Service] = []
 
     def make(**environment: str) -> Service:
@@ -271,13 +271,15 @@ def make_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory, webhook: Webhook) -> Iterator[Service]:
-    """A service that is up, for all tests that leave it so."""
+    """A running service for all tests that leave it running."""
     service = Service(tmp_path_factory.mktemp("service"), DIGITS_WEBHOOK_URL=webhook.url)
     write_small_dataset(service.settings)
     expectation = "[thresholds.train]\nnum_images = 6000\n"
-    spoilt = write_spec(service.settings, SPEC.replace("[thresholds.train]\n", expectation), SPOILT)
+    spoiled = write_spec(
+        service.settings, SPEC.replace("[thresholds.train]\n", expectation), SPOILED
+    )
     raw = service.settings.raw_dir
-    (raw / spoilt.stem).symlink_to(raw / NAME)
+    (raw / spoiled.stem).symlink_to(raw / NAME)
     service.up()
     yield service
     service.end()
@@ -285,19 +287,19 @@ def service(tmp_path_factory: pytest.TempPathFactory, webhook: Webhook) -> Itera
 
 @pytest.fixture(autouse=True)
 def one_after_another(request: pytest.FixtureRequest) -> None:
-    """Let no test begin with a run of another's under way: its own would be cancelled."""
+    """Wait for the runs of earlier tests: otherwise the runs of this test would be cancelled."""
     if "service" in request.fixturenames:
         service: Service = request.getfixturevalue("service")
         active = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
         wait_for(
             lambda: service.post("flow_runs/count", {"flow_runs": active}) == 0,
-            "the runs of the test before to end",
+            "the runs of earlier tests to end",
         )
 
 
 @pytest.fixture(scope="session")
 def first(service: Service) -> str:
-    """A finished run of both models, the second for its dataset; its id."""
+    """The id of a finished run of both models, the second run on its dataset."""
     worse = service.start("retrain", f"dataset={NAME}", 'models=["mlp"]', "epochs=1")
     assert service.finished(worse) == "Completed"
     run = service.start("retrain", f"dataset={NAME}")

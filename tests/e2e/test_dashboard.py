@@ -28,7 +28,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def tab(browser: Browser, service: Service) -> Iterator[Page]:
-    """A page of the dashboard, which must not ask anything of another machine."""
+    """A page of the dashboard, which must not send requests to another machine."""
     page = browser.new_page(base_url=service.url, viewport={"width": 1280, "height": 1000})
     page.set_default_timeout(1000 * PATIENCE / 4)
     elsewhere: list[str] = []
@@ -43,12 +43,12 @@ def tab(browser: Browser, service: Service) -> Iterator[Page]:
 
 
 def loaded_widths(page: Page) -> list[int]:
-    """How many pixels wide each picture of a page is; 0 for one that is not shown."""
+    """Return the width in pixels of each image on a page; 0 for a missing one."""
     return page.evaluate("[...document.images].map(image => image.naturalWidth)")
 
 
 @pytest.mark.usefixtures("first")
-def test_the_run_form_offers_choices_refuses_wrong_values_and_starts_a_run(
+def test_the_run_form_offers_choices_refuses_invalid_values_and_starts_a_run(
     tab: Page, service: Service
 ) -> None:
     tab.goto(f"/deployments/deployment/{service.deployment('retrain')['id']}/run")
@@ -58,7 +58,7 @@ def test_the_run_form_offers_choices_refuses_wrong_values_and_starts_a_run(
         title = tab.get_by_text(f"{name} (Optional)", exact=True)
         return form.locator(".schema-form-property").filter(has=title)
 
-    expect(field("seed")).to_contain_text("Where all chance starts from.")
+    expect(field("seed")).to_contain_text("Seed of all random numbers.")
     offered = {"models": ["mlp", "cnn"], "device": ["auto", "cpu", "gpu"], "dataset": [NAME]}
     for name, choices in offered.items():
         field(name).locator(".p-select-button__control").press("ArrowDown")
@@ -81,7 +81,7 @@ def test_the_run_form_offers_choices_refuses_wrong_values_and_starts_a_run(
     assert service.finished(started) == "Completed"
 
 
-def test_a_run_is_read_at_a_glance_with_its_pictures_and_its_report(
+def test_the_page_of_a_run_shows_its_figures_and_links_to_the_report(
     tab: Page, service: Service, first: str
 ) -> None:
     tab.goto(f"/runs/flow-run/{first}")

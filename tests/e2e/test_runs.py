@@ -4,27 +4,27 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import SPOILT, Service, Webhook, wait_for
+from tests.e2e.conftest import SPOILED, Service, Webhook, wait_for
 from tests.support.small_dataset import NAME
 
-# What a run executes after one that had other models to train, or other settings.
+# The steps that a run repeats for other models or other settings.
 LATER_STEPS = ("train mlp", "train cnn", "evaluate mlp", "evaluate cnn", "report")
 STEPS = ("ingest", "validate", "normalize", *LATER_STEPS)
 
 
 def page(service: Service, run: str) -> str:
-    """What the dashboard shows of a run."""
+    """Return the summary of a run in the dashboard."""
     return str(service.artifact(f"retrain-{NAME}", run)["data"])
 
 
 def task_runs(service: Service, run: str) -> dict[str, Any]:
-    """The task runs of a run by their names."""
+    """Return the task runs of a run, by name."""
     found = service.post("task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
     return {one["name"]: one for one in found}
 
 
 def events(service: Service, name: str, dataset: str = NAME, number: int = 1) -> list[Any]:
-    """So many events of a name about a dataset, the newest first; waits until they are written."""
+    """Wait for at least `number` events of a name about a dataset; return them, newest first."""
     asked = {
         "filter": {
             "event": {"name": [name]},
@@ -41,7 +41,7 @@ def events(service: Service, name: str, dataset: str = NAME, number: int = 1) ->
 
 
 def comes_from(service: Service, run: str, origin: str) -> bool:
-    """Whether a run took every step from the cache, and the later ones as `origin` made them."""
+    """Return whether every step was cached, and the later steps come from the run `origin`."""
     shown = page(service, run)
     return all(f"| {step} | the cache: [" in shown for step in STEPS) and (
         shown.count(f"(/runs/flow-run/{origin})") == len(LATER_STEPS)
@@ -60,7 +60,7 @@ def test_a_run_is_found_by_its_name_and_tags(service: Service, first: str) -> No
 def test_schedule_event_command_line_and_process_start_the_same_flow_and_share_its_steps(
     service: Service, first: str
 ) -> None:
-    # In a few seconds, and a minute later again: a busy server may miss the first.
+    # In a few seconds, and again a minute later: a busy server may miss the first.
     at = datetime.now(UTC) + timedelta(seconds=10)
     rule = f"DTSTART:{at:%Y%m%dT%H%M%SZ}\nRRULE:FREQ=MINUTELY;COUNT=3"
     schedules = f"deployments/{service.deployment('retrain')['id']}/schedules"
@@ -90,14 +90,14 @@ def test_schedule_event_command_line_and_process_start_the_same_flow_and_share_i
     known = {run["id"] for run in service.runs()}
     done = service.run("digits", "run", "--dataset", NAME, "--json")
     assert done.returncode == 0, done.stderr
-    # The champion is of `first`, unless a test before this one has trained a better one.
+    # The champion comes from `first`, unless an earlier test has trained a better one.
     assert json.loads(done.stdout)["decision"]["outcome"] in ("unchanged", "kept")
     in_process = next(run for run in service.runs() if run["id"] not in known)
     assert in_process["deployment_id"] is None
     assert comes_from(service, in_process["id"], first)
 
 
-def test_a_cached_step_says_which_run_made_it(service: Service, first: str) -> None:
+def test_a_cached_step_names_the_run_that_made_it(service: Service, first: str) -> None:
     run = service.start("retrain", f"dataset={NAME}")
     assert service.finished(run) == "Completed"
     training = task_runs(service, run)["train cnn"]
@@ -125,7 +125,7 @@ def test_a_cached_step_says_which_run_made_it(service: Service, first: str) -> N
         {"device": "tpu"},
     ],
 )
-def test_a_wrong_parameter_is_refused_before_a_run_starts(
+def test_an_invalid_parameter_is_refused_before_a_run_starts(
     service: Service, parameters: dict[str, Any]
 ) -> None:
     known = len(service.runs())
@@ -136,14 +136,14 @@ def test_a_wrong_parameter_is_refused_before_a_run_starts(
     assert len(service.runs()) == known
 
 
-def test_a_wrong_call_from_the_command_line_says_what_is_wrong(service: Service) -> None:
+def test_an_invalid_call_from_the_command_line_says_what_is_wrong(service: Service) -> None:
     done = service.prefect("deployment", "run", "retrain/retrain", "-p", "epochs=-3")
     assert done.returncode != 0
     assert "less than the minimum of 1" in " ".join((done.stdout + done.stderr).split())
 
 
 @pytest.mark.usefixtures("first")
-def test_runs_that_are_late_become_one(service: Service) -> None:
+def test_late_runs_become_one(service: Service) -> None:
     deployment = service.deployment("retrain")["id"]
     assert service.prefect("work-pool", "pause", "digits").returncode == 0
     try:
@@ -169,18 +169,18 @@ def test_runs_that_are_late_become_one(service: Service) -> None:
     assert "concurrency limit" in service.flow_run(skipped)["state"]["message"]
 
 
-def test_a_run_whose_validation_fails_is_shown_told_and_not_tried_again(
+def test_a_failed_validation_is_shown_and_reported_and_not_retried(
     service: Service, webhook: Webhook
 ) -> None:
-    run = service.start("retrain", f"dataset={SPOILT}")
+    run = service.start("retrain", f"dataset={SPOILED}")
     assert service.finished(run) == "Failed"
     assert task_runs(service, run)["validate"]["run_count"] == 1
     assert "train mlp" not in task_runs(service, run)
-    shown = service.artifact(f"validation-{SPOILT}", run)["data"]
+    shown = service.artifact(f"validation-{SPOILED}", run)["data"]
     assert "6000" in shown
-    (event,) = events(service, "validation.failed", SPOILT)
-    assert event["payload"]["dataset"] == SPOILT
-    told = wait_for(lambda: webhook.of("validation.failed"), "the webhook to be told")
+    (event,) = events(service, "validation.failed", SPOILED)
+    assert event["payload"]["dataset"] == SPOILED
+    told = wait_for(lambda: webhook.of("validation.failed"), "the webhook to be called")
     assert "6000" in told[0]["text"]
 
 
@@ -189,7 +189,7 @@ def test_the_champion_is_rolled_back_from_the_server_and_its_history_is_kept(
     service: Service, webhook: Webhook
 ) -> None:
     def champions() -> list[str]:
-        """The titles of the champion's pages, the oldest first."""
+        """Return the titles of the champion's pages, oldest first."""
         shown = service.artifacts(f"champion-{NAME}")
         return [one["data"].partition("\n")[0].partition(": ")[2] for one in reversed(shown)]
 
@@ -198,7 +198,7 @@ def test_the_champion_is_rolled_back_from_the_server_and_its_history_is_kept(
     assert champions()[2:] == ["version 1 is the champion"]
     (event,) = events(service, "champion.rolled-back")
     assert event["payload"]["champion_after"] == 1
-    wait_for(lambda: webhook.of("champion.rolled-back"), "the webhook to be told")
+    wait_for(lambda: webhook.of("champion.rolled-back"), "the webhook to be called")
 
     again = service.start("rollback", f"dataset={NAME}", "version=2")
     assert service.finished(again) == "Completed"
@@ -227,7 +227,7 @@ def test_each_decision_is_an_event_with_its_facts(
 
 
 @pytest.mark.usefixtures("first")
-def test_collecting_garbage_says_what_it_frees(service: Service) -> None:
+def test_garbage_collection_reports_what_it_frees(service: Service) -> None:
     run = service.start("gc", "dry_run=true")
     assert service.finished(run) == "Completed"
     assert "would free" in service.artifact("gc", run)["data"]

@@ -11,7 +11,7 @@ PARTS = ("server", "worker", "pages")
 
 
 def listening_addresses(*ports: int) -> set[str]:
-    """The addresses at which something listens on these ports, as the kernel prints them."""
+    """Return the addresses of listeners on these ports, as the kernel prints them."""
     addresses = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(table).read_text().splitlines()[1:]:
@@ -32,7 +32,7 @@ def is_free(port: int) -> bool:
     return True
 
 
-def test_what_is_up_ends_as_a_whole_and_lasts_from_one_start_to_the_next(
+def test_the_service_stops_completely_and_keeps_its_data_for_the_next_start(
     make_service: Callable[..., Service],
 ) -> None:
     service = make_service()
@@ -58,26 +58,26 @@ def test_what_is_up_ends_as_a_whole_and_lasts_from_one_start_to_the_next(
     assert "server, worker, pages" in down.stderr
     assert not any(service.is_alive(part) for part in PARTS)
     assert is_free(service.port)
-    assert "nothing was up" in service.run("digits", "down").stderr
+    assert "nothing; the service was not up" in service.run("digits", "down").stderr
 
 
-def test_a_second_start_says_that_it_is_up_and_does_no_harm(service: Service) -> None:
+def test_a_second_start_reports_that_the_service_is_up_and_does_no_harm(service: Service) -> None:
     pids = [service.pid(part) for part in PARTS]
     second = service.run("digits", "up")
     assert second.returncode == 0
-    assert f"up already, or about to be: {service.url}/api" in second.stderr
+    assert f"already up or starting: {service.url}/api" in second.stderr
     assert [service.pid(part) for part in PARTS] == pids
 
 
-def test_it_listens_on_the_loopback_address_alone(service: Service) -> None:
+def test_it_listens_on_the_loopback_address_only(service: Service) -> None:
     assert listening_addresses(service.port, service.port + 1) == {"0100007F"}
 
 
-def test_a_call_without_the_password_is_refused_where_one_is_set(
+def test_a_call_without_the_password_is_refused_if_one_is_set(
     make_service: Callable[..., Service],
 ) -> None:
     service = make_service(PREFECT_SERVER_API_AUTH_STRING="operator:secret")
-    service.up()  # the deployments are registered, and the worker asks for work, with the password
+    service.up()  # registration and the worker use the password
     url = f"{service.url}/api/deployments/filter"
     assert httpx.post(url, json={}).status_code == 401
     assert httpx.post(url, json={}, auth=("operator", "wrong")).status_code == 401
@@ -88,7 +88,7 @@ def test_a_call_without_the_password_is_refused_where_one_is_set(
     )
 
 
-def test_an_operators_pause_outlives_another_registration(service: Service) -> None:
+def test_registration_keeps_an_operators_pause(service: Service) -> None:
     def is_active() -> bool:
         return bool(service.deployment("retrain")["schedules"][0]["active"])
 

@@ -1,11 +1,11 @@
-"""`digits` commands as processes: of a fresh interpreter, or forked from one with the libraries.
+"""`digits` commands as processes: in a fresh interpreter, or forked from one with the libraries.
 
 Importing TensorFlow, Great Expectations and Prefect takes longer than all seven steps on a small
-dataset. A process that is forked from one which has imported them, and nothing of this project, is
-otherwise like the one that a user starts: the project is imported in it, and it exits and dies
-alone.
+dataset. So processes are forked from one that has imported them, but nothing of this project.
+Otherwise they are like those that a user starts: each imports the project, and exits or dies on its
+own.
 """
-# Imports nothing of the project: the forked processes import a copy of it.
+# Does not import the project: the forked processes import a copy of it.
 
 import atexit
 import contextlib
@@ -32,13 +32,13 @@ LIBRARIES = (
 TIMEOUT = 240.0
 FRESH = "from flows.cli import main; main()"
 
-# Called in a forked process before anything of the project is imported.
+# Called in a forked process before the project is imported.
 Prelude = Callable[[], None]
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What a command left: its exit status, and what it wrote to both streams."""
+    """The result of a command: its exit status, and what it wrote to both streams."""
 
     status: int
     output: str
@@ -46,7 +46,7 @@ class Ended:
 
 
 class Command:
-    """A command that is under way, the leader of a process group of its own."""
+    """A running command, the leader of its own process group."""
 
     def __init__(self, pid: int, wait: Callable[[float], int | None], streams: Path) -> None:
         self.pid = pid
@@ -56,40 +56,40 @@ class Command:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Return whether the command is still running."""
         return self._wait(0) is None
 
     @property
     def log(self) -> str:
-        """What the command wrote to its error stream so far."""
+        """Return what the command wrote to standard error so far."""
         return _stream(self._streams, "err").read_text()
 
     def kill(self) -> None:
-        """SIGKILL to every process of the group."""
+        """Send SIGKILL to every process of the group."""
         for send, whom in ((os.killpg, self.pid), (os.kill, self.pid)):
             with contextlib.suppress(ProcessLookupError):
                 send(whom, signal.SIGKILL)
 
     def await_file(self, folder: Path, name: str, number: int = 1) -> None:
-        """Wait until so many files of this name lie somewhere in the folder."""
+        """Wait until the folder contains at least `number` files of this name, at any depth."""
         deadline = time.monotonic() + TIMEOUT
         while len(list(folder.rglob(name))) < number:
-            assert self.ended(within=0.01) is None, "it ended before it wrote the file"
+            assert self.ended(within=0.01) is None, "the command ended before it wrote the file"
             assert time.monotonic() < deadline
 
     def ended(self, within: float = TIMEOUT) -> Ended | None:
-        """Wait for the end, and say what was left; None if it does not come in time."""
+        """Wait for the end and return the result, or None if it does not end in time."""
         status = self._wait(within)
         if status is None:
             return None
         return Ended(status, *(_stream(self._streams, name).read_text() for name in ("out", "err")))
 
     def wait(self) -> Ended:
-        """What the command left when it ended; it is killed if it does not."""
+        """Wait for the end and return the result; kill the command if it does not end."""
         ended = self.ended()
         if ended is None:
             self.kill()
-            raise AssertionError(f"no end after {TIMEOUT:.0f} s: {self.log}")
+            raise AssertionError(f"still running after {TIMEOUT:.0f} s: {self.log}")
         return ended
 
 
@@ -97,7 +97,7 @@ _started: list[Command] = []
 
 
 def kill_those_left() -> None:
-    """Kill the commands that a test has failed to wait for."""
+    """Kill the commands that a test did not wait for."""
     for command in _started:
         if command.is_running:
             command.kill()
@@ -106,7 +106,7 @@ def kill_those_left() -> None:
 def start_fresh(
     root: Path, arguments: tuple[str, ...], environment: Mapping[str, str], streams: Path
 ) -> Command:
-    """Start a command as a user does, in an interpreter of its own."""
+    """Start a command as a user does, in its own interpreter."""
     with _stream(streams, "out").open("wb") as out, _stream(streams, "err").open("wb") as err:
         process = subprocess.Popen(
             [sys.executable, "-c", FRESH, *arguments],
@@ -151,12 +151,12 @@ def start_forked(
     return Command(process.pid, wait, streams)
 
 
-# To start a process looks after those that have ended, too; an exit status can be read once.
+# Starting a process also reaps those that have ended, and an exit status can be read only once.
 _one_at_a_time = threading.Lock()
 
 
 def import_libraries(environment: Mapping[str, str]) -> None:
-    """Have a process import the libraries, with what they read in the environment, to fork from."""
+    """Start the process to fork from, and import the libraries there in this environment."""
     # It starts with the environment of this process.
     before = dict(os.environ)
     os.environ.update(environment)
@@ -179,14 +179,14 @@ def _digits(
     streams: Path,
     prelude: Prelude | None,
 ) -> None:
-    """What the console script does, on the sources in `root`."""
+    """Run the console script on the sources in `root`."""
     os.setsid()
     for name, descriptor in (("out", 1), ("err", 2)):
         os.dup2(os.open(_stream(streams, name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(root)
-    # In front, and without the checkout's, which the tests' process imports from.
+    # First, and without the checkout, from which the test process imports.
     sys.path[:] = [str(root), *(path for path in sys.path if Path(path) != CHECKOUT)]
     assert "digits" not in sys.modules
     if prelude is not None:

@@ -1,4 +1,4 @@
-"""A Prefect server and a process with the libraries in it, which all tests of faults share."""
+"""A Prefect server and a process with the libraries loaded, shared by all fault tests."""
 
 import contextlib
 import os
@@ -21,9 +21,9 @@ from tests.support.small_dataset import write_small_dataset
 
 
 class Tally:
-    """How many faults a test tried, and of how many the project stood the test.
+    """Counts the faults that a test tried, and those that the project withstood.
 
-    Kept among the properties of the test's report: so it comes back from whichever process ran it.
+    The counts are properties of the test's report, so they arrive from any worker process.
     """
 
     def __init__(self, properties: list[tuple[str, object]]) -> None:
@@ -31,7 +31,7 @@ class Tally:
 
     @contextlib.contextmanager
     def attempt(self, kind: str) -> Iterator[None]:
-        """Count one fault; it was held if the block ends well."""
+        """Count one fault, as withstood if the block succeeds."""
         self._properties.append(("tried", kind))
         yield
         self._properties.append(("held", kind))
@@ -39,13 +39,13 @@ class Tally:
 
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Tally:
-    """Counts the faults of this test."""
+    """The fault counts of this test."""
     return Tally(request.node.user_properties)
 
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
-    """What a command finds in its environment: above all, the address of a Prefect server."""
+    """The environment variables of a command, such as the URL of a Prefect server."""
     home = tmp_path_factory.mktemp("prefect")
     port = _free_port()
     shared = _defaults(Settings(artifacts_dir=home)) | {
@@ -53,7 +53,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[st
         "PREFECT_HOME": str(home),
     }
     import_libraries(shared)
-    # A workspace of its own for each test's values.
+    # Each test keeps Prefect's values in its own workspace.
     shared.pop("PREFECT_LOCAL_STORAGE_PATH")
     with _server(port, shared, home / "server.log"):
         yield shared
@@ -62,7 +62,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[st
 
 @pytest.fixture(scope="session")
 def pristine(tmp_path_factory: pytest.TempPathFactory, environment: Mapping[str, str]) -> Copy:
-    """A copy of the project with the small dataset, of which nothing was made yet."""
+    """A copy of the project with the small dataset, before any run."""
     folder = tmp_path_factory.mktemp("pristine")
     copy = copy_project(folder, environment, ("--epochs", "1"))
     write_small_dataset(copy.settings)
@@ -71,7 +71,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory, environment: Mapping[str,
 
 @pytest.fixture(scope="session")
 def complete(tmp_path_factory: pytest.TempPathFactory, pristine: Copy) -> Copy:
-    """A copy of the project after a whole run. Tests work on duplicates of it."""
+    """A copy of the project after a complete run. Tests work on duplicates of it."""
     copy = pristine.duplicate(tmp_path_factory.mktemp("complete"))
     copy.run()
     return copy
@@ -79,12 +79,12 @@ def complete(tmp_path_factory: pytest.TempPathFactory, pristine: Copy) -> Copy:
 
 @pytest.fixture
 def copy(complete: Copy, tmp_path: Path) -> Copy:
-    """A copy of the project, for this test alone, after a whole run."""
+    """A copy of the project after a complete run, for this test only."""
     return complete.duplicate(tmp_path / "copy")
 
 
 def _defaults(settings: Settings) -> dict[str, str]:
-    """What the command line puts into the environment of a run."""
+    """Return the environment variables that the command line sets for a run."""
     before = dict(os.environ)
     try:
         for name in filter(is_ours, before):

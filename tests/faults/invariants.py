@@ -1,4 +1,4 @@
-"""What must hold of the run-time folders at any moment, whatever happened."""
+"""Invariants of the run-time folders, which must hold at any time."""
 
 import json
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Finished:
-    """A record of the cache: which step it is of, and the bundle that it made."""
+    """A record of the cache: its step, and the bundle that the step made."""
 
     path: Path
     label: str
@@ -27,14 +27,14 @@ class Finished:
 
 
 def check(settings: Settings) -> None:
-    """Assert that all that is visible is whole, whatever happened and when."""
+    """Assert that everything visible is intact."""
     for bundle in bundles(settings):
         assert_whole(bundle)
     check_known(settings)
 
 
 def check_known(settings: Settings) -> None:
-    """Assert that all that the cache and the ledger speak of is there and whole."""
+    """Assert that everything that the cache and the ledger refer to exists and is intact."""
     for record in finished(settings):
         assert_whole(record.bundle)
     entries = ledger(settings)
@@ -51,7 +51,7 @@ def check_known(settings: Settings) -> None:
 
 
 def assert_whole(bundle: Path) -> None:
-    """Assert that a bundle's manifest has its name's digest, and each file the manifest's."""
+    """Assert that a bundle is named by its manifest's digest, and that its files match it."""
     manifest = (bundle / "manifest.json").read_bytes()
     assert sha256(manifest).hexdigest() == bundle.name, bundle
     files = json.loads(manifest)["files"]
@@ -63,7 +63,7 @@ def assert_whole(bundle: Path) -> None:
 
 
 def bundles(settings: Settings) -> list[Path]:
-    """All bundles under their final names."""
+    """Return all bundles under their final names."""
     roots = {"prepared": settings.prepared_dir, "artifacts": settings.artifacts_dir}
     folders = (roots[name] / kind for name, kinds in KINDS.items() for kind in kinds)
     return [
@@ -76,7 +76,7 @@ def bundles(settings: Settings) -> list[Path]:
 
 
 def finished(settings: Settings) -> list[Finished]:
-    """The records of the cache, the last used last. Each must be as it was written."""
+    """Return the intact records of the cache, the most recently used last."""
     workspace = Workspace(settings)
     records = (settings.artifacts_dir / "cache" / "records").glob("[!.]*.json")
     found = []
@@ -88,16 +88,16 @@ def finished(settings: Settings) -> list[Finished]:
 
 
 def begun(settings: Settings) -> list[Path]:
-    """The checkpoints of trainings that have not ended."""
+    """Return the checkpoints of unfinished trainings."""
     ended = {record.path.stem for record in finished(settings)}
     checkpoints = (settings.artifacts_dir / "checkpoints").glob("*/checkpoint.json")
     return [path.parent for path in checkpoints if path.parent.name not in ended]
 
 
 def ledger(settings: Settings) -> list[dict[str, Any]]:
-    """The ledger's lines; each must be as it was written, and name the one before.
+    """Return the ledger's lines; each must be intact and contain the digest of the one before.
 
-    Only the last may lack its end: it was being written when its process was killed.
+    Only the last line may be incomplete, if its process was killed while writing it.
     """
     ledger = Ledger(NAME, settings)
     content = ledger.path.read_bytes() if ledger.path.exists() else b""
@@ -112,13 +112,13 @@ def ledger(settings: Settings) -> list[dict[str, Any]]:
 
 
 def champion(entries: list[dict[str, Any]]) -> int | None:
-    """The version that a ledger's last line leaves as champion."""
+    """Return the version that is champion after a ledger's last line."""
     after: int | None = entries[-1]["judgement"]["champion_after"] if entries else None
     return after
 
 
 def leftovers(settings: Settings) -> list[Path]:
-    """What was being written or set aside, and should be gone once a run has ended well."""
+    """Return temporary and set-aside files, which should be gone after a successful run."""
     return [
         path
         for folder in (settings.prepared_dir, settings.raw_dir, settings.artifacts_dir)
@@ -128,7 +128,7 @@ def leftovers(settings: Settings) -> list[Path]:
 
 
 def results(settings: Settings) -> dict[str, set[str]]:
-    """The digests of what was made, by kind. A report holds durations, hence no part of it."""
+    """Return the digests of results by kind, except reports, which contain durations."""
     kinds = ("datasets", "arrays", "validations", "models", "evaluations")
     return {
         kind: {path.name for path in bundles(settings) if path.parent.name == kind}

@@ -1,5 +1,5 @@
-"""What a forked process does to itself before it runs `digits`: the faults from inside."""
-# Imports nothing of the project: the forked processes import a copy of it.
+"""Faults from inside: what a forked process does to itself before it runs `digits`."""
+# Does not import the project: the forked processes import a copy of it.
 
 import atexit
 import ctypes
@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# By these names the interpreter tells that it is about to change something on the disk.
+# Audit events that the interpreter raises before it changes something on disk.
 CHANGES = frozenset({"os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate"})
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 @dataclass
 class Changes:
-    """Counts the changes below `folder` with `text` in their path, each before it is made.
+    """Counts the changes below `folder` with `text` in their path, just before each is made.
 
-    A change is what makes, renames, cuts, flushes or deletes a file or a folder. The process is
-    killed before the one with the number `kill_at`, from 1; the file `total` has the count at the
-    end.
+    A change creates, renames, truncates, flushes or deletes a file or a folder. The process is
+    killed before change number `kill_at`, counted from 1; at exit, the count is written to the file
+    `total`.
     """
 
     folder: Path
@@ -63,7 +63,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class LargestFile:
-    """Lets no file grow beyond `num_bytes`: what a full disk is, to this process alone."""
+    """Limits the size of files to `num_bytes`, like a full disk for this process only."""
 
     num_bytes: int
 
@@ -72,13 +72,13 @@ class LargestFile:
 
 
 def see_gpu() -> None:
-    """Have a driver that knows one GPU."""
+    """Fake an NVIDIA driver with one GPU."""
     load = ctypes.CDLL
     ctypes.CDLL = lambda name, *a, **k: Driver() if name == "libcuda.so.1" else load(name, *a, **k)
 
 
 class Driver:
-    """As much of NVIDIA's driver as is asked for."""
+    """The part of NVIDIA's driver that is needed here."""
 
     def cuInit(self, flags: int) -> int:  # noqa: ARG002
         return 0

@@ -1,4 +1,4 @@
-"""A copy of the project, free to be edited, with run-time folders of its own."""
+"""An editable copy of the project with its own run-time folders."""
 
 import compileall
 import itertools
@@ -30,7 +30,7 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class Copy:
-    """The sources in `root`; `data` and `artifacts` lie in `folder`."""
+    """A copy of the sources in `root`, with `data` and `artifacts` in `folder`."""
 
     root: Path
     folder: Path
@@ -42,26 +42,26 @@ class Copy:
         return Settings(data_dir=self.folder / "data", artifacts_dir=self.folder / "artifacts")
 
     def edit(self, path: str, old: str, new: str) -> None:
-        """Replace the one place in a source file that reads `old`."""
+        """Replace the only occurrence of `old` in a source file."""
         file = self.root / path
         text = file.read_text(encoding="utf-8")
         assert text.count(old) == 1, f"{path} has {old!r} {text.count(old)} times"
         file.write_text(text.replace(old, new), encoding="utf-8")
 
     def append(self, path: str, text: str) -> None:
-        """Add to the end of a source file."""
+        """Append text to a source file."""
         with (self.root / path).open("a", encoding="utf-8") as file:
             file.write(text)
 
     def from_nothing(self, folder: Path) -> "Copy":
-        """The same sources and the same data, with nothing made of them yet."""
+        """Return a copy with the same sources and data, before any run."""
         kept = ("raw", "datasets")
         for name in kept:
             shutil.copytree(self.folder / "data" / name, folder / "data" / name)
         return Copy(self.root, folder, self.environment, self.options)
 
     def duplicate(self, folder: Path, work: Path | None = None) -> "Copy":
-        """A copy of this copy, with all that was made; that lies in `work`, if it is given."""
+        """Return a copy with all results, which are stored in `work` if given."""
         work = work or folder / "work"
         shutil.copytree(self.root, folder / "project")
         shutil.copytree(self.folder, work)
@@ -70,9 +70,9 @@ class Copy:
     def start(
         self, command: str, *options: str, prelude: Prelude | None = None, is_fresh: bool = False
     ) -> Command:
-        """Start a `digits` command; a fresh one has an interpreter and a server of its own."""
+        """Start a `digits` command; a fresh one has its own interpreter and server."""
         arguments = (command, *self._options(command), *options)
-        # Not among the run-time folders: their disk may be full.
+        # Outside the run-time folders, whose disk may be full.
         streams = self.root.with_name(f"{command}-{next(_numbers)}")
         environment = {
             **{name: value for name, value in os.environ.items() if not is_ours(name)},
@@ -89,15 +89,15 @@ class Copy:
     def call(
         self, command: str, *options: str, prelude: Prelude | None = None, is_fresh: bool = False
     ) -> Ended:
-        """What a `digits` command left when it ended."""
+        """Run a `digits` command and return its result."""
         return self.start(command, *options, prelude=prelude, is_fresh=is_fresh).wait()
 
     def run(self, *options: str, **how: Any) -> "Run":
-        """`digits run`, which must succeed."""
+        """Execute `digits run`, which must succeed."""
         return Run.of(self.call("run", *options, "--json", **how))
 
     def plan(self, *options: str, **how: Any) -> dict[str, str]:
-        """What `digits plan` says that each step would do."""
+        """Return what each step would do according to `digits plan`."""
         ended = self.call("plan", *options, "--json", **how)
         assert ended.status == 0, ended.log
         return {step["step"]: step["would"] for step in json.loads(ended.output)}
@@ -110,7 +110,7 @@ class Copy:
 
 @dataclass(frozen=True)
 class Run:
-    """A run that ended well: the steps that it executed, its decision, and its log."""
+    """A successful run: its steps, the executed ones, its decision, and its log."""
 
     executed: frozenset[str]
     steps: frozenset[str]
@@ -134,15 +134,15 @@ class Run:
 
 
 def copy_project(folder: Path, environment: Mapping[str, str], options: tuple[str, ...]) -> Copy:
-    """The checkout's sources in a folder, and an empty folder for what is written at run time."""
+    """Copy the checkout's sources, and create an empty folder for run-time files."""
     for name in SOURCES:
         shutil.copytree(CHECKOUT / name, folder / "project" / name)
-    # Once for all copies of this one.
+    # Once for all duplicates of this copy.
     compileall.compile_dir(folder / "project", quiet=1)
     (folder / "work").mkdir()
     return Copy(folder / "project", folder / "work", environment, options)
 
 
 def is_ours(variable: str) -> bool:
-    """Whether this variable of the environment is one that the command line sets."""
+    """Return whether the command line may set this environment variable."""
     return variable.startswith(("DIGITS_", "DO_NOT_TRACK", "GX_", "KERAS_", "PREFECT_", "TF_"))

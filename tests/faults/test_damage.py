@@ -1,4 +1,4 @@
-"""Damage to what lies on the disk: noticed before its use, said in one line, and healed."""
+"""Corrupted files on disk: detected before use, reported in one line, and repaired."""
 
 import random
 import shutil
@@ -42,7 +42,9 @@ DAMAGES = (gone, truncated, altered)
 each_damage = pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 
 
-def test_everything_damaged_at_once_is_noticed_and_made_again(copy: Copy, tally: Tally) -> None:
+def test_corruption_of_every_artifact_at_once_is_detected_and_repaired(
+    copy: Copy, tally: Tally
+) -> None:
     mlp = ("--models", "mlp")
     copy.run(*mlp)
     before = invariants.results(copy.settings)
@@ -60,7 +62,7 @@ def test_everything_damaged_at_once_is_noticed_and_made_again(copy: Copy, tally:
 @pytest.mark.slow
 @each_damage
 @pytest.mark.parametrize("label", MADE)
-def test_damaged_artifact_is_noticed_and_made_again(
+def test_corrupted_artifact_is_detected_and_repaired(
     label: str, damage: Damage, copy: Copy, tally: Tally
 ) -> None:
     before = invariants.results(copy.settings)
@@ -76,7 +78,7 @@ def test_damaged_artifact_is_noticed_and_made_again(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("label", MADE)
-def test_artifact_that_is_gone_or_holds_more_than_was_written_is_made_again(
+def test_missing_artifact_or_one_with_an_extra_file_is_made_again(
     label: str, copy: Copy, tally: Tally
 ) -> None:
     before = invariants.results(copy.settings)
@@ -95,7 +97,7 @@ def test_artifact_that_is_gone_or_holds_more_than_was_written_is_made_again(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("label", MADE)
-def test_damaged_record_is_noticed_and_its_step_runs_again(
+def test_corrupted_record_is_detected_and_its_step_runs_again(
     label: str, copy: Copy, tally: Tally
 ) -> None:
     before = invariants.results(copy.settings)
@@ -114,7 +116,7 @@ def test_damaged_record_is_noticed_and_its_step_runs_again(
 
 @pytest.mark.slow
 @each_damage
-def test_nothing_relies_on_the_values_that_prefect_keeps(
+def test_nothing_relies_on_prefects_copies_of_results(
     damage: Damage, copy: Copy, tally: Tally
 ) -> None:
     before = invariants.results(copy.settings)
@@ -132,7 +134,7 @@ def test_nothing_relies_on_the_values_that_prefect_keeps(
 def interrupted(
     complete: Copy, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Copy, dict[str, str]]:
-    """A copy in which a training was killed in its second epoch of three; the models without."""
+    """A copy whose training was killed in epoch 2 of 3, and the models of an uninterrupted run."""
     copy = complete.duplicate(tmp_path_factory.mktemp("interrupted"))
     at = Changes(copy.settings.artifacts_dir / "checkpoints", "epoch-0002", kill_at=1)
     killed = copy.call("run", *THREE_EPOCHS, prelude=at)
@@ -144,7 +146,7 @@ def interrupted(
 @pytest.mark.slow
 @each_damage
 @pytest.mark.parametrize("name", ["checkpoint.json", "epoch-0001.npz"])
-def test_damaged_checkpoint_is_noticed_and_the_training_begins_anew(
+def test_corrupted_checkpoint_is_detected_and_the_training_starts_over(
     name: str,
     damage: Damage,
     interrupted: tuple[Copy, dict[str, str]],
@@ -164,7 +166,7 @@ def test_damaged_checkpoint_is_noticed_and_the_training_begins_anew(
 
 
 @pytest.mark.slow
-def test_damaged_lineage_is_not_reproduced_from(copy: Copy, tally: Tally) -> None:
+def test_version_with_a_corrupted_lineage_is_not_reproduced(copy: Copy, tally: Tally) -> None:
     (path,) = (copy.settings.artifacts_dir / "lineages").glob("*/lineage.json")
     for damage in (altered, truncated, gone):
         with tally.attempt("damage"):
@@ -176,7 +178,7 @@ def test_damaged_lineage_is_not_reproduced_from(copy: Copy, tally: Tally) -> Non
 
 
 @pytest.mark.slow
-def test_champion_that_is_damaged_is_compared_with_nobody(copy: Copy, tally: Tally) -> None:
+def test_corrupted_champion_is_not_compared(copy: Copy, tally: Tally) -> None:
     with tally.attempt("damage"):
         before = invariants.ledger(copy.settings)
         records = by_step(copy)
@@ -187,7 +189,7 @@ def test_champion_that_is_damaged_is_compared_with_nobody(copy: Copy, tally: Tal
         assert refused.status == 1
         assert str(damaged) in last_line(refused.log)
         assert invariants.ledger(copy.settings) == before
-        # The run that made it makes it again.
+        # Repeating the run that made the champion repairs it.
         assert copy.run().executed == {"train mlp", "evaluate mlp"}
         copy.run("--seed", "5")
         invariants.check(copy.settings)
@@ -211,7 +213,7 @@ def by_step(copy: Copy) -> dict[str, invariants.Finished]:
 
 
 def assert_noticed(log: str, label: str) -> str:
-    """The one line in which a run says of a step that it runs again."""
+    """Return the only log line that says that a step runs again."""
     (line,) = (line for line in log.splitlines() if f" {label}: " in line and "runs again" in line)
     return line
 
@@ -223,8 +225,8 @@ def last_line(log: str) -> str:
 
 
 def check_healed(copy: Copy, before: dict[str, set[str]], *options: str) -> None:
-    """Assert that all is whole, that nothing else came out, and that it now stays cached."""
-    # A page that was made anew names other durations: the damaged one is another bundle.
+    """Assert that everything is intact, unchanged and cached again."""
+    # A new report contains other durations, so the corrupted one is a different bundle.
     invariants.check_known(copy.settings)
     assert not invariants.leftovers(copy.settings)
     assert invariants.results(copy.settings) == before

@@ -1,4 +1,4 @@
-"""A full disk: one line says so, nothing half-written is seen, and with room it simply goes on."""
+"""A full disk: one line says so, nothing partial is kept, and with space the next run works."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ OPTIONS = ("--models", "mlp")
 
 @dataclass(frozen=True)
 class Roomy:
-    """A run for which there is room: where it begins, what it gives, and the bytes it writes."""
+    """A run with enough disk space: its starting point, its results, and the bytes it writes."""
 
     begin: Copy
     results: dict[str, set[str]]
@@ -32,7 +32,7 @@ class Roomy:
 
 @pytest.fixture(scope="module")
 def roomy(complete: Copy, tmp_path_factory: pytest.TempPathFactory) -> Roomy:
-    """A run that has a champion, and all to do since the data has changed."""
+    """A run with a champion and changed data, so that all steps are executed."""
     folder = tmp_path_factory.mktemp("roomy")
     begin = complete.duplicate(folder / "begin")
     splits = make_splits()
@@ -47,12 +47,12 @@ def roomy(complete: Copy, tmp_path_factory: pytest.TempPathFactory) -> Roomy:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, as large as the test makes it."""
+    """A separate file system that the test can resize."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", disk], capture_output=True)
     if mounted.returncode != 0:
-        pytest.skip("only root may mount a small file system")
+        pytest.skip("only root can mount a small file system")
     yield disk
     subprocess.run(["umount", disk], check=True)
 
@@ -64,7 +64,7 @@ def resize(disk: Path, num_bytes: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("share", [tenth / 10 for tenth in range(10)])
-def test_full_disk_ends_a_run_in_one_line_and_with_room_the_next_one_works(
+def test_full_disk_ends_a_run_in_one_line_and_with_free_space_the_next_one_works(
     share: float, roomy: Roomy, small_disk: Path, tmp_path: Path, tally: Tally
 ) -> None:
     with tally.attempt("full disk"):
@@ -77,7 +77,7 @@ def test_full_disk_ends_a_run_in_one_line_and_with_room_the_next_one_works(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_bytes", [5_000, 20_000, 100_000, 300_000, 500_000])
-def test_file_that_may_not_grow_ends_a_run_in_one_line_and_the_next_one_works(
+def test_file_size_limit_ends_a_run_in_one_line_and_the_next_one_works(
     num_bytes: int, roomy: Roomy, tmp_path: Path, tally: Tally
 ) -> None:
     with tally.attempt("full disk"):
@@ -89,7 +89,7 @@ def test_file_that_may_not_grow_ends_a_run_in_one_line_and_the_next_one_works(
 
 
 def check_refused(ended: Ended, copy: Copy, reason: str) -> None:
-    """Assert that a run said in one line what it had no room for, and left all whole."""
+    """Assert that a run failed with one line and left everything intact."""
     assert ended.status == 1
     last = ended.log.splitlines()[-1]
     assert last.startswith("Error: ")
@@ -101,14 +101,14 @@ def check_refused(ended: Ended, copy: Copy, reason: str) -> None:
 
 
 def check_completed(copy: Copy, roomy: Roomy) -> None:
-    """Assert that a run now does what was left to do."""
+    """Assert that a run now completes the work."""
     copy.run(*OPTIONS)
     invariants.check(copy.settings)
     assert invariants.results(copy.settings) == roomy.results
 
 
 def size(folder: Path) -> int:
-    """The room that the files of a folder take, in whole pages as on a small disk."""
+    """Return the space that a folder's files take, in full pages as on tmpfs."""
     files = (path for path in folder.rglob("*") if not path.is_dir())
     return sum(-(-path.stat().st_size // 4096) * 4096 for path in files)
 

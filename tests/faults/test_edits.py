@@ -1,6 +1,6 @@
-"""A real change to a copy of the project: which steps run, and whether the results are right.
+"""Real edits of a copy of the project: which steps run, and whether the results are right.
 
-`digits plan` must foretell it, and what comes out must be what a run from nothing gives.
+`digits plan` must predict the steps, and the results must equal those of a run from scratch.
 """
 
 import ast
@@ -25,7 +25,7 @@ Edit = Callable[[Copy], object]
 
 @dataclass(frozen=True)
 class Row:
-    """An edit, the steps that a run executes after it, and the options of that run."""
+    """An edit, the steps that the next run executes, and the options of that run."""
 
     name: str
     edit: Edit
@@ -34,12 +34,12 @@ class Row:
 
 
 def replaced(path: str, old: str, new: str) -> Edit:
-    """Put `new` in the place of the one `old` in a source file."""
+    """Replace the only `old` in a source file by `new`."""
     return lambda copy: copy.edit(path, old, new)
 
 
 def touched(path: str, function: str) -> Edit:
-    """Add a statement to a function that changes nothing of what it gives."""
+    """Add a statement to a function that does not change its result."""
 
     def edit(copy: Copy) -> None:
         file = copy.root / path
@@ -54,7 +54,7 @@ def touched(path: str, function: str) -> Edit:
 
 
 def in_spec(old: str, new: str) -> Edit:
-    """Put `new` in the place of the one `old` in the dataset's spec."""
+    """Replace the only `old` in the dataset's spec by `new`."""
 
     def edit(copy: Copy) -> None:
         path = copy.settings.datasets_dirs[0] / f"{NAME}.toml"
@@ -66,7 +66,7 @@ def in_spec(old: str, new: str) -> Edit:
 
 
 def installed(name: str, version: str = "99.1") -> Edit:
-    """Have a library of this version, as far as the interpreter can tell."""
+    """Make a library appear to have this version."""
 
     def edit(copy: Copy) -> None:
         folder = copy.root / f"{name}-{version}.dist-info"
@@ -119,7 +119,7 @@ def data_moved(copy: Copy) -> None:
     in_spec("\n[thresholds]\n", f"\n{source}\n[thresholds]\n")(copy)
 
 
-# The page shows what code and data everything came from: it is made anew after any step that ran.
+# The report shows the code and data behind everything, so it is rebuilt after any step that ran.
 PAGE = frozenset({"report"})
 VALIDATION = PAGE | {"validate"}
 TRAININGS = PAGE | {"train mlp", "train cnn"}
@@ -137,14 +137,14 @@ MEASURES = "digits/validation/image_measures.py"
 EVALUATION = "digits/training/evaluation.py"
 
 ROWS = (
-    # The body of a step. Its output stays the same, so that the steps after it do not run.
+    # The body of a step. Its output stays the same, so later steps do not run.
     Row("body of ingest", touched("tasks/ingest.py", "ingest"), PAGE | {"ingest"}),
     Row("body of validate", touched("tasks/validate.py", "validate"), VALIDATION),
     Row("body of normalize", touched("tasks/normalize.py", "normalize"), PAGE | {"normalize"}),
     Row("body of train", touched("tasks/train.py", "train"), TRAININGS),
     Row("body of evaluate", touched("tasks/evaluate.py", "evaluate"), SCORES),
     Row("body of report", touched("tasks/report.py", "report"), PAGE),
-    # What a step reaches, however deep, in any module.
+    # Code that a step reaches, at any depth, in any module.
     Row("helper of readers", touched("digits/datasets/images.py", "_opened"), READERS),
     Row("helper of trainings", touched("digits/training/trainer.py", "_timeless"), TRAININGS),
     Row("helper of the page", touched("digits/report/svg.py", "_png"), PAGE),
@@ -170,7 +170,7 @@ ROWS = (
         replaced("digits/templates/validation.html", "<main>", "<main >"),
         VALIDATION,
     ),
-    # What changes nothing of what is computed.
+    # Edits that do not change the computation.
     Row("comments", commented, NONE),
     Row("docstrings", documented, NONE),
     Row("formatting", reformatted, NONE),
@@ -202,7 +202,7 @@ ROWS = (
 )
 
 
-# One of each kind: the others are foretold in the long form alone.
+# One of each kind; the slow test below covers all rows.
 FORETOLD = (
     *("body of train", "helper of models", "constant of scores", "page of a run"),
     *("settings of a model", "comments", "docstrings", "formatting", "the progress"),
@@ -213,7 +213,7 @@ FORETOLD = (
 @pytest.mark.parametrize(
     "row", [row for row in ROWS if row.name in FORETOLD], ids=lambda row: row.name
 )
-def test_plan_foretells_what_an_edit_makes_run(row: Row, copy: Copy, tally: Tally) -> None:
+def test_plan_predicts_the_steps_that_run_after_an_edit(row: Row, copy: Copy, tally: Tally) -> None:
     with tally.attempt("edits"):
         row.edit(copy)
         check_foretold(copy.plan(*row.options), row.executed)
@@ -221,7 +221,7 @@ def test_plan_foretells_what_an_edit_makes_run(row: Row, copy: Copy, tally: Tall
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_edit_runs_what_depends_on_it_and_gives_what_a_run_from_nothing_gives(
+def test_edit_runs_what_depends_on_it_and_gives_the_results_of_a_run_from_scratch(
     row: Row, copy: Copy, tmp_path: Path, tally: Tally
 ) -> None:
     with tally.attempt("edits"):
@@ -249,13 +249,13 @@ def test_results_for_one_kind_of_device_are_not_used_for_another(copy: Copy, tal
 
 
 @pytest.mark.slow
-def test_code_that_is_edited_during_a_run_is_not_taken_for_what_ran(
+def test_code_edited_during_a_run_is_not_mistaken_for_the_code_that_ran(
     copy: Copy, tally: Tally
 ) -> None:
     with tally.attempt("edits"):
         run = copy.start("run", "--seed", "5")
         run.await_file(copy.settings.artifacts_dir / "checkpoints", "checkpoint.json", 3)
-        # It has been imported, and is needed last of all.
+        # It has been imported, and runs last.
         replaced("tasks/report.py", "title=title", 'title=f"{title}, edited"')(copy)
         ended = run.wait()
         assert "source files changed during the run" in ended.log
@@ -269,17 +269,17 @@ def changed_at(path: Path) -> int:
 
 
 def check_foretold(plan: dict[str, str], executed: frozenset[str]) -> None:
-    """Assert that a plan and a run agree; what depends on a step before it may do either."""
+    """Assert that a plan and a run agree; a step that depends on others may or may not run."""
     certain = {step for step, would in plan.items() if would == "run"} - {"promote"}
     possible = {step for step, would in plan.items() if would == "depend"}
     assert certain <= executed <= certain | possible, plan
 
 
 def check_equal(copy: Copy, fresh: Copy) -> None:
-    """Assert that all that was made from nothing is what the copy holds under the same key."""
+    """Assert that the results of a run from scratch equal the copy's under the same keys."""
     made = {record.path.name: record.bundle.name for record in invariants.finished(copy.settings)}
     for record in invariants.finished(fresh.settings):
-        # The page names how long a training took.
+        # The report contains durations.
         if record.label != "report":
             assert made[record.path.name] == record.bundle.name, record.label
     invariants.check(copy.settings)

@@ -1,8 +1,7 @@
-"""Kills: what was visible stays whole, the champion is the old or the new one, the next run works.
+"""Kills: visible files stay intact, the champion is the old or the new one, the next run works.
 
-The killed runs have everything to do: all data is new, and a champion is to be replaced. They are
-killed at a moment drawn by chance, by the clock or by the number of changes to the disk made so
-far, of which each may be the last.
+The killed runs execute every step: all data is new, and a champion is to be replaced. They are
+killed at a random moment, chosen by time or by the number of changes to the disk so far.
 """
 
 import os
@@ -30,7 +29,7 @@ OPTIONS = ("--models", "mlp", "--epochs", "2")
 
 @dataclass(frozen=True)
 class Uninterrupted:
-    """A run that nobody kills: where it begins, what it gives, and how long it is."""
+    """A run that is not killed: its starting point, its results, and how long it takes."""
 
     begin: Copy
     run: Run
@@ -56,7 +55,7 @@ def uninterrupted(pristine: Copy, tmp_path_factory: pytest.TempPathFactory) -> U
 
 
 def make_poor_champion(copy: Copy) -> None:
-    """Have a champion that was trained on other data, a third of it with wrong labels."""
+    """Create a champion trained on other data, a third of it with wrong labels."""
     (x_train, y_train), (x_test, y_test) = make_splits().values()
     y_train[::3] = np.roll(y_train[::3], 1)
     poor: Splits = {"train": (x_train, y_train), "test": (x_test[:-10], y_test[:-10])}
@@ -67,25 +66,25 @@ def make_poor_champion(copy: Copy) -> None:
 
 @dataclass(frozen=True)
 class Kill:
-    """When a run is killed: before a change to the disk, or at a moment; both as shares of all."""
+    """When to kill a run, as a share of its changes to the disk or of its duration."""
 
     share: float
     is_by_clock: bool
 
 
 def draw(seed: int, num_kills: int) -> list[Kill]:
-    """Half of the kills by the clock, half by the changes."""
+    """Draw random kills, half by time and half by changes."""
     chance = random.Random(seed)
     return [Kill(chance.random(), is_by_clock=bool(number % 2)) for number in range(num_kills)]
 
 
 def check_kill(kill: Kill, uninterrupted: Uninterrupted, folder: Path) -> None:
-    """Kill a run, and assert that all is whole then and that the next run completes it."""
+    """Kill a run, and assert that everything is intact and the next run completes the work."""
     copy = uninterrupted.begin.duplicate(folder)
     if kill.is_by_clock:
         run = copy.start("run", *OPTIONS)
         if run.ended(within=kill.share * uninterrupted.seconds) is not None:
-            # Faster than the one that was timed.
+            # It was faster than the timed run.
             check_kill(Kill(kill.share / 2, is_by_clock=True), uninterrupted, folder / "sooner")
             return
         run.kill()
@@ -108,7 +107,7 @@ def check_survived(copy: Copy, uninterrupted: Uninterrupted) -> None:
     run = copy.run(*OPTIONS)
     invariants.check(copy.settings)
     assert not invariants.leftovers(copy.settings)
-    # A record that is written again is another file.
+    # Rewriting a record would give it another inode.
     assert finished == {path: path.stat().st_ino for path in finished}
     assert run.log.count("resuming after epoch") == len(begun)
     assert run.champion == 2
@@ -119,7 +118,7 @@ def check_survived(copy: Copy, uninterrupted: Uninterrupted) -> None:
 def check_kills(
     kills: list[Kill], uninterrupted: Uninterrupted, tmp_path: Path, tally: Tally
 ) -> None:
-    """Two at a time: a run does not keep two processors busy."""
+    """Check two kills at a time, since one run does not keep two cores busy."""
 
     def check_one(number: int) -> None:
         with tally.attempt("kills"):
@@ -130,7 +129,7 @@ def check_kills(
             checked.result()
 
 
-def test_kills_leave_all_whole_and_the_next_run_completes_the_work(
+def test_kills_leave_everything_intact_and_the_next_run_completes_the_work(
     uninterrupted: Uninterrupted, tmp_path: Path, tally: Tally
 ) -> None:
     check_kills(draw(0, 2), uninterrupted, tmp_path, tally)
@@ -138,7 +137,7 @@ def test_kills_leave_all_whole_and_the_next_run_completes_the_work(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 11))
-def test_ten_kills_leave_all_whole_and_the_next_run_completes_the_work(
+def test_ten_kills_leave_everything_intact_and_the_next_run_completes_the_work(
     seed: int, uninterrupted: Uninterrupted, tmp_path: Path, tally: Tally
 ) -> None:
     check_kills(draw(seed, 10), uninterrupted, tmp_path, tally)
@@ -147,7 +146,7 @@ def test_ten_kills_leave_all_whole_and_the_next_run_completes_the_work(
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["run", "server"])
 @pytest.mark.parametrize("moment", ["train.parquet", "checkpoint.json", "model.keras"])
-def test_run_or_server_that_is_killed_leaves_all_whole_and_no_process(
+def test_killed_run_or_server_leaves_everything_intact_and_no_process(
     moment: str, victim: str, uninterrupted: Uninterrupted, tmp_path: Path, tally: Tally
 ) -> None:
     with tally.attempt("kills"):
@@ -173,7 +172,7 @@ def test_run_or_server_that_is_killed_leaves_all_whole_and_no_process(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["rollback", "gc"])
-def test_command_that_is_killed_before_any_of_its_changes_works_the_next_time(
+def test_command_killed_before_any_of_its_changes_works_the_next_time(
     command: str, uninterrupted: Uninterrupted, tmp_path: Path, tally: Tally
 ) -> None:
     begin = uninterrupted.begin.duplicate(tmp_path / "begin")

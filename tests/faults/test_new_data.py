@@ -1,4 +1,4 @@
-"""New data that comes in while something is killed or beside something else: old or new, whole."""
+"""New data during kills and other commands: the dataset is old or new, but always intact."""
 
 import signal
 from pathlib import Path
@@ -27,7 +27,7 @@ def save(batch: Pair, path: Path) -> Path:
 
 
 def check(copy: Copy) -> int:
-    """Assert that the dataset is whole; its version."""
+    """Assert that the dataset is intact and return its version."""
     version = DatasetVersions(NAME, copy.settings).current()
     layout = load_spec(NAME, copy.settings).layout
     for batch in version.batches:
@@ -38,12 +38,12 @@ def check(copy: Copy) -> int:
 
 
 def names(folder: Path) -> list[str]:
-    """All files, but for the head of a chain: the next line brings it up to date."""
+    """Return all file names, except chain heads, which the next line updates."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return sorted(path.name for path in files if path.suffix != ".head")
 
 
-def test_an_addition_that_is_killed_before_any_of_its_changes_leaves_old_or_new(
+def test_an_addition_killed_before_any_of_its_changes_leaves_the_old_or_new_dataset(
     complete: Copy, tmp_path: Path, tally: Tally
 ) -> None:
     path, total = save(make_more(80, 1), tmp_path / "a.npz"), tmp_path / "total"
@@ -65,7 +65,7 @@ def test_an_addition_that_is_killed_before_any_of_its_changes_leaves_old_or_new(
 
 
 @pytest.mark.parametrize("is_good", [True, False])
-def test_a_batch_that_comes_in_is_never_lost_nor_half_there(
+def test_an_incoming_batch_is_never_lost_or_partially_added(
     is_good: bool, complete: Copy, tmp_path: Path, tally: Tally
 ) -> None:
     begin = complete.duplicate(tmp_path / "begin")
@@ -94,7 +94,7 @@ def test_a_batch_that_comes_in_is_never_lost_nor_half_there(
             assert len(expected) == (0 if is_good else 3)
 
 
-def test_two_additions_at_once_are_both_there(complete: Copy, tmp_path: Path) -> None:
+def test_two_additions_at_once_both_succeed(complete: Copy, tmp_path: Path) -> None:
     copy = complete.duplicate(tmp_path / "copy")
     paths = [save(make_more(80, seed), tmp_path / f"{seed}.npz") for seed in (1, 2)]
 
@@ -108,7 +108,7 @@ def test_two_additions_at_once_are_both_there(complete: Copy, tmp_path: Path) ->
     }
 
 
-def test_an_addition_beside_a_run_is_for_the_next_one(complete: Copy, tmp_path: Path) -> None:
+def test_an_addition_during_a_run_is_used_by_the_next_run(complete: Copy, tmp_path: Path) -> None:
     copy = complete.duplicate(tmp_path / "copy")
     path = save(make_more(80, 1), tmp_path / "a.npz")
 

@@ -1,4 +1,4 @@
-"""Two runs at once: each training is done once, no decision is lost, nobody waits for the dead."""
+"""Two runs at once: each training is done once, no decision is lost, no run waits for the dead."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.faults.project import Copy, Run
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
-# All trainings happen on what is called a GPU, and note when they begin and end.
+# All trainings run on a fake GPU, and record when they begin and end.
 PRETENDED_GPU = """
 
 def resolve_device(requested: Device) -> str:
@@ -42,7 +42,7 @@ def train_model(*arguments: Any, **named: Any) -> Any:
     [[46], *(pytest.param(range(n, n + 5), marks=pytest.mark.slow) for n in range(1, 45, 5))],
     ids=lambda seeds: f"seeds from {seeds[0]}",
 )
-def test_of_two_runs_at_once_one_trains_and_both_decide(
+def test_two_runs_at_once_train_once_and_both_decide(
     seeds: Sequence[int], copy: Copy, tally: Tally
 ) -> None:
     for seed in seeds:
@@ -54,7 +54,7 @@ def test_of_two_runs_at_once_one_trains_and_both_decide(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(5))
-def test_of_two_runs_from_nothing_at_once_each_step_is_done_by_one(
+def test_two_first_runs_at_once_execute_each_step_once(
     number: int,  # noqa: ARG001
     pristine: Copy,
     tmp_path: Path,
@@ -66,7 +66,7 @@ def test_of_two_runs_from_nothing_at_once_each_step_is_done_by_one(
 
 
 def race(copy: Copy, *options: str) -> frozenset[str]:
-    """Let two runs do the same; the steps that were executed, each by one of them alone."""
+    """Run the same twice at once; return the executed steps, each executed by one run only."""
     before = invariants.ledger(copy.settings)
     one, other = (Run.of(racer.wait()) for racer in start_two(copy, *options))
     assert not one.executed & other.executed
@@ -85,14 +85,14 @@ def start_two(copy: Copy, *options: str) -> list[Command]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 6))
-def test_run_that_waits_goes_on_where_the_one_that_was_killed_ended(
+def test_waiting_run_resumes_where_the_killed_one_stopped(
     seed: int, copy: Copy, tally: Tally
 ) -> None:
     with tally.attempt("races"):
         options = ("--models", "mlp", "--seed", str(seed), "--epochs", "3")
         racers = start_two(copy, *options)
         racers[0].await_file(copy.settings.artifacts_dir / "checkpoints", "checkpoint.json", 3)
-        # Both may have waited for the other at an earlier step.
+        # Either may have waited for the other at an earlier step.
         waits, trains = sorted(racers, key=lambda racer: "train mlp: running" in racer.log)
         trains.kill()
         assert trains.wait().status < 0
@@ -103,7 +103,7 @@ def test_run_that_waits_goes_on_where_the_one_that_was_killed_ended(
 
 
 @pytest.mark.slow
-def test_garbage_collection_waits_for_the_run_that_is_under_way(copy: Copy, tally: Tally) -> None:
+def test_garbage_collection_waits_for_an_active_run(copy: Copy, tally: Tally) -> None:
     with tally.attempt("races"):
         run = copy.start("run", "--seed", "1", "--json")
         run.await_file(copy.settings.artifacts_dir / "checkpoints", "checkpoint.json", 3)
@@ -116,7 +116,7 @@ def test_garbage_collection_waits_for_the_run_that_is_under_way(copy: Copy, tall
 
 
 @pytest.mark.slow
-def test_no_two_trainings_are_on_the_gpu_at_once(copy: Copy, tmp_path: Path, tally: Tally) -> None:
+def test_only_one_training_uses_the_gpu_at_a_time(copy: Copy, tmp_path: Path, tally: Tally) -> None:
     with tally.attempt("races"):
         notes = tmp_path / "notes"
         copy.append("digits/training/devices.py", PRETENDED_GPU)

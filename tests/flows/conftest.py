@@ -1,4 +1,4 @@
-"""One whole run on the small dataset, in a process of its own, for all tests that start from it."""
+"""One complete run on the small dataset, in its own process, shared by the tests that need it."""
 
 import os
 import shutil
@@ -15,26 +15,26 @@ from tests.support.commands import run_digits
 from tests.support.small_dataset import NAME, write_small_dataset
 
 DATASET = ("--dataset", NAME)
-# In one epoch the mlp learns the small dataset, and the cnn does not.
+# One epoch is enough for the mlp to learn the small dataset, but not for the cnn.
 REQUEST = (*DATASET, "--epochs", "1", "--device", "cpu")
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A workspace in which one run was done, and what it printed."""
+    """A workspace after one run, and what the run printed."""
 
     settings: Settings
     printed: "subprocess.CompletedProcess[str]"
 
     def copy_to(self, settings: Settings) -> None:
-        """Put the same workspace somewhere else."""
+        """Copy the workspace to another place."""
         shutil.copytree(self.settings.data_dir, settings.data_dir)
         shutil.copytree(self.settings.artifacts_dir, settings.artifacts_dir)
 
 
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    """The first run in a workspace, on a server of its own. Nothing may be changed in it."""
+    """The first run in a workspace, with its own server. Tests must not change the workspace."""
     root = tmp_path_factory.mktemp("first_run")
     settings = Settings(data_dir=root / "data", artifacts_dir=root / "artifacts")
     write_small_dataset(settings)
@@ -45,14 +45,14 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
 
 @pytest.fixture
 def finished(first_run: FinishedRun, current: Workspace) -> Workspace:
-    """A copy of that workspace, as this process's own: it has a champion, the mlp."""
+    """A copy of that workspace for this process; its champion is the mlp."""
     first_run.copy_to(current.settings)
     return current
 
 
 @pytest.fixture
 def here(small_dataset: Settings) -> Iterator[Settings]:
-    """A workspace with the small dataset and nothing else as this process's own; no server."""
+    """A workspace for this process with only the small dataset; no server."""
     folders = {
         "DIGITS_DATA_DIR": str(small_dataset.data_dir),
         "DIGITS_ARTIFACTS_DIR": str(small_dataset.artifacts_dir),

@@ -1,4 +1,4 @@
-"""The commands: what each prints, for people and for machines, and what each leaves alone."""
+"""The commands: what each prints, as text and as JSON, and what it does not touch."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from tests.support.small_dataset import NAME
 
 COMMANDS = ("gc", "history", "plan", "reproduce", "rollback", "run", "status")
 HEAVY = {"prefect", "tensorflow", "keras", "great_expectations", "matplotlib", "pyarrow", "scipy"}
-# Runs a command and then says which of the libraries it imported.
+# Runs a command, then prints which of the libraries it imported.
 SPY = f"""
 import sys
 from flows.cli import main
@@ -36,7 +36,7 @@ def test_help_lists_every_command(here: Settings) -> None:
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_says_what_each_option_is_for(command: str) -> None:
+def test_help_describes_each_option(command: str) -> None:
     result = call_digits(command, "-h")
     assert result.exit_code == 0
     options = re.split(
@@ -48,7 +48,7 @@ def test_help_says_what_each_option_is_for(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["--help", "status", "history", "plan"])
-def test_what_only_asks_loads_no_heavy_library(here: Settings, command: str) -> None:
+def test_read_only_command_loads_no_heavy_library(here: Settings, command: str) -> None:
     arguments = () if command == "--help" else DATASET
     result = run_digits(here, command, *arguments, code=SPY)
     assert result.returncode == 0
@@ -56,7 +56,7 @@ def test_what_only_asks_loads_no_heavy_library(here: Settings, command: str) -> 
 
 
 @pytest.mark.parametrize("command", ["status", "history", "plan"])
-def test_what_only_asks_writes_nothing(here: Settings, command: str) -> None:
+def test_read_only_command_writes_nothing(here: Settings, command: str) -> None:
     assert call_digits(command, *DATASET).exit_code == 0
     assert not here.artifacts_dir.exists()
     assert not here.prepared_dir.exists()
@@ -72,7 +72,7 @@ def test_status_without_a_champion_says_what_to_do() -> None:
 
 @pytest.mark.usefixtures("here")
 def test_history_without_a_decision_says_what_to_do() -> None:
-    assert "`digits run` is where it begins" in call_digits("history", *DATASET).stdout
+    assert "`digits run` makes the first one" in call_digits("history", *DATASET).stdout
     assert read_json(call_digits("history", *DATASET, "--json")) == []
 
 
@@ -96,14 +96,14 @@ def test_plan_of_a_first_run_executes_everything() -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_plan_heeds_the_models_that_are_named() -> None:
+def test_plan_includes_only_the_requested_models() -> None:
     assert "train cnn" not in plan_of(*DATASET, "--models", "mlp")
 
 
 @pytest.mark.usefixtures("finished")
 def test_plan_of_an_unchanged_run_only_decides() -> None:
     *lines, last = call_digits("plan", *REQUEST).stdout.splitlines()
-    assert last == "nothing has changed: only the promotion's decision would be taken"
+    assert last == "nothing has changed: `run` would only decide about the promotion"
     assert [line.split()[0] for line in lines if " cached " not in line] == ["promote"]
     plan = plan_of(*REQUEST)
     assert plan.pop("promote")["would"] == "run"
@@ -117,7 +117,7 @@ def test_plan_names_the_setting_that_changed() -> None:
     assert step["reason"] == "settings.seed 0 -> 1 since v1"
 
 
-def test_status_tells_the_champion(finished: Workspace) -> None:
+def test_status_describes_the_champion(finished: Workspace) -> None:
     champion = Ledger(NAME, finished.settings).champion()
     assert champion is not None
     facts = read_json(call_digits("status", *DATASET, "--json"))
@@ -132,7 +132,7 @@ def test_status_tells_the_champion(finished: Workspace) -> None:
 
 
 @pytest.mark.usefixtures("finished")
-def test_history_tells_each_decision() -> None:
+def test_history_lists_each_decision() -> None:
     (entry,) = read_json(call_digits("history", *DATASET, "--json"))
     assert entry["outcome"] == "promoted"
     assert (entry["champion_before"], entry["champion_after"]) == (None, 1)
@@ -142,7 +142,9 @@ def test_history_tells_each_decision() -> None:
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
-def test_a_reader_that_goes_away_ends_it_silently(here: Settings, form: tuple[str, ...]) -> None:
+def test_command_ends_silently_when_its_reader_goes_away(
+    here: Settings, form: tuple[str, ...]
+) -> None:
     process = start_digits(here, "history", *DATASET, *form)
     assert process.stdout is not None
     process.stdout.close()
@@ -152,14 +154,14 @@ def test_a_reader_that_goes_away_ends_it_silently(here: Settings, form: tuple[st
     process.stderr.close()
 
 
-def test_gc_says_first_what_it_frees(finished: Workspace) -> None:
-    assert call_digits("gc").exit_code == 0  # what the trainings left
+def test_gc_announces_what_it_deletes(finished: Workspace) -> None:
+    assert call_digits("gc").exit_code == 0  # the leftovers of the trainings
     leftover = finished.store.root("models") / ("0" * 64)
     leftover.mkdir()
     (leftover / "model.keras").write_bytes(b"x" * 2000)
     announced = read_json(call_digits("gc", "--dry-run", "--json"))
     assert announced["paths"] == [str(leftover)]
-    assert announced["num_bytes"] >= 2000  # the folder itself takes some
+    assert announced["num_bytes"] >= 2000  # the folder itself takes some space
     assert leftover.exists()
     assert str(leftover) in call_digits("gc").stdout
     assert not leftover.exists()
@@ -170,5 +172,5 @@ def test_gc_says_first_what_it_frees(finished: Workspace) -> None:
 
 
 def plan_of(*arguments: str) -> Mapping[str, Mapping[str, Any]]:
-    """The plan for machines, by step."""
+    """Return the plan's JSON, by step."""
     return {step["step"]: step for step in read_json(call_digits("plan", *arguments, "--json"))}

@@ -21,11 +21,11 @@ def record(name: str, message: str) -> logging.LogRecord:
         ({"ingest": "a run", "train cnn": None}, "executed train cnn; 1 from the cache"),
     ],
 )
-def test_steps_are_told_in_one_line(steps: dict[str, str | None], expected: str) -> None:
+def test_steps_are_described_in_one_line(steps: dict[str, str | None], expected: str) -> None:
     assert describe_steps(steps) == expected
 
 
-def test_one_logger_is_shown_once_a_message_and_others_always() -> None:
+def test_messages_of_one_logger_are_shown_once_and_others_always() -> None:
     once = Once("digits.training.devices")
     shown = [
         once.filter(record(name, message))
@@ -40,7 +40,7 @@ def test_one_logger_is_shown_once_a_message_and_others_always() -> None:
     assert shown == [True, False, True, True, True]
 
 
-def test_a_version_that_came_out_different_is_told_with_the_differences(
+def test_a_version_that_was_not_reproduced_is_printed_with_the_differences(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     print_reproduction(
@@ -53,7 +53,7 @@ def test_a_version_that_came_out_different_is_told_with_the_differences(
         )
     )
     assert capsys.readouterr().out.splitlines() == [
-        "version 3 came out different: recorded aaaaaaaaaaaa, now bbbbbbbbbbbb",
+        "version 3 was not reproduced: recorded aaaaaaaaaaaa, now bbbbbbbbbbbb",
         "  differs: keras 3.14.0 -> 3.15.1",
         "  differs: device gpu:A -> gpu:B",
     ]

@@ -1,4 +1,4 @@
-"""`digits dataset init` as a user meets it: what it says, and what it refuses."""
+"""`digits dataset init` from a user's view: what it prints, and what it refuses."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from tests.support.layouts import write_csv, write_npz
 
 @pytest.fixture
 def place(settings: Settings, tmp_path: Path) -> Iterator[Path]:
-    """Files of a dataset that nobody knows yet, in this process's own workspace."""
+    """Files of a new dataset, and a workspace for this process."""
     folder = tmp_path / "files"
     folder.mkdir()
     write_npz(folder, make_splits())
@@ -26,13 +26,13 @@ def place(settings: Settings, tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
-def test_what_was_assumed_is_said_in_a_few_lines(place: Path, settings: Settings) -> None:
+def test_assumptions_are_printed_in_a_few_lines(place: Path, settings: Settings) -> None:
     result = call_digits("dataset", "init", "mine", "--from", str(place))
 
     path = settings.datasets_dirs[0] / "mine.toml"
     assert result.exit_code == 0, result.stderr
     assert result.stdout.splitlines() == [
-        f"{path} is written. It assumes:",
+        f"Wrote {path} with these assumptions:",
         "  layout   npz",
         "  images   800 of 12 x 12 pixels",
         "  pixels   0 to 255; found 0 to 255",
@@ -40,12 +40,12 @@ def test_what_was_assumed_is_said_in_a_few_lines(place: Path, settings: Settings
         "  split    600 for training, 200 for testing, as in the files",
         "  floor    a champion needs 55% accuracy; the nearest mean image reaches 100.0%",
         "  bounds   measured on these images, with some room",
-        "Correct there what is wrong; then: digits run --dataset mine",
+        "Correct the file if any are wrong, then run: digits run --dataset mine",
     ]
     assert load_spec("mine", settings).floor == 0.55
 
 
-def test_what_a_user_says_goes_before_what_is_seen(place: Path, settings: Settings) -> None:
+def test_options_override_what_the_files_suggest(place: Path, settings: Settings) -> None:
     files = write_csv(place, {"train": make_splits()["train"]}, header=False)
     shape = ("--image-shape", "9", "16")
 
@@ -70,10 +70,14 @@ def test_what_a_user_says_goes_before_what_is_seen(place: Path, settings: Settin
         (("mine",), 2, "Missing option '--from'"),
         (("mine", "--from", ".", "--layout", "tar"), 2, "'tar' is not one of 'idx', 'npz'"),
         (("mine", "--from", ".", "--test-share", "1"), 2, "1.0 is not in the range 0<x<1"),
-        (("mine", "--from", ".", "--image-shape", "4", "9"), 2, "--image-shape 4 9: expected 8 to"),
+        (
+            ("mine", "--from", ".", "--image-shape", "4", "9"),
+            2,
+            "--image-shape 4 9: out of range (expected 8 to",
+        ),
     ],
 )
-def test_a_wrong_call_is_refused(
+def test_an_invalid_call_is_refused(
     arguments: tuple[str, ...], code: int, message: str, place: Path, settings: Settings
 ) -> None:
     given = [str(place) if argument == "." else argument for argument in arguments]
@@ -82,10 +86,10 @@ def test_a_wrong_call_is_refused(
     assert not settings.data_dir.exists()
 
 
-def test_damaged_files_leave_no_spec(place: Path, settings: Settings) -> None:
+def test_corrupted_files_leave_no_spec(place: Path, settings: Settings) -> None:
     (place / "digits.npz").write_bytes((place / "digits.npz").read_bytes()[:-100])
 
     line = said(call_digits("dataset", "init", "mine", "--from", str(place)), 1)
 
-    assert line.startswith(f"{place}/digits.npz is not an .npz of x_train, y_train, x_test")
+    assert line.startswith(f"{place}/digits.npz is not a valid .npz with x_train, y_train, x_test")
     assert not list(settings.data_dir.rglob("mine*"))

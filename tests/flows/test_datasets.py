@@ -1,4 +1,4 @@
-"""Other people's data, from files to a champion: two commands and no code."""
+"""A user's own data, from files to a champion with two commands and no code."""
 
 import gzip
 import shutil
@@ -25,7 +25,7 @@ MLP = ("--models", "mlp", "--device", "cpu")
 
 
 def init(name: str, place: Path, *options: str) -> Mapping[str, Any]:
-    """What `digits dataset init` assumed."""
+    """Return what `digits dataset init` assumed."""
     arguments = ("dataset", "init", name, "--from", str(place), *options, "--json")
     facts: Mapping[str, Any] = read_json(call_digits(*arguments))
     return facts
@@ -43,7 +43,7 @@ def executed(facts: Mapping[str, Any]) -> set[str]:
 
 
 def shipped() -> bytes:
-    """scikit-learn's digits as they are shipped: 1,797 lines of 64 pixels in 0..16 and a label."""
+    """Return scikit-learn's digits file: 1,797 lines of 64 pixels in 0..16 and a label."""
     return (files("sklearn.datasets.data") / "digits.csv.gz").read_bytes()
 
 
@@ -55,7 +55,7 @@ def write_tree(folder: Path, rows: np.ndarray) -> None:
         Image.fromarray(image).save(path)
 
 
-def test_scikit_learns_digits_become_a_champion_whatever_their_layout(
+def test_scikit_learns_digits_become_a_champion_in_any_layout(
     current: Workspace, tmp_path: Path
 ) -> None:
     folder = current.settings.raw_dir / "uci"
@@ -72,7 +72,7 @@ def test_scikit_learns_digits_become_a_champion_whatever_their_layout(
     assert facts["pixel_range"] == [0, 16]
     assert sum(facts["num_images"].values()) == 1797
     assert first["decision"]["outcome"] == "promoted"
-    # The nearest mean image is right for nine of ten; a model that learns nothing for one of ten.
+    # Nearest-mean classification reaches 0.9; a model that learns nothing, 0.1.
     assert first["models"][0]["accuracy"] > 0.8
 
     rows = np.loadtxt(gzip.decompress(shipped()).decode().splitlines(), delimiter=",", dtype=int)
@@ -82,13 +82,13 @@ def test_scikit_learns_digits_become_a_champion_whatever_their_layout(
         (current.settings.datasets_dirs[0] / "uci.toml").unlink()
         assert init("uci", place)["layout"] == layout
         again = run("uci", "--epochs", "5")
-        # Equal images are the same dataset: only the page says where they came from.
+        # Equal images are the same dataset; only the report names their source.
         assert executed(again) == {"ingest", "report"}
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("current")
-def test_letters_in_the_fonts_of_others_become_a_champion(tmp_path: Path) -> None:
+def test_letters_in_many_fonts_become_a_champion(tmp_path: Path) -> None:
     num = write_letters(tmp_path / "letters")
 
     facts = init("letters", tmp_path / "letters")
@@ -100,20 +100,20 @@ def test_letters_in_the_fonts_of_others_become_a_champion(tmp_path: Path) -> Non
     assert facts["pixel_range"] == [0, 255]
     assert sum(facts["num_images"].values()) == num
     assert result["decision"]["outcome"] == "promoted"
-    # Chance is one of twenty-six.
+    # Guessing gives 1/26.
     assert result["models"][0]["accuracy"] > 0.5
 
 
 @pytest.fixture
 def champion(finished: Workspace) -> Workspace:
-    """A workspace with a champion, whose data has gone."""
+    """A workspace with a champion, but without its data."""
     shutil.rmtree(finished.settings.raw_dir)
     return finished
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_same_data_in_any_layout_trains_nothing_again(layout: str, champion: Workspace) -> None:
+def test_the_same_data_in_another_layout_retrains_nothing(layout: str, champion: Workspace) -> None:
     folder = champion.settings.raw_dir / NAME
     folder.mkdir(parents=True)
     WRITERS[layout](folder, make_splits())
@@ -126,7 +126,7 @@ def test_the_same_data_in_any_layout_trains_nothing_again(layout: str, champion:
     assert executed(facts) == (set() if layout == "idx" else {"ingest", "report"})
 
 
-# One of three kinds: tests/test_damaged_inputs.py has all of them, without a run.
+# Three kinds only: tests/test_damaged_inputs.py covers them all, without runs.
 SHORT = list({damage.check: name for name, damage in DAMAGES.items()}.values())[:3]
 
 
@@ -134,7 +134,9 @@ SHORT = list({damage.check: name for name, damage in DAMAGES.items()}.values())[
     "name",
     [name if name in SHORT else pytest.param(name, marks=pytest.mark.slow) for name in DAMAGES],
 )
-def test_damaged_data_stops_the_run_and_leaves_the_champion(name: str, champion: Workspace) -> None:
+def test_corrupted_data_stops_the_run_and_keeps_the_champion(
+    name: str, champion: Workspace
+) -> None:
     damage = DAMAGES[name]
     folder = champion.settings.raw_dir / NAME
     write(damage, folder)

@@ -1,4 +1,4 @@
-"""What prefect.yaml and automations.yaml describe, as Prefect reads it."""
+"""prefect.yaml and automations.yaml, as Prefect reads them."""
 
 from importlib import import_module
 from typing import Any
@@ -26,7 +26,7 @@ DEPLOYMENTS = {one["name"]: one for one in DESCRIBED["deployments"]}
 
 
 def flow_of(name: str) -> Flow[..., Any]:
-    """The flow of a deployment."""
+    """Return the flow of a deployment."""
     path, function = DEPLOYMENTS[name]["entrypoint"].split(":")
     flow: Flow[..., Any] = getattr(
         import_module(path.removesuffix(".py").replace("/", ".")), function
@@ -35,14 +35,14 @@ def flow_of(name: str) -> Flow[..., Any]:
 
 
 def parameters(name: str) -> dict[str, Any]:
-    """The fields of a deployment's run form."""
+    """Return the fields of a deployment's run form."""
     properties: dict[str, Any] = parameter_schema(flow_of(name)).model_dump_for_openapi()[
         "properties"
     ]
     return properties
 
 
-def test_prefect_understands_all_of_the_description() -> None:
+def test_prefect_accepts_the_deployments() -> None:
     PrefectYamlModel.model_validate(DESCRIBED)
     assert {"retrain", "rollback", "gc", "predict"} <= DEPLOYMENTS.keys()
 
@@ -66,12 +66,12 @@ def test_retrain_is_nightly_and_garbage_is_collected_weekly() -> None:
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_each_parameter_of_a_run_form_says_what_it_means(name: str) -> None:
+def test_each_parameter_of_a_run_form_has_a_description(name: str) -> None:
     assert all(field["description"] for field in parameters(name).values())
 
 
-# The choices are found when flows.parameters is imported: here before any test has a workspace.
-def test_the_run_form_offers_what_there_is_and_knows_the_bounds() -> None:
+# flows.parameters finds the choices at import: here, before any test has a workspace.
+def test_the_run_form_offers_existing_choices_and_bounds() -> None:
     form = parameters("retrain")
     assert form["dataset"]["enum"] == list(available_datasets(Settings()))
     assert form["dataset"]["default"] == "mnist"
@@ -84,14 +84,14 @@ def test_the_run_form_offers_what_there_is_and_knows_the_bounds() -> None:
 
 
 @pytest.mark.parametrize("webhook", [None, uuid4()])
-def test_the_automations_are_as_prefect_wants_them(webhook: Any) -> None:
+def test_prefect_accepts_the_automations(webhook: Any) -> None:
     automations = [AutomationCore.model_validate(one) for one in described_automations(webhook)]
     told = next(one for one in automations if one.name == "tell the operator")
     assert told.actions[0].type == ("call-webhook" if webhook else "do-nothing")
     assert getattr(told.actions[0], "block_document_id", None) == webhook
 
 
-def test_what_is_told_to_the_operator_is_what_is_emitted() -> None:
+def test_the_operator_is_told_of_all_events_but_unchanged_champions() -> None:
     told = next(one for one in described_automations(None) if one["name"] == "tell the operator")
     ours = {name for name in told["trigger"]["expect"] if not name.startswith("prefect.")}
     assert ours == {*DECISIONS.values(), *ADDITIONS.values(), VALIDATION_FAILED} - {
@@ -109,5 +109,5 @@ def test_a_silent_run_is_crashed_within_two_minutes(monkeypatch: pytest.MonkeyPa
         beat = int(os.environ["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
     silent = next(one for one in described_automations(None) if one["name"] == "a run has died")
     within = silent["trigger"]["within"]
-    # Two beats may be late or lost; what is left is for the server to notice.
+    # Two heartbeats may be late or lost; the rest is time for the server to react.
     assert 3 * beat <= within <= 110

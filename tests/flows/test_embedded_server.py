@@ -1,4 +1,4 @@
-"""The server of a run that names no other: it comes and goes with the run."""
+"""The server that a run starts if no other is configured: it starts and stops with the run."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from flows.embedded_server import prefect_server
 from tests.flows.conftest import REQUEST
 from tests.support.commands import run_digits
 
-# Has a server and says which process that is.
+# Starts a server and prints its pid.
 OWNER = """
 import os, subprocess, sys
 from flows import embedded_server
@@ -40,7 +40,7 @@ with embedded_server.prefect_server() as wait:
 
 @pytest.fixture
 def owner(settings: Settings, request: pytest.FixtureRequest) -> Iterator["subprocess.Popen[str]"]:
-    """A process that has a server of its own; its parameters are its arguments."""
+    """A process with its own server; `request.param` contains its arguments."""
     settings.artifacts_dir.mkdir()
     home = {"PREFECT_HOME": str(settings.artifacts_dir), "PREFECT_API_URL": ""}
     with subprocess.Popen(
@@ -61,7 +61,7 @@ def next_line(process: "subprocess.Popen[str]") -> str:
 
 
 def wait_until_gone(pid: int) -> None:
-    """Return once no process has this id. It is no child of ours, which we would have to reap."""
+    """Return once no process has this pid. It is not our child, so we need not reap it."""
     with suppress(ProcessLookupError):
         while True:
             os.kill(pid, 0)
@@ -76,20 +76,22 @@ def test_the_server_ends_with_a_killed_run(owner: "subprocess.Popen[str]") -> No
     wait_until_gone(server)
 
 
-def test_the_server_is_no_part_of_the_terminals_job(owner: "subprocess.Popen[str]") -> None:
+def test_the_server_is_not_in_the_runs_process_group_or_session(
+    owner: "subprocess.Popen[str]",
+) -> None:
     server = int(next_line(owner))
     assert os.getpgid(server) != os.getpgid(owner.pid)
     assert os.getsid(server) != os.getsid(owner.pid)
 
 
-def test_the_server_answers_only_this_machine(owner: "subprocess.Popen[str]") -> None:
+def test_the_server_listens_on_the_loopback_address_only(owner: "subprocess.Popen[str]") -> None:
     next_line(owner)
     assert next_line(owner).startswith("http://127.0.0.1:")
 
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("owner", [("wait",)], indirect=True)
-def test_a_server_that_is_killed_is_started_again_at_the_same_address(
+def test_a_killed_server_is_restarted_at_the_same_address(
     owner: "subprocess.Popen[str]",
 ) -> None:
     server, url = int(next_line(owner)), next_line(owner)
@@ -100,7 +102,7 @@ def test_a_server_that_is_killed_is_started_again_at_the_same_address(
     assert httpx.get(f"{url}/health", timeout=120).json() is True
 
 
-def test_a_named_server_is_used_and_none_is_started(prefect_api: str) -> None:
+def test_a_configured_server_is_used_and_none_is_started(prefect_api: str) -> None:
     with (
         patch.dict(os.environ, {"PREFECT_API_URL": prefect_api}),
         patch.object(embedded_server, "OwnServer", side_effect=AssertionError),
@@ -120,7 +122,7 @@ def test_a_lost_server_is_explained() -> None:
         raise httpx.ConnectError("gone")
 
 
-def test_other_errors_are_left_as_they_are() -> None:
+def test_other_errors_pass_through_unchanged() -> None:
     with (
         patch.dict(os.environ, {"PREFECT_API_URL": "http://127.0.0.1:9/api"}),
         pytest.raises(ZeroDivisionError),

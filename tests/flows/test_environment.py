@@ -1,4 +1,4 @@
-"""What the libraries find in the environment, and that they understand it."""
+"""The environment variables that are set for the libraries, and how Prefect reads them."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from digits.errors import DigitsError
 from digits.settings import ROOT, Settings
 from flows.environment import prepare_environment, prepare_folders
 
-# What Prefect makes of the environment that a command prepares.
+# Prints how Prefect reads the environment that a command prepares.
 SETTINGS = """
 import json, sys
 from digits.settings import Settings
@@ -36,16 +36,14 @@ print(json.dumps({
 
 @pytest.fixture
 def prepared(settings: Settings) -> dict[str, str]:
-    """The environment that is prepared where nothing is set."""
+    """The environment that is prepared if no variable is set."""
     with patch.dict(os.environ, clear=True):
         prepare_environment(settings)
         return dict(os.environ)
 
 
-def test_prefect_understands_what_is_set_and_reads_nothing_else(
-    settings: Settings, tmp_path: Path
-) -> None:
-    # A user's own profile, which would send the runs elsewhere.
+def test_prefect_uses_only_the_prepared_environment(settings: Settings, tmp_path: Path) -> None:
+    # A user's own profile, which would send runs to another server.
     profiles = tmp_path / "home" / ".prefect" / "profiles.toml"
     profiles.parent.mkdir(parents=True)
     profiles.write_text('active = "a"\n[profiles.a]\nPREFECT_API_URL = "http://127.0.0.1:9/api"\n')
@@ -70,20 +68,20 @@ def test_prefect_understands_what_is_set_and_reads_nothing_else(
     }
 
 
-def test_nothing_is_sent_to_the_makers_of_libraries(prepared: dict[str, str]) -> None:
+def test_telemetry_of_libraries_is_off(prepared: dict[str, str]) -> None:
     assert prepared["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
     assert prepared["GX_ANALYTICS_ENABLED"] == "false"
     assert prepared["DO_NOT_TRACK"] == "1"
 
 
-def test_what_is_set_already_stays(settings: Settings) -> None:
+def test_variables_that_are_already_set_are_kept(settings: Settings) -> None:
     own = {"KERAS_BACKEND": "jax", "PREFECT_HOME": "/elsewhere"}
     with patch.dict(os.environ, own, clear=True):
         prepare_environment(settings)
         assert os.environ.items() >= own.items()
 
 
-def test_folders_are_made_and_left_empty(settings: Settings, prepared: dict[str, str]) -> None:
+def test_folders_are_created_and_left_empty(settings: Settings, prepared: dict[str, str]) -> None:
     with patch.dict(os.environ, prepared):
         prepare_folders(settings)
         prepare_folders(settings)
@@ -91,13 +89,11 @@ def test_folders_are_made_and_left_empty(settings: Settings, prepared: dict[str,
     assert settings.prepared_dir.is_dir()
 
 
-def test_a_folder_that_cannot_be_written_is_named(
-    settings: Settings, prepared: dict[str, str]
-) -> None:
+def test_an_unwritable_folder_is_named(settings: Settings, prepared: dict[str, str]) -> None:
     settings.artifacts_dir.mkdir()
     (settings.artifacts_dir / "cache").write_text("")
     with (
         patch.dict(os.environ, prepared),
-        pytest.raises(DigitsError, match=r"cache/values cannot be written .Not a directory."),
+        pytest.raises(DigitsError, match=r"cache/values is not writable .Not a directory."),
     ):
         prepare_folders(settings)

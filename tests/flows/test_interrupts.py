@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a command ends soon, says so in one line, and says by its code why."""
+"""Ctrl-C and SIGTERM: a command ends soon, with one line and the exit code of the signal."""
 
 import contextlib
 import signal
@@ -18,7 +18,7 @@ from tests.support.commands import DIGITS, run_digits, start_digits
 from tests.support.small_dataset import NAME
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Says `ready` in an interruptible block, and `ending` when the first signal has ended that.
+# Prints `ready` in an interruptible block, and `ending` after the first signal has ended it.
 COMMAND = """
 import signal, sys, threading, time
 from flows import interrupts
@@ -43,7 +43,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts COMMAND with these lines in its places, and waits until it is in its block."""
+    """Return a function that starts COMMAND with lines filled in, and waits for its block."""
     with contextlib.ExitStack() as stack:
 
         def start(
@@ -76,13 +76,11 @@ def test_the_first_signal_ends_the_block_in_one_line(start: Start, number: signa
     _, stderr = process.communicate()
     assert process.returncode == 128 + number
     (line,) = stderr.splitlines()
-    assert line.startswith(f"{number.name}: ending; every finished step and epoch is kept")
+    assert line.startswith(f"{number.name}: stopping; finished steps and epochs are kept")
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_that_another_thread_gets_ends_the_block(
-    start: Start, number: signal.Signals
-) -> None:
+def test_a_signal_to_another_thread_ends_the_block(start: Start, number: signal.Signals) -> None:
     to_itself = f"lambda: signal.pthread_kill(threading.get_ident(), signal.{number.name})"
     sleep_on = "threading.Event().wait()"
     process = start(
@@ -93,7 +91,9 @@ def test_a_signal_that_another_thread_gets_ends_the_block(
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_second_signal_ends_the_process_at_once(start: Start, number: signal.Signals) -> None:
+def test_the_second_signal_ends_the_process_immediately(
+    start: Start, number: signal.Signals
+) -> None:
     process = start(after="time.sleep(100)")
     process.send_signal(signal.SIGINT)
     wait_for(process, "ending")
@@ -102,7 +102,7 @@ def test_the_second_signal_ends_the_process_at_once(start: Start, number: signal
     assert process.returncode == 128 + signal.SIGINT
 
 
-def test_what_does_not_end_in_time_is_left_behind(start: Start) -> None:
+def test_a_thread_that_does_not_end_in_time_is_abandoned(start: Start) -> None:
     stuck = "threading.Thread(target=time.sleep, args=(100,)).start()"
     process = start(before="interrupts.GRACE_SECONDS = 0.1", after=stuck)
     process.send_signal(signal.SIGTERM)
@@ -119,21 +119,21 @@ def test_an_ignored_signal_stays_ignored(start: Start) -> None:
     assert "SIGINT" not in stderr
 
 
-def test_after_the_block_signals_do_what_they_did() -> None:
+def test_signal_handlers_are_restored_after_the_block() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     with interruptible():
         assert [signal.getsignal(number) for number in SIGNALS] != before
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
-def test_it_counts_as_a_keyboard_interrupt() -> None:
-    # What Prefect marks a run by, and what no `except Exception` swallows.
+def test_interrupted_is_a_keyboard_interrupt() -> None:
+    # Prefect marks the run accordingly, and no `except Exception` swallows it.
     assert isinstance(Interrupted(130), KeyboardInterrupt)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [*SIGNALS, signal.SIGKILL])
-def test_a_run_that_is_ended_goes_on_from_its_last_epoch(
+def test_an_interrupted_run_resumes_from_its_last_epoch(
     finished: Workspace, number: signal.Signals
 ) -> None:
     request = ("run", *DATASET, "--models", "mlp", "--epochs", "40", "--device", "cpu")
@@ -150,7 +150,7 @@ def test_a_run_that_is_ended_goes_on_from_its_last_epoch(
         assert process.returncode == -signal.SIGKILL
     else:
         assert process.returncode == 128 + number
-        assert f" {number.name}: ending; " in lines[-1]
+        assert f" {number.name}: stopping; " in lines[-1]
         assert sum("Traceback" in line for line in lines) == 0
     assert Ledger(NAME, finished.settings).path.read_bytes() == before
     again = run_digits(finished.settings, *request)

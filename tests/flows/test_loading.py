@@ -11,7 +11,7 @@ from tests.support.commands import run_digits
 from tests.support.small_dataset import NAME
 
 LIBRARIES = ("great_expectations", "tensorflow")
-# Loads ahead for a request, and says which libraries that brought.
+# Loads ahead for a request, and prints which libraries that imported.
 LOAD = f"""
 import sys
 from digits.settings import Settings
@@ -37,10 +37,10 @@ def test_a_first_run_loads_all(here: Settings) -> None:
     assert loaded(here, "mlp,cnn") == [*LIBRARIES]
 
 
-def test_a_run_with_nothing_to_do_loads_nothing(first_run: FinishedRun) -> None:
+def test_an_unchanged_run_loads_nothing(first_run: FinishedRun) -> None:
     assert loaded(first_run.settings, "mlp,cnn") == []
 
 
 @pytest.mark.slow
-def test_another_training_loads_what_trains(finished: Workspace) -> None:
+def test_another_training_loads_only_the_training_library(finished: Workspace) -> None:
     assert loaded(finished.settings, "cnn", seed=1) == ["tensorflow"]

@@ -1,4 +1,4 @@
-"""A dataset that grows: what is trained again, what it is compared with, and what stays."""
+"""A growing dataset: what is retrained, what it is compared with, and what is kept."""
 
 import shutil
 from collections.abc import Mapping
@@ -88,7 +88,7 @@ def test_new_data_is_trained_on_and_the_champion_is_scored_again_first(
 
 @pytest.mark.slow
 @pytest.mark.faults
-def test_what_lies_in_the_incoming_folder_is_taken_in_first_and_a_bad_batch_stops_nothing(
+def test_incoming_batches_are_added_first_and_a_bad_one_stops_nothing(
     finished: Workspace,
 ) -> None:
     run()
@@ -118,7 +118,7 @@ def test_a_bad_batch_alone_changes_nothing(finished: Workspace) -> None:
 
     facts = run()
 
-    # A page about the mlp alone, and nothing else.
+    # Only a report about the mlp alone.
     assert executed(facts) == {"report"}
     assert facts["dataset"] == {"version": 1, "batches": []}
     assert facts["decision"]["outcome"] == "unchanged"
@@ -130,7 +130,7 @@ def test_a_bad_batch_alone_changes_nothing(finished: Workspace) -> None:
 
 @pytest.mark.slow
 @pytest.mark.faults
-def test_a_batch_that_was_removed_leaves_no_trace_in_what_is_trained(
+def test_a_removed_batch_leaves_no_trace_in_the_training(
     finished: Workspace, tmp_path: Path
 ) -> None:
     run()
@@ -155,7 +155,9 @@ def test_a_batch_that_was_removed_leaves_no_trace_in_what_is_trained(
 
 @pytest.mark.slow
 @pytest.mark.faults
-def test_a_damaged_batch_ends_a_run_with_what_to_do(finished: Workspace, tmp_path: Path) -> None:
+def test_a_corrupted_batch_stops_the_run_and_the_error_says_what_to_do(
+    finished: Workspace, tmp_path: Path
+) -> None:
     path = save(make_more(60, 1), tmp_path / "a.npz")
     added = read_json(call_digits("dataset", "add", NAME, str(path), "--json"))
     kept = finished.settings.data_dir / "batches" / NAME / added["batch"] / "images.parquet"
@@ -176,7 +178,7 @@ def test_a_damaged_batch_ends_a_run_with_what_to_do(finished: Workspace, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.faults
-def test_a_version_is_reproduced_from_the_batches_that_it_was_trained_on(
+def test_a_version_is_reproduced_from_the_batches_it_was_trained_on(
     current: Workspace, tmp_path: Path
 ) -> None:
     write_small_dataset(current.settings)

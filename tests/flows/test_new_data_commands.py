@@ -1,4 +1,4 @@
-"""What `digits dataset add`, `add-incoming`, `show` and `remove` print, and how they end."""
+"""What `digits dataset add`, `add-incoming`, `show` and `remove` print, and their exit codes."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def save(path: Path, seed: int, is_good: bool = True) -> Path:
     return path
 
 
-def test_versions_are_shown_with_what_waits_and_what_was_refused(
+def test_show_lists_versions_and_waiting_and_refused_batches(
     here: Settings, tmp_path: Path
 ) -> None:
     path = save(tmp_path / "a.npz", 1)
@@ -36,12 +36,12 @@ def test_versions_are_shown_with_what_waits_and_what_was_refused(
     assert (change["batch"], change["source"]) == (added["batch"], str(path))
     assert sum(sizes["train"]) + sum(sizes["test"]) == 60
     assert change["num_train"] == sum(sizes["train"])
-    assert printed[0] == f"{NAME} is version 2"
+    assert printed[0] == f"{NAME}: dataset version 2"
     assert f"added    {added['batch'][:12]}  +{change['num_train']} train" in printed[1]
-    assert printed[2:] == [f"waits in the incoming folder: {waiting.name}", f"refused: {page}"]
+    assert printed[2:] == [f"waiting in the incoming folder: {waiting.name}", f"refused: {page}"]
 
 
-def test_a_refusal_names_each_reason_on_a_line_and_ends_with_1(
+def test_a_refusal_prints_each_reason_on_a_line_and_exits_with_1(
     here: Settings, tmp_path: Path
 ) -> None:
     path = save(tmp_path / "b.npz", 2, is_good=False)
@@ -50,7 +50,7 @@ def test_a_refusal_names_each_reason_on_a_line_and_ends_with_1(
 
     first, *reasons, page = printed.stdout.splitlines()
     assert printed.exit_code == 1
-    assert first == f"refused: nothing of {path} was added to {NAME}"
+    assert first == f"refused: {path} was not added to {NAME}"
     assert [reason.split("(")[-1].partition(")")[0] for reason in reasons] == [
         "centroid_accuracy",
         "inverted_colours",
@@ -58,7 +58,7 @@ def test_a_refusal_names_each_reason_on_a_line_and_ends_with_1(
     assert page.startswith(f"Page: {here.data_dir}/quarantine/{NAME}/")
 
 
-def test_what_has_come_in_can_be_taken_in_without_a_run(here: Settings) -> None:
+def test_incoming_batches_can_be_added_without_a_run(here: Settings) -> None:
     save(incoming_folder(NAME, here) / "a.npz", 1)
     good = call_digits("dataset", "add-incoming", NAME)
     save(incoming_folder(NAME, here) / "b.npz", 2, is_good=False)
@@ -71,7 +71,7 @@ def test_what_has_come_in_can_be_taken_in_without_a_run(here: Settings) -> None:
     assert nothing.stdout == ""
 
 
-def test_a_batch_is_removed_by_the_beginning_of_its_name(here: Settings, tmp_path: Path) -> None:
+def test_a_batch_is_removed_by_the_beginning_of_its_digest(here: Settings, tmp_path: Path) -> None:
     path = save(tmp_path / "a.npz", 1)
     batch = read_json(call_digits("dataset", "add", NAME, str(path), "--json"))["batch"]
 
@@ -80,11 +80,11 @@ def test_a_batch_is_removed_by_the_beginning_of_its_name(here: Settings, tmp_pat
 
     assert unknown.exit_code == 2
     assert unknown.stderr == f"Error: {NAME} has no batch 'zz' (batches: {batch[:12]})\n"
-    assert removed.stdout == f"batch {batch[:12]} is out; {NAME} is version 3\n"
+    assert removed.stdout == f"removed batch {batch[:12]}; {NAME} is now dataset version 3\n"
     assert (here.data_dir / "batches" / NAME / batch).exists()
 
 
-def test_an_unknown_dataset_or_file_is_said(here: Settings, tmp_path: Path) -> None:
+def test_an_unknown_dataset_or_file_is_named(here: Settings, tmp_path: Path) -> None:
     no_dataset = call_digits("dataset", "add", "nothing", str(here.data_dir))
     no_file = call_digits("dataset", "add", NAME, str(tmp_path / "a.npz"))
 

@@ -46,7 +46,7 @@ CACHED = {"stay cached"}
 
 @dataclass
 class Code:
-    """A project in which each step reaches its task, and a training its model."""
+    """A fake project in which each step depends on its task, and a training on its model."""
 
     texts: dict[str, str] = field(default_factory=dict)
 
@@ -68,7 +68,7 @@ def workspace(small_dataset: Settings, code: Code) -> Workspace:  # noqa: ARG001
 
 
 class Run:
-    """What a run leaves: for each step a bundle and a record under its real key."""
+    """Writes what a run leaves: for each step, a bundle and a record with its real key."""
 
     def __init__(self, workspace: Workspace, name: str = NAME, wrong: int = 20) -> None:
         self.workspace = workspace
@@ -170,7 +170,7 @@ def plan(workspace: Workspace, name: str = NAME, **options: Any) -> dict[str, Pl
 
 
 def running(planned: dict[str, PlannedStep]) -> dict[str, str]:
-    """Why each step that would run would do so, promotion apart."""
+    """Return the reason of each step that would run, except promotion."""
     return {
         label: step.reason
         for label, step in planned.items()
@@ -184,7 +184,7 @@ def would(planned: dict[str, PlannedStep], *labels: str) -> set[str]:
 
 @pytest.fixture
 def done(workspace: Workspace) -> Run:
-    """A run that promoted its CNN."""
+    """A run that promoted its cnn."""
     run = Run(workspace)
     run.run()
     return run
@@ -214,7 +214,7 @@ def test_before_the_first_run_only_the_first_step_is_certain(workspace: Workspac
     )
 
 
-def test_after_a_run_all_is_cached_but_the_decision(done: Run) -> None:
+def test_after_a_run_everything_but_the_decision_is_cached(done: Run) -> None:
     planned = plan(done.workspace)
 
     assert list(planned) == ALL
@@ -223,7 +223,7 @@ def test_after_a_run_all_is_cached_but_the_decision(done: Run) -> None:
     assert planned["promote"].reason == "the decision is about the present champion"
 
 
-def test_what_is_cached_is_told_with_where_it_comes_from(done: Run) -> None:
+def test_a_cached_step_names_its_origin(done: Run) -> None:
     planned = plan(done.workspace)
 
     record = done.workspace.records.read(done.made["ingest"].made_by)
@@ -233,7 +233,7 @@ def test_what_is_cached_is_told_with_where_it_comes_from(done: Run) -> None:
     assert planned["train mlp"].reason.startswith("made in a run, ")
 
 
-def test_changed_code_is_told_by_file_and_name(done: Run, code: Code) -> None:
+def test_changed_code_is_named_by_file_and_place(done: Run, code: Code) -> None:
     code.texts["digits/models.py: MODELS[cnn]/builder"] = "another text"
 
     planned = plan(done.workspace)
@@ -245,7 +245,7 @@ def test_changed_code_is_told_by_file_and_name(done: Run, code: Code) -> None:
     assert would(planned, "train mlp", "evaluate mlp", "normalize") == CACHED
 
 
-def test_an_upgraded_library_is_told(done: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upgraded_library_is_named(done: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     before = keys._version
     monkeypatch.setattr(keys, "_version", lambda name: "99" if name == "scipy" else before(name))
 
@@ -256,7 +256,7 @@ def test_an_upgraded_library_is_told(done: Run, monkeypatch: pytest.MonkeyPatch)
     assert would(planned, "train mlp", "train cnn") == CACHED
 
 
-def test_a_changed_setting_is_told(done: Run) -> None:
+def test_a_changed_setting_is_named(done: Run) -> None:
     planned = plan(done.workspace, epochs=3, seed=7)
 
     assert running(planned)["train cnn"] == (
@@ -265,7 +265,7 @@ def test_a_changed_setting_is_told(done: Run) -> None:
     assert would(planned, "ingest", "validate", "normalize") == CACHED
 
 
-def test_another_device_is_told(done: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_device_is_named(done: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flows.pipeline.resolve_device", lambda _: "gpu:NVIDIA H100")
 
     planned = plan(done.workspace)
@@ -273,7 +273,7 @@ def test_another_device_is_told(done: Run, monkeypatch: pytest.MonkeyPatch) -> N
     assert running(planned)["train cnn"] == "device cpu -> gpu:NVIDIA H100 since v1"
 
 
-def test_changed_data_is_told(done: Run) -> None:
+def test_changed_data_is_named(done: Run) -> None:
     path = done.workspace.settings.raw_dir / NAME / "train-labels.idx"
     before = content_of(done.spec, done.workspace.settings)["train-labels"]
     write_raw(done.workspace.settings, "train-labels", path.read_bytes()[:-1] + b"\0")
@@ -286,7 +286,7 @@ def test_changed_data_is_told(done: Run) -> None:
     assert would(planned, *ALL[1:7]) == {"depend"}
 
 
-def test_a_batch_that_was_added_is_named(done: Run) -> None:
+def test_an_added_batch_is_named(done: Run) -> None:
     batch = digest("a batch")
     with DatasetVersions(NAME, done.workspace.settings).changing() as changing:
         changing.add(batch, manifest=batch, source="x", files={}, growth=Growth())
@@ -296,7 +296,7 @@ def test_a_batch_that_was_added_is_named(done: Run) -> None:
     assert f"batches.batch 0001 none -> {batch[:12]}" in reason
 
 
-def test_what_has_come_in_is_named_and_everything_depends_on_it(done: Run) -> None:
+def test_incoming_batches_are_named_and_everything_depends_on_them(done: Run) -> None:
     folder = incoming_folder(NAME, done.workspace.settings)
     folder.mkdir(parents=True)
     for name in ("b.npz", "a.csv", ".hidden", "growing.csv.part"):
@@ -309,7 +309,7 @@ def test_what_has_come_in_is_named_and_everything_depends_on_it(done: Run) -> No
     assert len(list(folder.iterdir())) == 4
 
 
-def test_a_changed_threshold_validates_again_and_no_more(done: Run) -> None:
+def test_a_changed_threshold_only_repeats_validation(done: Run) -> None:
     write_spec(done.workspace.settings, SPEC.replace("max_label_divergence = 0.1", ""))
 
     planned = plan(done.workspace)
@@ -322,7 +322,7 @@ def test_a_changed_threshold_validates_again_and_no_more(done: Run) -> None:
     assert would(planned, "report") == {"depend"}
 
 
-def test_many_differences_are_summed_up_and_listed(done: Run, code: Code) -> None:
+def test_many_differences_are_summarized_and_listed(done: Run, code: Code) -> None:
     code.texts |= {
         "digits/models.py: MODELS[cnn]/builder": "another",
         "tasks/train.py: train": "another",
@@ -356,7 +356,9 @@ def lose(folder: Path) -> str:
 @pytest.mark.faults
 @pytest.mark.parametrize("damage", [alter, cut, lose])
 @pytest.mark.parametrize("label", ["ingest", "normalize", "train mlp", "report"])
-def test_a_damaged_artifact_is_told(done: Run, damage: Callable[[Path], str], label: str) -> None:
+def test_a_corrupted_artifact_is_named(
+    done: Run, damage: Callable[[Path], str], label: str
+) -> None:
     start = damage(done.workspace.store.folder(done.made[label]))
 
     reasons = running(plan(done.workspace))
@@ -366,7 +368,7 @@ def test_a_damaged_artifact_is_told(done: Run, damage: Callable[[Path], str], la
 
 
 @pytest.mark.faults
-def test_a_damaged_record_is_told(done: Run) -> None:
+def test_a_corrupted_record_is_named(done: Run) -> None:
     path = done.workspace.records.path(done.made["train cnn"].made_by)
     path.write_bytes(path.read_bytes().replace(b"a run", b"no run"))
 
@@ -375,7 +377,7 @@ def test_a_damaged_record_is_told(done: Run) -> None:
     }
 
 
-def test_of_large_files_only_the_size_is_looked_at_and_it_is_said(
+def test_only_the_size_of_large_files_is_checked_and_the_reason_says_so(
     done: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("digits.storage.store.GLANCE_BYTES", 10)
@@ -390,7 +392,7 @@ def test_of_large_files_only_the_size_is_looked_at_and_it_is_said(
     assert list(running(plan(done.workspace))) == ["normalize"]
 
 
-def test_the_nearest_of_all_that_ran_explains(done: Run, code: Code) -> None:
+def test_the_most_similar_earlier_run_explains_a_step(done: Run, code: Code) -> None:
     code.texts["digits/models.py: MODELS[cnn]/builder"] = "another text"
     arrays = done.made["normalize"]
     settings = training_settings("reference", "cnn", epochs=3)
@@ -398,13 +400,13 @@ def test_the_nearest_of_all_that_ran_explains(done: Run, code: Code) -> None:
     done.record("train cnn", arguments, done.made["train cnn"])
     del code.texts["digits/models.py: MODELS[cnn]/builder"]
 
-    # From v1 one thing differs, from the newer training two.
+    # One difference from v1, two from the newer training.
     assert running(plan(done.workspace, epochs=4))["train cnn"] == (
         "settings.epochs 10 -> 4 since v1"
     )
 
 
-def test_the_same_step_of_another_model_explains_nothing(workspace: Workspace) -> None:
+def test_the_same_step_of_another_model_is_not_an_explanation(workspace: Workspace) -> None:
     run = Run(workspace)
     run.run()
     for record in list(workspace.records.all()):
@@ -414,7 +416,7 @@ def test_the_same_step_of_another_model_explains_nothing(workspace: Workspace) -
     assert running(plan(workspace)) == {"train mlp": "it never ran"}
 
 
-def test_another_dataset_explains_nothing(done: Run) -> None:
+def test_another_dataset_is_not_an_explanation(done: Run) -> None:
     settings = done.workspace.settings
     write_spec(settings, SPEC, name="other")
     shutil.copytree(settings.raw_dir / NAME, settings.raw_dir / "other")
@@ -422,7 +424,7 @@ def test_another_dataset_explains_nothing(done: Run) -> None:
     assert running(plan(done.workspace, name="other")) == {"ingest": "it never ran"}
 
 
-def test_a_champion_of_another_test_set_would_be_scored_again(done: Run) -> None:
+def test_a_champion_scored_on_another_test_set_would_be_scored_again(done: Run) -> None:
     path = done.workspace.settings.raw_dir / NAME / "test-images.idx"
     write_raw(done.workspace.settings, "test-images", path.read_bytes()[:-1] + b"\1")
     Run(done.workspace).prepare()
@@ -432,7 +434,7 @@ def test_a_champion_of_another_test_set_would_be_scored_again(done: Run) -> None
     assert planned["evaluate champion"].would == "run"
 
 
-def test_a_champion_whose_answers_are_damaged_would_be_scored_again(
+def test_a_champion_with_corrupted_predictions_would_be_scored_again(
     workspace: Workspace,
 ) -> None:
     first = Run(workspace)
@@ -447,7 +449,7 @@ def test_a_champion_whose_answers_are_damaged_would_be_scored_again(
     assert planned["evaluate champion"].reason.startswith(f"{path} has 10 bytes")
 
 
-def test_the_page_depends_on_a_decision_that_is_not_known(done: Run) -> None:
+def test_the_report_depends_on_an_unknown_decision(done: Run) -> None:
     Run(done.workspace, wrong=10).run()
     roll_back(NAME, 1, "by hand", done.workspace)
 
@@ -458,7 +460,7 @@ def test_the_page_depends_on_a_decision_that_is_not_known(done: Run) -> None:
     assert planned["report"].reason == "another decision makes another page"
 
 
-def test_without_a_ledger_the_page_depends_on_the_decision(done: Run) -> None:
+def test_without_a_ledger_the_report_depends_on_the_decision(done: Run) -> None:
     ledger = Ledger(NAME, done.workspace.settings)
     ledger.path.unlink()
     ledger.chain.head_path.unlink()
@@ -482,7 +484,7 @@ def test_a_plan_changes_nothing(done: Run) -> None:
 
 @pytest.fixture
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the project's own code, read anew after each edit."""
+    """A copy of the project's code, which is read again after each edit."""
     for package in ("digits", "tasks"):
         shutil.copytree(
             ROOT / package,
@@ -499,7 +501,7 @@ def read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.faults
-def test_an_edit_of_the_real_code_is_told(
+def test_an_edit_of_the_real_code_is_named(
     copied: Path, small_dataset: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = Workspace(small_dataset)
@@ -526,7 +528,7 @@ HEAVY += ("pyarrow", "rich", "scipy", "sklearn", "tensorflow", "torch")
 @pytest.mark.parametrize(
     "command", [["plan"], ["plan", "--json"], ["status"], ["history"], ["gc", "--dry-run"]]
 )
-def test_what_only_looks_imports_nothing_heavy(done: Run, command: list[str]) -> None:
+def test_read_only_command_imports_nothing_heavy(done: Run, command: list[str]) -> None:
     settings = done.workspace.settings
     program = (
         "import json, sys\n"

@@ -1,4 +1,4 @@
-"""`digits predict` and `digits export`, as a user types them."""
+"""`digits predict` and `digits export`, as a user runs them."""
 
 import csv
 import io
@@ -39,7 +39,7 @@ def champion(crowned: Settings) -> Champion:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three of the dataset's images, and a text that is called a picture."""
+    """Three of the dataset's images, and a text file with an image's name."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     for number in range(3):
@@ -72,7 +72,7 @@ def errors(result: subprocess.CompletedProcess[bytes]) -> list[str]:
     return result.stderr.decode().splitlines()
 
 
-def test_pictures_are_labelled_and_what_is_none_is_told_apart(
+def test_images_are_labeled_and_other_files_are_reported(
     crowned: Settings, folder: Path, tmp_path: Path
 ) -> None:
     seen = tmp_path / "a" / "seen"
@@ -92,7 +92,9 @@ def test_pictures_are_labelled_and_what_is_none_is_told_apart(
     assert {path.read_bytes()[:8] for path in seen.iterdir()} == {b"\x89PNG\r\n\x1a\n"}
 
 
-def test_without_a_champion_nothing_is_loaded_and_the_way_is_shown(settings: Settings) -> None:
+def test_without_a_champion_nothing_is_loaded_and_the_error_says_what_to_do(
+    settings: Settings,
+) -> None:
     write_small_dataset(settings)
 
     result = digits(["predict", "a.png", "--dataset", NAME], settings)
@@ -103,14 +105,14 @@ def test_without_a_champion_nothing_is_loaded_and_the_way_is_shown(settings: Set
     ]
 
 
-def test_without_a_file_the_call_is_wrong(settings: Settings) -> None:
+def test_a_call_without_a_file_is_refused(settings: Settings) -> None:
     result = digits(["predict"], settings)
 
     assert result.returncode == 2
     assert b"Missing argument" in result.stderr
 
 
-def test_json_is_one_object_a_line(
+def test_json_is_one_object_per_line(
     champion: Champion, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     is_all_labeled = label_all([str(folder)], champion, form="json", as_is=True, folder=None)
@@ -125,7 +127,7 @@ def test_json_is_one_object_a_line(
     assert all(set(a) == {"file", "label", "name", "probability"} for a in answers[:3])
 
 
-def test_csv_has_a_row_for_each_and_survives_any_file_name(
+def test_csv_has_a_row_per_image_and_supports_any_file_name(
     champion: Champion, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     odd = os.fsdecode(b'a,"b"\n\xff.png')
@@ -144,12 +146,12 @@ def test_csv_has_a_row_for_each_and_survives_any_file_name(
     assert len(out.splitlines()) == 3
 
 
-def test_all_labelled_is_a_success(champion: Champion, folder: Path) -> None:
+def test_it_succeeds_if_every_image_is_labeled(champion: Champion, folder: Path) -> None:
     assert label_all([str(folder / "1.png")], champion, form="text", as_is=True, folder=None)
 
 
 @pytest.mark.slow
-def test_a_reader_that_has_seen_enough_ends_it_quietly(crowned: Settings, tmp_path: Path) -> None:
+def test_it_ends_quietly_when_its_reader_stops(crowned: Settings, tmp_path: Path) -> None:
     for number in range(3000):
         Image.fromarray(np.roll(IMAGES[number % 200], number // 200)).save(
             tmp_path / f"{number}.png"
@@ -168,7 +170,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(crowned: Settings, tmp_pa
 
 
 @pytest.mark.slow
-def test_the_champion_is_exported_and_what_was_proved_is_said(
+def test_the_champion_is_exported_and_the_check_is_reported(
     crowned: Settings, tmp_path: Path
 ) -> None:
     folder = tmp_path / "out"
@@ -180,7 +182,7 @@ def test_the_champion_is_exported_and_what_was_proved_is_said(
     assert result.stdout.decode().splitlines() == [
         f"keras      {folder}/{NAME}-v1.keras",
         f"savedmodel {folder}/{NAME}-v1-savedmodel",
-        f"each gives the label of {NAME} version 1 on all 200 test images",
+        f"each gives the same label as {NAME} version 1 on all 200 test images",
     ]
     again = digits(call, crowned)
     assert again.returncode == 2

@@ -38,7 +38,7 @@ print(json.dumps([report.model_dump(mode="json"), asyncio.run(pages())]))
 
 
 @pytest.mark.e2e
-def test_a_folder_becomes_a_table_and_a_page(settings: Settings, tmp_path: Path) -> None:
+def test_a_folder_becomes_a_table_and_a_dashboard_page(settings: Settings, tmp_path: Path) -> None:
     crown(settings)
     folder = tmp_path / "pictures"
     folder.mkdir()

@@ -51,7 +51,7 @@ def is_running(pid: int) -> bool:
 
 @pytest.fixture
 def process(settings: Settings) -> Iterator[Process]:
-    """A process that is not there yet, and is ended with the test."""
+    """A process that is not started yet, and ends with the test."""
     process = Process("made-up", settings)
     yield process
     process.end(0)
@@ -69,7 +69,7 @@ def test_a_process_is_alive_from_its_start_to_its_end(process: Process) -> None:
     assert not is_running(pid)
 
 
-def test_a_process_is_found_and_ended_by_one_that_did_not_start_it(
+def test_a_process_can_be_found_and_ended_without_being_its_parent(
     process: Process, settings: Settings
 ) -> None:
     process.start(SLEEP)
@@ -77,17 +77,17 @@ def test_a_process_is_found_and_ended_by_one_that_did_not_start_it(
     assert found.notes == process.notes
     found.end(SOON)
     assert not process.is_alive
-    found.end(SOON)  # nothing is there to end
+    found.end(SOON)  # nothing left to end
 
 
-def test_a_killed_process_is_not_taken_for_alive(process: Process) -> None:
+def test_a_killed_process_is_not_alive(process: Process) -> None:
     process.start(SLEEP)
     os.kill(int(process.notes[0]), signal.SIGKILL)
     wait_until(lambda: not process.is_alive)
     assert process.notes == []
 
 
-def test_a_second_of_the_same_name_is_refused(process: Process, settings: Settings) -> None:
+def test_a_second_process_of_the_same_name_is_refused(process: Process, settings: Settings) -> None:
     process.start(SLEEP)
     with pytest.raises(BlockingIOError):
         Process("made-up", settings).start(SLEEP)
@@ -95,7 +95,7 @@ def test_a_second_of_the_same_name_is_refused(process: Process, settings: Settin
         pass
 
 
-def test_the_present_process_can_be_it_and_leave_a_note(settings: Settings) -> None:
+def test_the_current_process_can_take_the_name_and_add_a_note(settings: Settings) -> None:
     process = Process("made-up", settings)
     with process.be_this() as note:
         assert process.notes == [str(os.getpid())]
@@ -104,7 +104,7 @@ def test_the_present_process_can_be_it_and_leave_a_note(settings: Settings) -> N
     assert process.notes == []
 
 
-def test_one_that_does_not_heed_is_killed(process: Process) -> None:
+def test_a_process_that_ignores_sigterm_is_killed(process: Process) -> None:
     process.start(DEAF)
     wait_until(lambda: "deaf" in process.log.read_text())
     pid = int(process.notes[0])
@@ -112,7 +112,7 @@ def test_one_that_does_not_heed_is_killed(process: Process) -> None:
     assert not is_running(pid)
 
 
-def test_children_are_killed_first_and_their_parent_sees_it(
+def test_children_are_killed_first_and_their_parent_notices(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "NOTICE_SECONDS", 0.5)
@@ -124,14 +124,14 @@ def test_children_are_killed_first_and_their_parent_sees_it(
     assert f"seen to end: {-signal.SIGKILL}" in process.log.read_text()
 
 
-def test_the_end_of_the_log_is_told_of_one_that_failed(process: Process) -> None:
+def test_the_error_about_a_failed_process_quotes_the_end_of_its_log(process: Process) -> None:
     process.start(FAIL)
     wait_until(lambda: not process.is_alive)
     with pytest.raises(DigitsError, match=r"the made-up ended with exit code 3.*\n  one\n  two"):
         wait_until(process.check)
 
 
-def test_one_that_worked_for_a_while_is_started_again(
+def test_a_process_that_ran_for_a_while_is_restarted(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process.start(SLEEP)
@@ -146,15 +146,17 @@ def test_one_that_worked_for_a_while_is_started_again(
     assert process.notes != first
 
 
-def test_one_that_fails_at_once_is_not_started_again(process: Process) -> None:
+def test_a_process_that_fails_immediately_is_not_restarted(process: Process) -> None:
     process.start(FAIL)
     wait_until(lambda: not process.is_alive)
     with pytest.raises(DigitsError, match="exit code 3"):
         wait_until(lambda: process.keep_alive(FAIL))
 
 
-@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="only Linux says who holds a lock")
-def test_only_those_who_hold_a_lock_and_have_the_name_are_killed(tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    not Path("/proc/locks").exists(), reason="only Linux lists the holders of a lock"
+)
+def test_only_holders_of_the_lock_with_the_command_are_killed(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     hold = (
         "import sys, time; from pathlib import Path; from digits.storage.locks import acquire\n"
@@ -183,7 +185,7 @@ def test_only_those_who_hold_a_lock_and_have_the_name_are_killed(tmp_path: Path)
             process.communicate()
 
 
-def test_a_lock_that_nobody_ever_took_has_no_holders(tmp_path: Path) -> None:
+def test_a_free_lock_has_no_holders(tmp_path: Path) -> None:
     kill_holders(tmp_path / "lock", "prefect.engine")
     os.close(acquire(tmp_path / "lock"))
     kill_holders(tmp_path / "lock", "prefect.engine")

@@ -1,4 +1,4 @@
-"""What is refused or fails: one clear line, the right exit code, and nothing is lost."""
+"""Refusals and failures: one clear line, the right exit code, and nothing is lost."""
 
 import json
 import os
@@ -26,10 +26,10 @@ PROGRESS = re.compile(r"\d\d:\d\d:\d\d ")
 
 
 def said(result: Result, code: int) -> str:
-    """The one line that a command which failed with `code` said, and nothing else."""
+    """Return the only line that a command printed when it failed with `code`."""
     assert result.exit_code == code, result.output
     assert result.stdout == ""
-    # click puts how to call the command above.
+    # click prints the usage first.
     lines = re.sub(
         r"^(Usage: .*|Try 'digits .*|)\n", "", result.stderr, flags=re.MULTILINE
     ).splitlines()
@@ -39,7 +39,7 @@ def said(result: Result, code: int) -> str:
 
 
 def failure(result: "Result | subprocess.CompletedProcess[str]") -> str:
-    """What a run that failed said, below the lines that tell how far it was."""
+    """Return what a failed run printed, without the progress lines."""
     code = result.exit_code if isinstance(result, Result) else result.returncode
     assert code == 1, result.stderr
     assert result.stdout == ""
@@ -49,7 +49,7 @@ def failure(result: "Result | subprocess.CompletedProcess[str]") -> str:
 
 
 def refused(workspace: Workspace) -> str:
-    """The one line that a run said which left the champion as it was."""
+    """Return the one line of a run that failed and left the champion unchanged."""
     ledger = ledger_file(workspace.settings)
     before = ledger.read_bytes()
     line = failure(call_digits("run", *REQUEST))
@@ -73,12 +73,15 @@ def ledger_file(settings: Settings) -> Path:
         (("history", "--dataset", "mnits"), "unknown dataset 'mnits'"),
         (("rollback", "--dataset", "mnits"), "unknown dataset 'mnits'"),
         (("reproduce", "1", "--dataset", "mnits"), "unknown dataset 'mnits'"),
-        (("run", *DATASET, "--models", "mlp,rnn"), "no model 'rnn': choose among mlp, cnn"),
-        (("plan", *DATASET, "--models", "rnn"), "no model 'rnn'"),
+        (
+            ("run", *DATASET, "--models", "mlp,rnn"),
+            "unknown model 'rnn' (expected one of mlp, cnn)",
+        ),
+        (("plan", *DATASET, "--models", "rnn"), "unknown model 'rnn'"),
         (("run", *DATASET, "--models", " ,"), "no model to train"),
         (("plan", *DATASET, "--models", ""), "no model to train"),
-        (("run", *DATASET, "--models", "mlp,mlp"), "names a model twice"),
-        (("run", *DATASET, "--recipe", "odd"), "unknown recipe 'odd': choose one of reference"),
+        (("run", *DATASET, "--models", "mlp,mlp"), "--models has a duplicate: mlp,mlp"),
+        (("run", *DATASET, "--recipe", "odd"), "unknown recipe 'odd' (expected one of reference"),
         (("plan", *DATASET, "--recipe", "odd"), "unknown recipe 'odd'"),
         (("run", *DATASET, "--epochs", "-3"), "-3 is not in the range x>=1"),
         (("run", *DATASET, "--epochs", "0"), "0 is not in the range"),
@@ -93,14 +96,14 @@ def ledger_file(settings: Settings) -> Path:
         (("gc", "--keep", "0"), "0 is not in the range"),
     ],
 )
-def test_a_wrong_call_is_refused(here: Settings, arguments: tuple[str, ...], expected: str) -> None:
+def test_an_invalid_call_is_refused(
+    here: Settings, arguments: tuple[str, ...], expected: str
+) -> None:
     assert expected in said(call_digits(*arguments), 2)
     assert not ledger_file(here).exists()
 
 
-def test_a_gpu_that_is_not_there_is_refused(
-    here: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_gpu_is_refused(here: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "gpu_name", lambda: None)
     for command in ("run", "plan"):
         line = said(call_digits(command, *DATASET, "--device", "gpu"), 2)
@@ -109,9 +112,11 @@ def test_a_gpu_that_is_not_there_is_refused(
     assert not here.artifacts_dir.exists()
 
 
-def test_a_wrong_spec_is_named_with_the_key_at_fault(here: Settings) -> None:
+def test_an_invalid_spec_is_named_with_the_key_at_fault(here: Settings) -> None:
     path = write_spec(here, SPEC.replace("floor = 0.2", "floor = 2"))
-    assert said(call_digits("run", *DATASET), 2).startswith(f"{path}: floor: found 2")
+    assert said(call_digits("run", *DATASET), 2).startswith(
+        f"{path}: floor: must be less than or equal to 1 (found 2)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,31 +129,29 @@ def test_a_file_where_a_folder_is_needed_is_named(
     path.parent.mkdir(exist_ok=True)
     path.write_text("")
     line = said(call_digits("run", *DATASET), 1)
-    assert line.startswith(f"{path} cannot be written (File exists)")
+    assert line.startswith(f"{path} is not writable (File exists)")
     assert variable in line
     assert not ledger_file(here).exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write anywhere")
 def test_a_folder_without_permission_is_named(here: Settings) -> None:
     here.artifacts_dir.mkdir()
     here.artifacts_dir.chmod(stat.S_IRUSR | stat.S_IXUSR)
     line = said(call_digits("run", *DATASET), 1)
-    assert line.startswith(f"{here.artifacts_dir}/prefect cannot be written (Permission denied)")
+    assert line.startswith(f"{here.artifacts_dir}/prefect is not writable (Permission denied)")
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a read-only file system")
-def test_a_file_system_that_takes_nothing_is_named(
-    here: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_read_only_file_system_is_named(here: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIGITS_ARTIFACTS_DIR", "/proc/digits")
     line = said(call_digits("run", *DATASET), 1)
-    assert line.startswith("/proc/digits/prefect cannot be written (")
+    assert line.startswith("/proc/digits/prefect is not writable (")
     assert not here.artifacts_dir.exists()
 
 
 @pytest.mark.parametrize("command", ["status", "history", "plan", "run", "rollback"])
-def test_a_corrupt_ledger_is_named_with_its_line(here: Settings, command: str) -> None:
+def test_a_corrupted_ledger_is_named_with_its_line(here: Settings, command: str) -> None:
     ledger_file(here).parent.mkdir(parents=True)
     ledger_file(here).write_text("no ledger\n")
     line = said(call_digits(command, *DATASET), 1)
@@ -177,17 +180,17 @@ def test_a_traceback_is_shown_only_when_asked_for(here: Settings) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_what_nobody_expected_says_where_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_says_how_to_get_details(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError("by chance")
 
     monkeypatch.setattr("digits.registry.history.status", fail)
     assert said(call_digits("status", *DATASET), 1) == (
-        "unexpected ZeroDivisionError: by chance (`digits --traceback ...` shows where)"
+        "unexpected ZeroDivisionError: by chance (run `digits --traceback ...` for details)"
     )
 
 
-def test_a_rollback_to_no_other_champion_is_refused(finished: Workspace) -> None:
+def test_a_rollback_without_another_champion_is_refused(finished: Workspace) -> None:
     before = ledger_file(finished.settings).read_bytes()
     for arguments, expected in [
         ((), "version 1 of handwriting is the first champion; there is no earlier one"),
@@ -219,14 +222,14 @@ def test_swapped_files_are_named(finished: Workspace) -> None:
     assert str(images) in refused(finished)
 
 
-def test_files_that_are_gone_are_named(finished: Workspace) -> None:
+def test_missing_files_are_named(finished: Workspace) -> None:
     shutil.rmtree(finished.settings.raw_dir)
     line = refused(finished)
     assert "cannot get the files of handwriting: train-images not found" in line
     assert str(finished.settings.raw_dir / NAME) in line
 
 
-def test_each_source_that_cannot_be_reached_is_named(
+def test_each_unreachable_source_is_named(
     finished: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(downloads, "PAUSES", ())
@@ -241,14 +244,14 @@ def test_each_source_that_cannot_be_reached_is_named(
     assert not list(finished.settings.raw_dir.rglob("*.idx"))
 
 
-def test_a_full_disk_leaves_nothing_half_written(finished: Workspace) -> None:
+def test_a_full_disk_leaves_nothing_partial(finished: Workspace) -> None:
     resource = pytest.importorskip("resource")
     for kind, array in zip(("images", "labels"), make_splits()["train"], strict=True):
         write_raw(finished.settings, f"train-{kind}", format_idx(array[::-1]))
     arrays = finished.store.root("arrays")
     before = set(arrays.iterdir())
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # The arrays need 345,600 bytes: to the one who writes them, this is what a full disk is.
+    # The arrays need 345,600 bytes, so this limit acts like a full disk.
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
     try:
         line = refused(finished)
@@ -259,13 +262,13 @@ def test_a_full_disk_leaves_nothing_half_written(finished: Workspace) -> None:
     assert set(arrays.iterdir()) == before
 
 
-def test_a_failed_validation_says_what_was_found_and_keeps_page_and_result(
+def test_a_failed_validation_reports_its_findings_and_keeps_page_and_result(
     finished: Workspace, prefect_api: str
 ) -> None:
     write_spec(finished.settings, SPEC + "max_ink = 0.2\n")
     ledger = ledger_file(finished.settings)
     before = ledger.read_bytes()
-    # A process of its own: Prefect and Great Expectations could have their say there, too.
+    # In a separate process, where Prefect and Great Expectations could print as well.
     result = run_digits(finished.settings, "run", *REQUEST, PREFECT_API_URL=prefect_api)
     failed, finding, where = failure(result).splitlines()
     assert re.fullmatch(r"1 of \d+ expectations of the data failed; nothing was trained:", failed)
@@ -288,7 +291,7 @@ def test_a_server_that_does_not_answer_is_named(here: Settings) -> None:
 
 
 def closed_port() -> int:
-    """A port at which nothing listens."""
+    """Return a port on which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port: int = listening.getsockname()[1]
         return port

@@ -1,4 +1,4 @@
-"""Whole runs on the small dataset: what is executed, what is decided, and what is said of it."""
+"""Complete runs on the small dataset: what is executed, decided and printed."""
 
 import re
 import threading
@@ -27,7 +27,7 @@ LIBRARIES = (
     "pandas",
     "numpy",
 )
-# Runs a command and says at the end which of the libraries it imported.
+# Runs a command, then prints which of the libraries it imported.
 SPY = f"""
 import sys
 from flows.cli import main
@@ -39,7 +39,7 @@ finally:
 
 
 def run_json(*arguments: str) -> Mapping[str, Any]:
-    """A run in this process, and what it says to machines."""
+    """Run in this process, and return the JSON that it prints."""
     facts: Mapping[str, Any] = read_json(call_digits("run", *DATASET, *arguments, "--json"))
     return facts
 
@@ -48,7 +48,7 @@ def executed(facts: Mapping[str, Any]) -> set[str]:
     return {step for step, how in facts["steps"].items() if how == "executed"}
 
 
-def test_a_first_run_shows_both_models_the_decision_and_the_report(first_run: FinishedRun) -> None:
+def test_a_first_run_prints_both_models_the_decision_and_the_report(first_run: FinishedRun) -> None:
     blank, heading, mlp, cnn, _, *rest = first_run.printed.stdout.splitlines()
     assert blank == ""
     assert re.split(r" {2,}", heading) == [
@@ -73,7 +73,7 @@ def test_a_first_run_shows_both_models_the_decision_and_the_report(first_run: Fi
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
-def test_a_run_says_what_it_does_and_the_libraries_say_nothing(first_run: FinishedRun) -> None:
+def test_a_run_logs_its_progress_and_the_libraries_print_nothing(first_run: FinishedRun) -> None:
     lines = first_run.printed.stderr.splitlines()
     said = [match[1] for line in lines if (match := re.match(r"\d\d:\d\d:\d\d (.*)", line))]
     assert len(said) == len(lines), first_run.printed.stderr
@@ -95,7 +95,7 @@ def test_an_unchanged_run_only_decides_and_loads_no_library(
     assert executed(facts) == set()
     assert len(facts["steps"]) == 8
     assert facts["decision"]["outcome"] == "unchanged"
-    # The same page: it tells the decision that made the champion.
+    # The same report: it shows the decision that made the champion.
     assert facts["report"].split("/")[-2:] == first_run.printed.stdout.strip().split("/")[-2:]
     first, second = Ledger(NAME, finished.settings).entries()
     assert (first.number, second.number) == (1, 2)
@@ -120,7 +120,7 @@ def test_another_seed_trains_again_and_a_worse_model_is_not_promoted() -> None:
 
 
 @pytest.mark.usefixtures("finished")
-def test_a_better_model_is_promoted_and_what_was_rolled_back_is_not_promoted_again() -> None:
+def test_a_better_model_is_promoted_but_not_again_after_a_rollback() -> None:
     better = run_json("--epochs", "3", "--models", "mlp")
     assert better["decision"]["outcome"] == "promoted"
     assert better["decision"]["champion_after"] == 2
@@ -133,7 +133,7 @@ def test_a_better_model_is_promoted_and_what_was_rolled_back_is_not_promoted_aga
 
 
 @pytest.mark.usefixtures("finished")
-def test_a_version_is_reproduced_to_the_bit() -> None:
+def test_a_version_is_reproduced_bit_for_bit() -> None:
     outcome = read_json(call_digits("reproduce", "1", *DATASET, "--json"))
     assert outcome["is_same"] is True
     assert outcome["reproduced"] == outcome["recorded"]
@@ -141,7 +141,7 @@ def test_a_version_is_reproduced_to_the_bit() -> None:
 
 
 @pytest.mark.usefixtures("finished")
-def test_both_models_are_trained_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_models_are_trained_in_parallel(monkeypatch: pytest.MonkeyPatch) -> None:
     both = threading.Barrier(2)
 
     def meet(_: str) -> None:
@@ -154,7 +154,7 @@ def test_both_models_are_trained_side_by_side(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.timeout(150)
-def test_a_training_that_fails_ends_the_other_and_leaves_the_ledger_alone(
+def test_a_failed_training_ends_the_other_and_does_not_change_the_ledger(
     finished: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     is_under_way = threading.Event()
@@ -173,7 +173,7 @@ def test_a_training_that_fails_ends_the_other_and_leaves_the_ledger_alone(
     monkeypatch.setattr(Progress, "begin", begin)
     monkeypatch.setattr(Progress, "finish_epoch", finish)
     before = Ledger(NAME, finished.settings).path.read_bytes()
-    # So many epochs that the cnn would not end by itself.
+    # Too many epochs for the cnn to finish.
     printed = call_digits("run", *DATASET, "--epochs", "100000")
     assert printed.exit_code == 1
     assert printed.stdout == ""
@@ -208,7 +208,7 @@ def test_a_champion_is_scored_again_on_another_test_set(finished: Workspace) -> 
 
 
 def reverse_the_test_set(workspace: Workspace) -> None:
-    """The same test images in the opposite order: another test set, on which the same are right."""
+    """Reverse the test images: a different test set with the same number of correct labels."""
     from digits.datasets.sources.idx import format_idx
     from tests.support.handwriting import make_splits
 

@@ -16,21 +16,21 @@ API = "http://127.0.0.1:4321/api"
 
 @pytest.fixture
 def environment() -> Iterator[None]:
-    """An environment without anything of Prefect's, which is as before after the test."""
+    """An environment without Prefect's variables, restored after the test."""
     bare = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     with patch.dict(os.environ, bare, clear=True):
         yield
 
 
 @pytest.mark.usefixtures("environment")
-def test_the_server_is_on_the_loopback_address_unless_told_otherwise() -> None:
+def test_the_server_is_on_the_loopback_address_by_default() -> None:
     assert prepare_service() == "http://127.0.0.1:4200/api"
     assert os.environ["PREFECT_SERVER_API_HOST"] == "127.0.0.1"
     assert os.environ["PREFECT_API_URL"] == "http://127.0.0.1:4200/api"
 
 
 @pytest.mark.usefixtures("environment")
-def test_nobody_can_reach_the_server_from_outside_without_a_password(
+def test_a_server_for_other_machines_needs_a_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PREFECT_SERVER_API_HOST", "0.0.0.0")
@@ -42,7 +42,7 @@ def test_nobody_can_reach_the_server_from_outside_without_a_password(
 
 
 @pytest.mark.usefixtures("environment")
-def test_an_address_of_ip_version_6_is_written_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ipv6_address_is_put_in_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_SERVER_API_HOST", "::1")
     assert prepare_service() == "http://[::1]:4200/api"
 
@@ -52,7 +52,7 @@ def test_commands_use_the_server_while_the_service_is_up(settings: Settings) -> 
     service = Process("service", settings)
     with service.be_this() as note:
         prepare_environment(settings)
-        assert "PREFECT_API_URL" not in os.environ  # it is about to be up, and cannot answer yet
+        assert "PREFECT_API_URL" not in os.environ  # starting, so it cannot answer yet
         note(API)
         prepare_environment(settings)
         assert os.environ.pop("PREFECT_API_URL") == API
@@ -60,7 +60,7 @@ def test_commands_use_the_server_while_the_service_is_up(settings: Settings) -> 
     assert "PREFECT_API_URL" not in os.environ
 
 
-def test_a_page_has_an_address_while_the_service_is_up(
+def test_a_page_has_a_url_while_the_service_is_up(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DIGITS_ARTIFACTS_DIR", str(settings.artifacts_dir))
@@ -72,8 +72,8 @@ def test_a_page_has_an_address_while_the_service_is_up(
         assert page_address(page) == "http://127.0.0.1:4322/reports/1/report.html"
 
 
-def test_there_may_be_nothing_to_end(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+def test_down_works_if_nothing_is_up(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         down(settings)
-    assert "nothing was up" in caplog.text
+    assert "nothing; the service was not up" in caplog.text
     assert not Path(settings.artifacts_dir / "logs").exists()
