@@ -56,6 +56,11 @@ test-faults: $(VENV)/.development $(VENV)/.project  ## run all kill, corruption,
 test-e2e: $(VENV)/.development $(VENV)/.project  ## test the complete service: server, worker, schedule, browser; 10 minutes
 	@$(VENV)/bin/python -m pytest -m e2e $(ARGS)
 
+.PHONY: test-properties
+test-properties: $(VENV)/.development $(VENV)/.project  ## run the property tests with new random examples; 10 minutes
+	@$(VENV)/bin/python -m pytest -m "hypothesis and not mnist and not network and not e2e" \
+		--hypothesis-profile explore $(PARALLEL) $(ARGS)
+
 .PHONY: bench bench-accuracy
 bench: $(VENV)/.development $(VENV)/.project  ## run the benchmarks on an idle machine; 1 hour; see benchmarks/
 	@set -e; for part in training_speed distortion unchanged retrain time_to_99 growth scoring; do \

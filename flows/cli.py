@@ -4,7 +4,6 @@ import atexit
 import contextlib
 import functools
 import gc as collector
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,7 +32,6 @@ dataset_option = click.option(
     show_default=True,
     help="Dataset: the name of a spec in data/datasets.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
 def run_options(function: Callable[P, Any]) -> Callable[P, Any]:
@@ -121,7 +119,7 @@ def main(traceback: bool) -> None:  # noqa: ARG001  (`Commands.invoke` reads it)
 
 @main.command()
 @run_options
-@json_option
+@console.json_option
 def run(as_json: bool, models: str, **options: Any) -> None:
     """Retrain in this process: prepare data, train, evaluate, promote or keep, report."""
     console.show_logs()
@@ -146,14 +144,14 @@ def run(as_json: bool, models: str, **options: Any) -> None:
         wait_for_server()
         result = retrain(**options)
     if as_json:
-        print_json(console.run_facts(result))
+        console.print_json(console.run_facts(result))
     else:
         console.print_run(result)
 
 
 @main.command()
 @dataset_option
-@json_option
+@console.json_option
 def status(dataset: str, as_json: bool) -> None:
     """Show the champion and the last decision about it."""
     from digits.registry.history import status as status_of
@@ -163,14 +161,14 @@ def status(dataset: str, as_json: bool) -> None:
     load_spec(dataset, workspace.settings)
     facts = status_of(dataset, workspace)
     if as_json:
-        print_json(facts)
+        console.print_json(facts)
     else:
         console.print_status(facts)
 
 
 @main.command()
 @dataset_option
-@json_option
+@console.json_option
 def history(dataset: str, as_json: bool) -> None:
     """Show all decisions about the champion, oldest first."""
     from digits.registry.history import describe_entry
@@ -180,7 +178,7 @@ def history(dataset: str, as_json: bool) -> None:
     load_spec(dataset, workspace.settings)
     entries = [describe_entry(entry) for entry in Ledger(dataset, workspace.settings).entries()]
     if as_json:
-        print_json(entries)
+        console.print_json(entries)
     else:
         console.print_history(dataset, entries)
 
@@ -188,7 +186,7 @@ def history(dataset: str, as_json: bool) -> None:
 @main.command()
 @click.argument("version", type=click.IntRange(min=1), required=False)
 @dataset_option
-@json_option
+@console.json_option
 def rollback(version: int | None, dataset: str, as_json: bool) -> None:
     """Roll back to an earlier champion: VERSION, or the previous one."""
     from digits.registry.history import describe_entry, roll_back
@@ -198,14 +196,14 @@ def rollback(version: int | None, dataset: str, as_json: bool) -> None:
     load_spec(dataset, workspace.settings)
     facts = describe_entry(roll_back(dataset, version, "by hand", workspace))
     if as_json:
-        print_json(facts)
+        console.print_json(facts)
     else:
         click.echo(f"{facts['reason']}; the champion is now version {facts['champion_after']}")
 
 
 @main.command()
 @run_options
-@json_option
+@console.json_option
 def plan(as_json: bool, models: str, **options: Any) -> None:
     """Show which steps `run` would execute, and why, without running anything."""
     from flows.pipeline import Request
@@ -217,7 +215,7 @@ def plan(as_json: bool, models: str, **options: Any) -> None:
     with uncollected():
         steps = plan_run(request, workspace)
     if as_json:
-        print_json([step.model_dump(mode="json") for step in steps])
+        console.print_json([step.model_dump(mode="json") for step in steps])
     else:
         console.print_plan(steps)
 
@@ -225,7 +223,7 @@ def plan(as_json: bool, models: str, **options: Any) -> None:
 @main.command()
 @click.argument("version", type=click.IntRange(min=1))
 @dataset_option
-@json_option
+@console.json_option
 def reproduce(version: int, dataset: str, as_json: bool) -> None:
     """Train VERSION again and report whether the weights are identical."""
     console.show_logs()
@@ -238,7 +236,7 @@ def reproduce(version: int, dataset: str, as_json: bool) -> None:
     with interruptible(), bars():
         outcome = train_again(dataset, version, workspace)
     if as_json:
-        print_json(outcome.model_dump(mode="json"))
+        console.print_json(outcome.model_dump(mode="json"))
     else:
         console.print_reproduction(outcome)
     if not outcome.is_same:
@@ -290,7 +288,7 @@ def predict(
     help="Formats, separated by commas.",
 )
 @dataset_option
-@json_option
+@console.json_option
 def export(folder: Path, formats: str, dataset: str, as_json: bool) -> None:
     """Export the champion to a new FOLDER and check that each format gives the same labels."""
     from digits.registry.champion import champion_version, load_champion
@@ -306,7 +304,7 @@ def export(folder: Path, formats: str, dataset: str, as_json: bool) -> None:
     with native_errors_in(workspace.settings.artifacts_dir / "logs" / "export.log"):
         facts = export_champion(champion, folder, split_names(formats), workspace)
     if as_json:
-        print_json(facts)
+        console.print_json(facts)
     else:
         console.print_export(folder, facts)
 
@@ -320,7 +318,7 @@ def export(folder: Path, formats: str, dataset: str, as_json: bool) -> None:
     show_default=True,
     help="Number of cache records to keep per step.",
 )
-@json_option
+@console.json_option
 def gc(dry_run: bool, keep: int, as_json: bool) -> None:
     """Delete files that no model version, recent cache record or run needs."""
     console.show_logs()
@@ -331,7 +329,7 @@ def gc(dry_run: bool, keep: int, as_json: bool) -> None:
         keep_records=keep,
         is_dry_run=dry_run,
         announce=lambda garbage: (
-            print_json(garbage.model_dump(mode="json"))
+            console.print_json(garbage.model_dump(mode="json"))
             if as_json
             else console.print_garbage(garbage, is_dry_run=dry_run)
         ),
@@ -379,8 +377,3 @@ def uncollected() -> Iterator[None]:
 def split_names(names: str) -> list[str]:
     """Split a comma-separated list of names."""
     return [name.strip() for name in names.split(",") if name.strip()]
-
-
-def print_json(value: Any) -> None:
-    """Print a value as JSON to standard output."""
-    click.echo(json.dumps(value, indent=1))

@@ -1,5 +1,6 @@
 """What the commands print: styled logs and tables in a terminal, plain lines elsewhere."""
 
+import json
 import logging
 import sys
 from pathlib import Path
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 
 LOGGERS = ("digits", "tasks", "flows")
 TIME_FORMAT = "%H:%M:%S"
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on standard output."""
+    click.echo(json.dumps(value, indent=1))
 
 
 def show_logs() -> None:

@@ -1,6 +1,5 @@
 """`digits dataset`: write the spec of a dataset, and add, list and remove its batches."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,6 @@ from flows import console
 
 if TYPE_CHECKING:
     from digits.intake.proposal import Wishes
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
 @click.group()
@@ -55,14 +52,14 @@ def dataset() -> None:
     default=1 / 7,
     help="Share of images to test on, if the files have no test split.  [default: 1/7]",
 )
-@json_option
+@console.json_option
 def init(name: str, place: Path, as_json: bool, **wishes: Any) -> None:
     """Write the spec of a new dataset NAME, derived from its files."""
     from digits.intake.proposal import propose
 
     proposal = propose(name, place, _wishes(**wishes), current_workspace().settings)
     if as_json:
-        _print_json(proposal.facts())
+        console.print_json(proposal.facts())
         return
     click.echo(f"Wrote {proposal.path} with these assumptions:")
     for key, value in proposal.assumptions().items():
@@ -73,7 +70,7 @@ def init(name: str, place: Path, as_json: bool, **wishes: Any) -> None:
 @dataset.command()
 @click.argument("name")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@json_option
+@console.json_option
 def add(name: str, files: tuple[Path, ...], as_json: bool) -> None:
     """Add a batch of labeled images to dataset NAME: FILES in any layout, or a folder.
 
@@ -86,7 +83,7 @@ def add(name: str, files: tuple[Path, ...], as_json: bool) -> None:
     workspace = current_workspace()
     intake = add_batch(files, load_spec(name, workspace.settings), workspace)
     if as_json:
-        _print_json(intake.model_dump(mode="json"))
+        console.print_json(intake.model_dump(mode="json"))
     else:
         console.print_addition(intake)
     if intake.status == "quarantined":
@@ -95,7 +92,7 @@ def add(name: str, files: tuple[Path, ...], as_json: bool) -> None:
 
 @dataset.command("add-incoming")
 @click.argument("name")
-@json_option
+@console.json_option
 def add_incoming(name: str, as_json: bool) -> None:
     """Add the batches in dataset NAME's incoming folder, as the next run would."""
     console.show_logs()
@@ -104,7 +101,7 @@ def add_incoming(name: str, as_json: bool) -> None:
     workspace = current_workspace()
     additions = list(add_all_incoming(load_spec(name, workspace.settings), workspace))
     if as_json:
-        _print_json([intake.model_dump(mode="json") for intake in additions])
+        console.print_json([intake.model_dump(mode="json") for intake in additions])
     else:
         for intake in additions:
             console.print_addition(intake)
@@ -115,7 +112,7 @@ def add_incoming(name: str, as_json: bool) -> None:
 @dataset.command()
 @click.argument("name")
 @click.argument("batch")
-@json_option
+@console.json_option
 def remove(name: str, batch: str, as_json: bool) -> None:
     """Remove the batch whose digest begins with BATCH from dataset NAME."""
     console.show_logs()
@@ -126,7 +123,7 @@ def remove(name: str, batch: str, as_json: bool) -> None:
     with DatasetVersions(name, workspace.settings).changing() as changing:
         change = changing.remove(batch)
     if as_json:
-        _print_json(change.model_dump(mode="json"))
+        console.print_json(change.model_dump(mode="json"))
     else:
         click.echo(
             f"removed batch {change.batch[:12]}; {name} is now dataset version {change.version}"
@@ -135,7 +132,7 @@ def remove(name: str, batch: str, as_json: bool) -> None:
 
 @dataset.command()
 @click.argument("name")
-@json_option
+@console.json_option
 def show(name: str, as_json: bool) -> None:
     """Show the versions of dataset NAME, and its waiting and refused batches."""
     from digits.intake.incoming import describe_versions
@@ -144,7 +141,7 @@ def show(name: str, as_json: bool) -> None:
     load_spec(name, workspace.settings)
     facts = describe_versions(name, workspace.settings)
     if as_json:
-        _print_json(facts)
+        console.print_json(facts)
     else:
         console.print_versions(facts)
 
@@ -165,7 +162,3 @@ def _wishes(
     is_number = label_column is not None and label_column.lstrip("-").isdecimal()
     column = int(label_column) if label_column is not None and is_number else label_column
     return Wishes(layout, image_shape, column, test_share)
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=1))

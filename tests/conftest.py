@@ -17,8 +17,10 @@ from tests.support.server import Server, serving
 from tests.support.small_dataset import write_small_dataset
 from tests.support.trainings import Arrays, Training, prepare_arrays
 
-# Make failures repeatable, even on a busy machine.
+# Make failures repeatable, even on a busy machine. `make test-properties` explores instead: it
+# draws new examples each time, and remembers those that failed.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=500, print_blob=True)
 hypothesis.settings.load_profile("repeatable")
 
 

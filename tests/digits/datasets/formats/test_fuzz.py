@@ -44,7 +44,7 @@ Check = Callable[..., None]
 few_or_many = pytest.mark.parametrize(
     "num_examples", [200, pytest.param(3000, marks=pytest.mark.slow, id="many")]
 )
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.hypothesis]
 
 # A parser may use a few times the memory of its input, plus what Python needs anyway.
 ROOM = 2_000_000
