@@ -8,7 +8,7 @@ then reads was just written by us: nothing on disk can name a serializer or a cl
 import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from functools import wraps
+from functools import partial, wraps
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, ParamSpec, TypeVar
@@ -82,7 +82,7 @@ def step(name: str, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
             cache_policy=policy,
             persist_result=True,
             result_serializer="json",
-            task_run_name=lambda parameters: step_label(name, parameters),
+            task_run_name=partial(step_label, name),
             **options,
         )(body)
 

@@ -159,9 +159,12 @@ def _known_code(sources: Project) -> KnownCode:
     return KnownCode(sources.digest(), Settings())
 
 
-def step_label(name: str, arguments: Arguments) -> str:
-    """The step, and the model where it is about one, as its record is labelled."""
-    model = arguments.get("model")
+def step_label(name: str, parameters: Arguments) -> str:
+    """Label a step as its record does: by its name, and the model if it is about one.
+
+    Prefect calls this by keyword to name a task's run.
+    """
+    model = parameters.get("model")
     return f"{name} {getattr(model, 'model', model)}" if model else name
 
 

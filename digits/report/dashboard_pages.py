@@ -160,7 +160,7 @@ def garbage_page(garbage: Garbage, *, is_dry_run: bool) -> str:
 
 
 def _version(version: DatasetVersion) -> str:
-    lines = [f"The dataset is at {version.describe()}."]
+    lines = [f"Data: {version.describe()}."]
     rows = [
         (
             _code(batch.batch),

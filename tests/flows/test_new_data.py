@@ -83,7 +83,7 @@ def test_new_data_is_trained_on_and_the_champion_is_scored_again_first(
     assert last.outcome == ("promoted" if is_better else "kept")
     assert executed(run()) == set()
     (page, *_) = artifacts(f"retrain-{NAME}")
-    assert "The dataset is version" in page
+    assert "Data: dataset version 2, 1 batch." in page
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ def test_a_first_run_prints_both_models_the_decision_and_the_report(first_run: F
         r"Decision: promoted: the mlp reached [\d.]+%; there was no previous champion", decision
     )
     assert champion == "Champion: version 1"
-    assert data == "Data:     version 1"
+    assert data == "Data:     dataset version 1"
     assert steps.startswith("Steps:    executed ingest, validate, normalize, train ")
     page = Path(report.removeprefix("Report:   "))
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
@@ -193,7 +193,7 @@ def test_a_champion_is_scored_again_on_another_test_set(finished: Workspace) -> 
     printed = call_digits("run", *DATASET, *request)
     assert printed.exit_code == 1
     assert printed.stderr.splitlines()[-1].startswith(
-        "Error: the champion, version 1, has to be scored on this test set, and is not whole: "
+        "Error: cannot score the champion, version 1, on this test set: "
         f"{model} has {len(content) - 1} bytes (expected {len(content)})"
     )
     assert "digits rollback" in printed.stderr

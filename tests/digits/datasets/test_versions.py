@@ -34,7 +34,7 @@ def test_a_dataset_without_batches_is_version_1(versions: DatasetVersions) -> No
 
     assert (version.number, version.batches, version.content) == (1, (), {})
     assert version.growth == Growth()
-    assert version.describe() == "version 1"
+    assert version.describe() == "dataset version 1"
 
 
 def test_each_change_creates_a_version(versions: DatasetVersions) -> None:
@@ -46,7 +46,7 @@ def test_each_change_creates_a_version(versions: DatasetVersions) -> None:
     assert version.content == {"batch 0001": A, "batch 0002": B}
     assert version.growth.train == SplitGrowth(class_sizes=(6, 2), near_duplicates=2)
     assert version.growth.test.num_images == 4
-    assert version.describe() == "version 3, 2 batches"
+    assert version.describe() == "dataset version 3, 2 batches"
 
 
 def test_a_removed_batch_is_gone_and_can_be_added_again(versions: DatasetVersions) -> None:

@@ -194,10 +194,10 @@ def test_a_run_page_shows_the_dataset_version_and_its_batches() -> None:
 
     page = shown(changes=[change])
 
-    assert "The dataset is at version 2, 1 batch." in page
+    assert "Data: dataset version 2, 1 batch." in page
     since = f"version 2, {WHEN:%Y-%m-%d %H:%M} UTC"
     assert f"| `{batch[:12]}` | {since} | 1,230 | 5 | new \\| digits.npz |" in page
-    assert "The dataset is at version 1." in shown()
+    assert "Data: dataset version 1." in shown()
 
 
 def test_an_added_batch_is_shown_with_its_class_counts() -> None:
