@@ -1,11 +1,11 @@
-"""Fingerprints the code that a step reaches: an edit that can change its output changes them.
+"""Fingerprints the code that a step reaches, to detect every edit that can change its output.
 
-A fingerprint has one digest for each top-level definition reached: a function, an assignment, or a
-class with all its methods. Comments, docstrings and formatting do not count. A module that is
-imported on the way also contributes what importing it does besides binding names, such as
+A fingerprint has a digest for each top-level definition reached: a function, an assignment, or a
+class with all its methods. Comments, docstrings and formatting do not count. Each module imported
+on the way adds a digest of its import effects: the statements that do more than bind names, such as
 registering something. Everything is read from the source files: no project module is imported, and
 each file is parsed once per process. Digests can only be compared within one minor version of
-Python, since syntax trees differ between versions.
+Python, because syntax trees differ between versions.
 
 Where a reference cannot be resolved exactly, the fingerprint includes too much:
 - a local variable counts as a reference to the global of the same name;
@@ -14,22 +14,24 @@ Where a reference cannot be resolved exactly, the fingerprint includes too much:
 - an assignment of a call, a decorator or a base class counts for every importer of its module,
   unless it is known to have no side effects; so does the order of such statements and, if a name
   is bound more than once, the order of everything reached in the module;
-- a string counts as a reference to the files in the packages whose name, folder or suffix it
-  equals, or whose name it matches as a pattern; "package.module:name" refers to that definition.
+- a string counts as a reference to every file in the packages whose name, folder or suffix it
+  equals, or whose name it matches as a pattern ("*.css").
+
+A string of the form "package.module:name" refers to that definition.
 
 The fingerprint cannot see the following, so no step may depend on it:
 - the class of an argument, if no reached code names it (an annotation is enough);
 - names that are set or looked up dynamically: setattr on a module, its own vars() or locals();
-- code that is loaded by any other string than "package.module:name";
+- code that is loaded by name from any other string than "package.module:name";
 - files in the packages whose stem is computed ("theme-" + name), or that are found by listing a
   folder that no string names;
 - import effects hidden in an operator, an attribute access, or a callback inside a library;
 - the order of import statements, and docstrings that a library reads (a schema's description);
 - anything outside the packages: the environment, data, compiled extensions.
 
-It rejects reached code that loads code by a computed name, or that reads docstrings or source
-text: star imports, import_module, eval, exec, globals, sys.modules, __subclasses__, __doc__ and the
-like (listed in digits.cache.syntax).
+Code that is reached must not look up code by a computed name, or read docstrings or source text.
+Star imports, import_module, eval, exec, globals, sys.modules, __subclasses__, __doc__ and the like
+(listed in digits.cache.syntax) are errors.
 """
 
 import ast
