@@ -1,6 +1,6 @@
-"""The file layouts that a dataset or a batch can have.
+"""The supported file layouts of datasets and batches.
 
-A new layout is a reader in a file of digits/datasets/formats, and an entry in LAYOUTS.
+To add a layout, write a reader in a file in digits/datasets/formats and add an entry to LAYOUTS.
 """
 
 import pkgutil
@@ -17,11 +17,11 @@ Reader = Callable[..., Iterable[Any]]
 
 @dataclass(frozen=True)
 class FileLayout:
-    """How files contain labeled images.
+    """A way in which files store labeled images.
 
-    `files` describes them in messages. `names` is a regular expression for their names in lower
-    case; None if the images are in class folders instead. A reader that is named as
-    "module:function" is imported, with the libraries that it needs, only by what reads files.
+    `files` describes the files in messages. `names` is a regular expression for their names in
+    lower case; None if the images are in class folders instead. A reader given as "module:function"
+    is imported, with the libraries that it needs, only when files are read.
     """
 
     files: str
@@ -29,7 +29,7 @@ class FileLayout:
     reader: str | Reader
 
     def matches(self, path: Path) -> bool:
-        """Whether a path is a file of this layout, or a tree of class folders; by name alone."""
+        """Return whether a path is a file (by name only) or a folder tree of this layout."""
         if self.names is None:
             return path.is_dir() and any(
                 one.is_dir() and not one.name.startswith(".") for one in path.iterdir()

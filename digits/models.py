@@ -1,6 +1,6 @@
-"""The models that a run can train, and all that a training of one can set.
+"""The models that a run can train, and their training settings.
 
-A new model is a builder in a file of digits/training/models, and an entry in MODELS.
+To add a model, write a builder in a file in digits/training/models and add an entry to MODELS.
 """
 
 import pkgutil
@@ -17,12 +17,12 @@ Limit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Distortion(BaseModel):
-    """By how much an image is changed at random each time that it is trained on.
+    """Limits of the random distortion of an image each time that it is used in training.
 
-    Uniform up to these limits: `rotation` in degrees; `shear`, and `scaling` of height and width,
-    as a share; `translation` in pixels. `elastic`: the standard deviation, in pixels, by which a
-    pixel is moved by itself, and `smoothness` the one of the Gaussian over which its neighbours
-    move along.
+    Uniformly distributed up to these limits: `rotation` in degrees; `shear`, and `scaling` of
+    height and width, as a share; `translation` in pixels. Elastic distortion moves each pixel by a
+    random displacement: `elastic` is its standard deviation, in pixels, and `smoothness` that of
+    the Gaussian that smooths the displacements of neighboring pixels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,13 +36,13 @@ class Distortion(BaseModel):
 
 
 class TrainingSettings(BaseModel):
-    """Everything that a training reads beside its data, its code and its device.
+    """Everything that a training depends on in addition to its data, its code and its device.
 
-    `schedule`: the learning rate stays, or falls to 0 along a cosine after it has risen for the
-    share `warmup` of all steps. `averaging`: the momentum of the moving average of the weights,
-    which then become the model's; 0 for none. `precision`: in which numbers layers are computed;
-    weights are float32 always. `masks`: drawn for each step, or taken from a pool
-    (digits.training.dropout).
+    `schedule`: the learning rate is constant, or rises for the share `warmup` of all steps and then
+    falls to 0 along a cosine. `averaging`: momentum of the moving average of the weights, which
+    becomes the model's weights at the end; 0 for no averaging. `precision`: number type in which
+    layers are computed; weights are always float32. `masks`: dropout masks are drawn for each step
+    or taken from a pool (digits.training.dropout).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,7 +66,7 @@ class TrainingSettings(BaseModel):
 Shape = tuple[int, int, int]
 """Height, width and channels of an image."""
 Builder = Callable[[Shape, int, tuple[float, ...], int], Any]
-"""Builds a model of a shape, number of classes, dropout rates and seed."""
+"""Builds a model from an image shape, number of classes, dropout rates and seed."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class Model:
     """A model: its builder, and its settings in the recipe `reference`.
 
     The builder returns an uncompiled keras.Model from float32 (N, H, W, C) in 0..1 to class
-    probabilities (N, K). Named as "module:function", it is imported, with Keras, only by what
-    builds the model.
+    probabilities (N, K). If given as "module:function", it and Keras are imported only when the
+    model is built.
     """
 
     builder: str | Builder
@@ -90,8 +90,8 @@ class Model:
         return found(image_shape, num_classes, dropout, seed)
 
 
-# The reference gives layers, optimizers, batch and epochs. It does not give the learning rates and
-# the dropout rates; these are the ones that came nearest to its published curves.
+# The reference specifies layers, optimizers, batch size and epochs, but no learning rates and no
+# dropout rates; these values came closest to its published curves.
 MODELS: Mapping[str, Model] = MappingProxyType(
     {
         "mlp": Model(

@@ -1,6 +1,6 @@
-"""Recipes: the named settings that a run trains its models by.
+"""Recipes: named training settings for each model.
 
-A new recipe is an entry in RECIPES. A model that it does not mention cannot be trained by it.
+To add a recipe, add an entry to RECIPES. Only the models that it lists can be trained with it.
 """
 
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from digits.errors import UsageError
 from digits.models import MODELS, Distortion, TrainingSettings
 
-# About as much as one hand's digits differ from another's. With 12 degrees and elastic moves of 1.2
-# pixels both models became worse; moves that are larger and smoother helped the CNN
-# (benchmarks/accuracy.md).
+# About as much as digits differ from one person's handwriting to another's. With 12 degrees and
+# elastic displacements of 1.2 pixels, both models became worse; larger but smoother displacements
+# helped the CNN (benchmarks/accuracy.md).
 HANDS = Distortion(rotation=10, scaling=0.12, shear=0.1, translation=1.0, elastic=0.8)
 SMOOTH_HANDS = HANDS.model_copy(update={"elastic": 1.2, "smoothness": 8.0})
 
@@ -81,9 +81,9 @@ RECIPES: Mapping[str, Mapping[str, TrainingSettings]] = {
 def training_settings(
     recipe: str, model: str, *, epochs: int | None = None, seed: int = 0
 ) -> TrainingSettings:
-    """The settings of `model` in `recipe`, with what the run overrides.
+    """Return the settings of `model` in `recipe`, with the run's overrides.
 
-    Raises UsageError for a recipe or a model that there is none of, or a setting out of bounds.
+    Raises UsageError for an unknown recipe or model, or for a setting that is out of range.
     """
     if recipe not in RECIPES:
         raise UsageError(f"unknown recipe {recipe!r} (expected one of {', '.join(RECIPES)})")

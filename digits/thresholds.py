@@ -1,8 +1,8 @@
-"""What a dataset is checked for, and the bounds that the [thresholds] table of its spec sets.
+"""The names of all checks of a dataset, and the [thresholds] table of its spec.
 
-A bound is off unless the spec sets it. digits.validation.summary computes what it is compared with,
-digits.validation.checks makes an expectation of it. A new check of each image is a function in a
-file of digits/validation, and an entry in IMAGE_CHECKS.
+A bound is off unless the spec sets it. digits.validation.summary computes the values that bounds
+are compared with, and digits.validation.checks turns bounds into expectations. To add a check of
+each image, write a function in a file in digits/validation and add an entry to IMAGE_CHECKS.
 """
 
 import math
@@ -32,7 +32,7 @@ DefectName = Literal[
     "label_missing",
     "label_unknown",
 ]
-"""What files are checked for while they are read."""
+"""Checks of files while they are read."""
 
 DEFECTS: tuple[DefectName, ...] = get_args(DefectName)
 SPLIT_CHECKS = (
@@ -53,16 +53,16 @@ SPLIT_CHECKS = (
     "label_repeats",
     "label_divergence",
 )
-"""What the images and labels of a split or a batch are checked for as a whole."""
+"""Checks of all images and labels of a split or batch."""
 
 
 @dataclass(frozen=True)
 class ImageCheck:
-    """A number that is measured of each image, and that a spec bounds by min_NAME and max_NAME.
+    """A number measured for each image, which a spec bounds by min_NAME and max_NAME.
 
-    `about` says what is measured. `measure` takes images uint8 (n, height, width) and returns one
-    number for each (n,); as "module:function" it is imported only by what measures. A bound is
-    from `lowest` to `highest`.
+    `about` describes it in messages. `measure` takes images uint8 (n, height, width) and returns
+    one number per image (n,); if given as "module:function", it is imported only when it is used.
+    Bounds must be between `lowest` and `highest`.
     """
 
     about: str
@@ -108,7 +108,7 @@ def _check_name(name: str) -> str:
 
 
 CheckName = Annotated[str, AfterValidator(_check_name)]
-"""What a dataset is checked for: the names in results, pages, messages and a spec's severities."""
+"""Name of a check, as in results, pages, messages and a spec's severities."""
 
 Severity = Literal["error", "warning", "off"]
 Count = Annotated[int, Field(ge=0)]
@@ -116,9 +116,9 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class CentroidFile(BaseModel, frozen=True, extra="forbid"):
-    """The mean image of each class, frozen beside the spec.
+    """The mean image of each class, in a file next to the spec.
 
-    It is named by content, so that a cache key made of the thresholds notices another file.
+    Identified by its SHA-256, so a different file changes the cache keys that cover the thresholds.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*\.npy$")]
@@ -129,7 +129,7 @@ class CentroidFile(BaseModel, frozen=True, extra="forbid"):
 class SplitThresholds(BaseModel, frozen=True, extra="allow"):
     """The bounds of one split. Pixels are 0..255; shares are 0..1; None means unbounded.
 
-    In addition to the fields below it takes min_NAME and max_NAME of each of IMAGE_CHECKS.
+    In addition to the fields below, it accepts min_NAME and max_NAME for each of IMAGE_CHECKS.
     """
 
     __pydantic_extra__: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
@@ -138,32 +138,32 @@ class SplitThresholds(BaseModel, frozen=True, extra="allow"):
     """Exact number of images."""
 
     min_class_size: Count | None = None
-    """Fewest images that a class may have."""
+    """Minimum number of images per class."""
     max_class_size: Count | None = None
-    """Most images that a class may have."""
+    """Maximum number of images per class."""
 
     min_mean_pixel: Annotated[float, Field(ge=0, le=255)] | None = None
-    """Least mean over all pixels of the split."""
+    """Minimum mean of all pixels of the split."""
     max_mean_pixel: Annotated[float, Field(ge=0, le=255)] | None = None
-    """Greatest mean over all pixels of the split."""
+    """Maximum mean of all pixels of the split."""
 
     max_duplicates: Count | None = None
-    """Most images that may equal an earlier image of the same split."""
+    """Maximum number of images equal to an earlier image of the same split."""
     max_shared_images: Count | None = None
-    """Most images that may equal an image of the other split; without it, none may."""
+    """Maximum number of images equal to an image of the other split; None means 0."""
     max_near_duplicates: Count | None = None
-    """Most images that may equal one of the other split after thresholding, but not before."""
+    """Maximum number of images equal to one of the other split only after thresholding."""
 
     min_centroid_accuracy: Share | None = None
-    """Least share of images whose nearest class centroid is that of their label.
+    """Minimum share of images whose nearest class centroid is that of their label.
 
-    Wrong labels and turned, mirrored or shifted images break it. Needs `Thresholds.centroids`.
+    Wrong labels and rotated, mirrored or shifted images lower it. Needs `Thresholds.centroids`.
     """
 
     min_label_repeats: Share | None = None
-    """Least share of rows whose label equals that of the row before; 0 in interleaved files."""
+    """Minimum share of rows whose label equals the previous row's; 0 in interleaved files."""
     max_label_repeats: Share | None = None
-    """Greatest share of rows whose label equals that of the row before; near 1 in sorted files."""
+    """Maximum share of rows whose label equals the previous row's; near 1 in sorted files."""
 
     @model_validator(mode="after")
     def _check_bounds(self) -> Self:
@@ -184,34 +184,35 @@ class SplitThresholds(BaseModel, frozen=True, extra="allow"):
         return self
 
     def of(self, name: str) -> tuple[float | None, float | None]:
-        """Return the lower and the upper bound of a check, for those that can have both."""
+        """Return the lower and the upper bound of a check that can have both."""
         return getattr(self, f"min_{name}", None), getattr(self, f"max_{name}", None)
 
 
 class Thresholds(BaseModel, frozen=True, extra="forbid"):
     """All bounds of a dataset.
 
-    Without any, what holds of every dataset is checked all the same: every value is known, every
-    label is in 0..num_classes-1, every class is present in each split, no image is blank, none is
-    in both splits or has two labels, pixels are not scaled to 0..1, and the colours of the test
-    images are as those of train.
+    Even without any, every dataset is checked for the following: no value is missing, every label
+    is in 0..num_classes-1, every class is present in each split, no image is blank, in both splits
+    or has two labels, pixels are not already scaled to 0..1, and the colors of the test images are
+    not inverted compared with train.
     """
 
     train: SplitThresholds = SplitThresholds()
     test: SplitThresholds = SplitThresholds()
 
     centroids: CentroidFile | None = None
-    """What `min_centroid_accuracy` is measured against; None: nothing is."""
+    """Centroids for `min_centroid_accuracy`; None if it is not measured."""
 
     max_label_divergence: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
-    """Greatest KL divergence of the test split's labels from those of train, in nats.
+    """Maximum KL divergence of the test split's labels from those of train, in nats.
 
-    A small split exceeds it by chance: digits.validation.checks.divergence_bound raises it by size.
+    A small split can exceed it by chance, so digits.validation.checks.divergence_bound raises it
+    depending on the size.
     """
 
     severity: Mapping[CheckName, Severity] = Field(default_factory=dict)
-    """What the failure of a check means, by its name: "error" (what is not named here) refuses the
-    data, "warning" is only shown, "off" is not looked at."""
+    """What a failure means, by check name: "error" (the default) rejects the data, "warning" is
+    only shown, "off" skips the check."""
 
     @model_validator(mode="after")
     def _check_references(self) -> Self:
@@ -223,9 +224,9 @@ class Thresholds(BaseModel, frozen=True, extra="forbid"):
         return self
 
     def of(self, split: Split) -> SplitThresholds:
-        """The bounds of one split."""
+        """Return the bounds of one split."""
         return self.train if split == "train" else self.test
 
     def severity_of(self, check: CheckName) -> Severity:
-        """What the failure of a check means."""
+        """Return what a failure of the check means."""
         return self.severity.get(check, "error")

@@ -1,4 +1,4 @@
-"""Ingest: the dataset's files, wherever they come from, become Parquet."""
+"""Ingest: turn the dataset's files, wherever they come from, into Parquet."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from tasks.caching import step
 
 
 def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
-    """Whether to try later: the sources could not be reached, and nobody sits and waits."""
+    """Return whether to retry: no source could be reached, and no user is waiting."""
     return isinstance(state.data, UnreachableError) and deployment.id is not None
 
 
@@ -30,8 +30,8 @@ def ingest(
 ) -> DatasetRef:
     """Obtain the files whose digests are `content` and store them as a typed dataset.
 
-    `sources` says where to look for them; it does not change what comes out. `batches` gives the
-    digests of those that were added to them, by names that keep their order.
+    `sources` says where to find them; it does not affect the result. `batches` contains the digests
+    of the batches added to the dataset, under names that sort in their order.
     """
     from digits.datasets.ingestion import ingest_dataset
 

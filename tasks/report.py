@@ -1,4 +1,4 @@
-"""Report: the run on one page."""
+"""Report: the page about a run."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ def report(
     rival: ModelVersion | None,
     lineage: Lineage,
 ) -> ReportRef:
-    """Store the page of a run and its decision."""
+    """Store the page about a run and its decision."""
     from digits.report.run_report import write_run_report
 
     store = current_workspace().store

@@ -1,4 +1,4 @@
-"""Train: one model, by one recipe, on one kind of device."""
+"""Train: one model, with one recipe, on one kind of device."""
 
 from digits.models import TrainingSettings
 from digits.progress import Progress
@@ -10,7 +10,7 @@ from tasks.caching import current_key, step
 
 @step("train")
 def train(arrays: ArraysRef, model: str, settings: TrainingSettings, device: str) -> ModelRef:
-    """Train `model` from its last checkpoint, if a run that was killed left one."""
+    """Train `model`, continuing from its last checkpoint if a killed run left one."""
     configure_backend(device)
     from digits.models import MODELS
     from digits.training.checkpoints import Checkpoint

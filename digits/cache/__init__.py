@@ -1,1 +1,1 @@
-"""The cache key of a step: its inputs, its libraries, and the code that it reaches."""
+"""Cache keys of steps: their inputs, their libraries, and the code that they reach."""

@@ -1,4 +1,4 @@
-"""The project's files as code reads them: modules, and the other files beneath the packages."""
+"""Reads a project's source tree: its modules, and the other files in its packages."""
 
 import os
 from collections import defaultdict
@@ -15,9 +15,10 @@ _NOT_RESOURCES = frozenset({".py", ".pyc", ".pyi", ".pyo"})
 
 
 class Codebase:
-    """The files of `packages` beneath `root` as they are now: later edits are not seen.
+    """A snapshot of the files of `packages` under `root`; later edits are not seen.
 
-    Paths are relative to `root`, with slashes. Raises DigitsError for what cannot be read.
+    Paths are relative to `root`, with slashes. Raises DigitsError for a file that is unreadable or
+    is not valid Python.
     """
 
     def __init__(self, root: Path, packages: tuple[str, ...]) -> None:
@@ -28,15 +29,15 @@ class Codebase:
 
     @cached_property
     def modules(self) -> dict[str, str]:
-        """The path of each module by its dotted name."""
-        # Sorted, so that the __init__.py of a package comes after a module of the same name and
-        # takes its place, as it does for Python.
+        """The path of each module, by dotted name."""
+        # Sorted, so that a package's __init__.py comes after a module of the same name and replaces
+        # it: Python prefers the package, too.
         names = {_dotted(path): path for path in sorted(self._contents)}
         return {name: path for name, path in names.items() if name}
 
     @cached_property
     def resources(self) -> tuple[str, ...]:
-        """The files that are no Python; hidden ones and editors' backups are left out."""
+        """The paths of non-Python files, without hidden files and editor backups."""
         return tuple(
             path
             for path in sorted(self._contents)
@@ -53,12 +54,12 @@ class Codebase:
 
     @cached_property
     def _named(self) -> dict[str, set[str]]:
-        """Resources by each name that code may use: of the file or of a folder that holds it."""
+        """Resources by each name that code may use for them: the file's or a parent folder's."""
         named: dict[str, set[str]] = defaultdict(set)
         for resource in self.resources:
             parts = PurePosixPath(resource).parts
             for end in range(1, len(parts) + 1):
-                # A package's name stands for its code, not for the resources in its folder.
+                # A package's name refers to its code, not to the resources in its folder.
                 if self._is_package("/".join(parts[:end])):
                     continue
                 for start in range(end):
@@ -67,11 +68,11 @@ class Codebase:
         return named
 
     def has(self, module: str) -> bool:
-        """Whether there is such a module; a folder without __init__.py is one too."""
+        """Return whether a module exists; a folder without __init__.py counts as one."""
         return module in self.modules or module in self._folders
 
     def module(self, name: str) -> Module:
-        """The parsed module; an empty one where a folder has no __init__.py."""
+        """Return a parsed module; it is empty for a folder without __init__.py."""
         if name not in self._parsed:
             self._parsed[name] = self._parse(name)
         return self._parsed[name]
@@ -84,30 +85,31 @@ class Codebase:
             return Module(name, self.content(path), self.packages)
         except SyntaxError as error:
             raise DigitsError(
-                f"{path}:{error.lineno or 1}: this is not Python ({error.msg}), so what the code "
-                "depends on cannot be told: mend the file"
+                f"{path}:{error.lineno or 1}: invalid Python ({error.msg}), so the dependencies of "
+                "the code are unknown; fix the file"
             ) from error
         except (ValueError, RecursionError, MemoryError) as error:
             raise DigitsError(
-                f"{path}:1: this cannot be parsed as Python ({error}): mend the file"
+                f"{path}:1: invalid Python ({error}), so the dependencies of the code are unknown; "
+                "fix the file"
             ) from error
 
     def content(self, path: str) -> bytes:
-        """The bytes of a file."""
+        """Return the bytes of a file."""
         content = self._contents[path]
         if content is None:
             raise DigitsError(
-                f"{path}:1: the file cannot be read, so what the code depends on cannot be told: "
-                "restore the file or its permissions"
+                f"{path}:1: unreadable, so the dependencies of the code are unknown; restore the "
+                "file or fix its permissions"
             )
         return content
 
     def is_known(self, path: str) -> bool:
-        """Whether there was such a file."""
+        """Return whether the snapshot contains a file."""
         return path in self._contents
 
     def digest_of_all(self) -> str:
-        """SHA-256 over all files: their names, their bytes, and which cannot be read."""
+        """Return a SHA-256 of all files: their names, their bytes, and which are unreadable."""
         lines = [
             f"{path}\0{content if content is None else sha256(content).hexdigest()}"
             for path, content in sorted(self._contents.items())
@@ -116,11 +118,11 @@ class Codebase:
         return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
     def digest(self, path: str) -> str:
-        """SHA-256 of a file."""
+        """Return the SHA-256 of a file."""
         return sha256(self.content(path)).hexdigest()
 
     def resources_named(self, text: str) -> set[str]:
-        """The resources that a string in code may mean: a name, a pattern, or ".html"."""
+        """Return the resources that a string in code may mean: a name, a pattern or a suffix."""
         found = set(self._named.get(text.removeprefix("./").strip("/"), ()))
         if text.startswith(".") and len(text) > 1:
             found |= {path for path in self.resources if path.endswith(text)}
@@ -130,16 +132,16 @@ class Codebase:
         return found
 
     def resources_in(self, resource: str) -> set[str]:
-        """The resources whose file names stand in another one: an included template."""
+        """Return the resources whose file names occur in another one, such as its includes."""
         content = self.content(resource)
         return {other for other in self.resources if PurePosixPath(other).name.encode() in content}
 
     def changed_files(self) -> list[str]:
-        """The files that differ now on the disk, and those that came or went."""
+        """List the files that have been edited, added or deleted since the snapshot."""
         return sorted({path for path, _ in self._read().items() ^ self._contents.items()})
 
     def _read(self) -> dict[str, bytes | None]:
-        """Every file by its path; None for one that cannot be read."""
+        """Read every file, by path; None if it is unreadable."""
         contents: dict[str, bytes | None] = {}
         for path in self._listed():
             try:
@@ -155,7 +157,7 @@ class Codebase:
             seen: set[str] = set()
             for folder, folders, files in os.walk(self._root / package, followlinks=True):
                 resolved = os.path.realpath(folder)
-                if resolved in seen:  # a link that leads back
+                if resolved in seen:  # a symbolic link to a parent folder
                     folders.clear()
                     continue
                 seen.add(resolved)

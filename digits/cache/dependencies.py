@@ -1,4 +1,4 @@
-"""What a piece of code refers to: definitions, modules and files."""
+"""Resolves what code refers to: definitions, modules and files."""
 
 import ast
 from collections.abc import Iterator
@@ -21,9 +21,9 @@ from digits.errors import DigitsError
 
 
 class Reach:
-    """The graph of what refers to what in one codebase, drawn as far as it is asked for.
+    """The dependency graph of a codebase, built lazily.
 
-    Raises DigitsError, with file and line, for code that cannot be read or followed.
+    Raises DigitsError, with file and line, for code that cannot be parsed or resolved statically.
     """
 
     def __init__(self, code: Codebase) -> None:
@@ -33,13 +33,13 @@ class Reach:
         self._entries: dict[Entry, Statement] = {}
 
     def statements(self, node: Definition | Entry) -> list[Statement]:
-        """The statements that give or alter a name, in the order of the file."""
+        """Return the statements that bind a name or modify its object, in file order."""
         if isinstance(node, Entry):
             return [self._entries[node]]
         return self._code.module(node.module).writers.get(node.name, [])
 
     def entry(self, definition: Definition, key: str, field: str) -> Definition | Entry:
-        """The entry of a registry; all of the registry if only running the code can say what it is.
+        """Return an entry of a registry; the whole registry if it cannot be resolved statically.
 
         Raises KeyError if the registry has no such key.
         """
@@ -53,7 +53,7 @@ class Reach:
         return entry
 
     def unnamed_effects(self, module: str) -> list[Statement]:
-        """The statements that do something on import, and that no name stands for."""
+        """Return the statements with an effect on import that cannot be identified by a name."""
         return [
             statement
             for statement in self._code.module(module).statements
@@ -61,7 +61,7 @@ class Reach:
         ]
 
     def neighbours(self, node: Node) -> Iterator[Node]:
-        """What a node reaches, apart from what its statements refer to."""
+        """Yield the nodes that a node reaches in addition to the references of its statements."""
         match node:
             case Definition(module) | Entry(module):
                 yield Imported(module)
@@ -73,13 +73,13 @@ class Reach:
                 yield from map(Resource, self._code.resources_in(path))
 
     def references(self, statement: Statement) -> frozenset[Node]:
-        """What a statement refers to."""
+        """Return the nodes that a statement refers to."""
         if statement not in self._references:
             self._references[statement] = frozenset(self._referred(statement))
         return self._references[statement]
 
     def has_effect(self, statement: Statement) -> bool:
-        """Whether the statement, when imported, does more than give its names their values."""
+        """Return whether a statement, on import, does more than bind its names."""
         if statement not in self._effects:
             module = statement.module.name
             self._effects[statement] = statement.is_run and (
@@ -94,7 +94,7 @@ class Reach:
             yield Imported(parent)
         parsed = self._code.module(module)
         for line in parsed.stars:
-            raise self._lost(module, line, "a star that is imported")
+            raise self._lost(module, line, "a star import")
         for target in parsed.executed:
             yield from self._executed(module, target)
         for statement in parsed.statements:
@@ -126,7 +126,7 @@ class Reach:
             yield from self._named_as_entry_point(text)
 
     def _named_as_entry_point(self, text: str) -> Iterator[Node]:
-        """What a string such as "package.module:name" leads to, for code that is loaded by name."""
+        """Resolve a string such as "package.module:name", for code that is loaded by name."""
         module, _, name = text.partition(":")
         if module in self._code.modules and all(map(str.isidentifier, name.split("."))):
             trail = Trail(self._code)
@@ -135,21 +135,20 @@ class Reach:
 
     def _lost(self, module: str, line: int, what: str) -> DigitsError:
         return DigitsError(
-            f"{self._code.modules[module]}:{line}: it cannot be told what {what} leads to here, "
-            "and so not what the code depends on: name the module or the definition in the code "
-            "itself"
+            f"{self._code.modules[module]}:{line}: cannot resolve {what} statically, so the "
+            "dependencies of the code are unknown; refer to the module or definition by name"
         )
 
     def _executed(self, module: str, target: Target) -> Iterator[Node]:
         name = absolute(self._code, module, target)
         attribute = [] if target.attribute is None else [target.attribute]
         parts = [*name.split("."), *attribute]
-        # Python runs the packages above also where it then finds that a module is missing.
+        # Python runs the parent packages even if it then finds that a module is missing.
         names = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
         yield from (Imported(name) for name in names if self._code.has(name))
 
     def _hold(self, demands: list[tuple[str, Demand]]) -> bool:
-        """Whether all demands hold, with those that they lead to."""
+        """Whether all demands hold, including the ones that they lead to."""
         seen: set[tuple[str, Demand]] = set()
         while demands:
             demand = demands.pop()
@@ -163,7 +162,7 @@ class Reach:
         return True
 
     def _demanded_by(self, module: str, demand: Demand) -> list[tuple[str, Demand]] | None:
-        """What must hold for one demand to hold; None if it does not."""
+        """The further demands of a demand; None if it does not hold."""
         trail = Trail(self._code)
         trail.follow(module, demand.chain)
         ends = [

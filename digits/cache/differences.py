@@ -1,4 +1,4 @@
-"""What differs between two keys of a step, in words."""
+"""Describes the differences between two cache keys of a step."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,9 +7,9 @@ from digits.storage.records import StepKey
 
 
 def differences(then: StepKey, now: StepKey) -> Iterator[str]:
-    """What differs between two keys of a step, each in a few words: code, libraries, inputs.
+    """Yield each difference between two keys of a step: code, then libraries, then inputs.
 
-    Code is compared within one version of Python only: another one changes how all of it reads.
+    Code is compared only within one version of Python: another version changes every digest.
     """
     if then.libraries.get("python") == now.libraries.get("python"):
         yield from _code_differences(then.code, now.code)
@@ -21,15 +21,15 @@ def differences(then: StepKey, now: StepKey) -> Iterator[str]:
 
 
 def _code_differences(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
-    gone, added = (_by_name(one, other) for one, other in ((then, now), (now, then)))
-    # The same definition in another file, of another path, is no other code.
-    moved = gone.keys() & added.keys()
-    left_out = {place for found in (gone, added) for key in moved for place in found[key]}
+    removed, added = (_by_name(one, other) for one, other in ((then, now), (now, then)))
+    # A definition that only moved to another file is not changed code.
+    moved = removed.keys() & added.keys()
+    left_out = {place for found in (removed, added) for key in moved for place in found[key]}
     for place in sorted((then.keys() | now.keys()) - left_out):
         if place not in then:
             yield f"{place} added"
         elif place not in now:
-            yield f"{place} gone"
+            yield f"{place} removed"
         elif then[place] != now[place]:
             yield f"{place} changed"
     if moved:
@@ -37,7 +37,7 @@ def _code_differences(then: Mapping[str, str], now: Mapping[str, str]) -> Iterat
 
 
 def _by_name(code: Mapping[str, str], other: Mapping[str, str]) -> dict[tuple[str, str], list[str]]:
-    """The places that `other` does not have, by the name of the definition and its digest."""
+    """The places that `other` lacks, by name and digest of the definition."""
     places: dict[tuple[str, str], list[str]] = {}
     for place, digest in code.items():
         if place not in other:

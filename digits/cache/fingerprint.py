@@ -1,30 +1,37 @@
-"""The code that a step reaches, told apart by content: what can change its output changes this.
+"""Fingerprints the code that a step reaches, to detect every edit that can change its output.
 
-Everything is read off the source files. No module of the project is imported, and a file is parsed
-once a process. A digest covers a top-level definition (a function, a whole class, an assignment)
-without comments, docstrings and formatting; it can be compared within one minor version of Python,
-since syntax trees differ between them. Beside what a definition refers to, each module that is
-imported on the way brings what its import does: statements that may register something.
+A fingerprint has a digest for each top-level definition reached: a function, an assignment, or a
+class with all its methods. Comments, docstrings and formatting do not count. Each module imported
+on the way adds a digest of its import effects: the statements that do more than bind names, such as
+registering something. Everything is read from the source files: no project module is imported, and
+each file is parsed once per process. Digests can only be compared within one minor version of
+Python, because syntax trees differ between versions.
 
-It takes more for reached than is:
-- a local variable counts as the global of the same name, a class as one piece with all its methods;
-- a module that is handed around or asked by getattr counts as a whole, with what it imports;
-- an assignment by a call, a decorator, or a base class that is not known to leave no trace counts
-  for whoever imports its module; so does the order of such statements, and, where a name is given
-  twice, of all that is reached in the module;
-- a string that equals the name of a file or folder beneath the packages, or its suffix.
+Where a reference cannot be resolved exactly, the fingerprint includes too much:
+- a local variable counts as a reference to the global of the same name;
+- a module that is passed around or used with getattr counts completely, with its submodules and
+  with everything that it imports;
+- an assignment of a call, a decorator or a base class counts for every importer of its module,
+  unless it is known to have no side effects; so does the order of such statements and, if a name
+  is bound more than once, the order of everything reached in the module;
+- a string counts as a reference to every file in the packages whose name, folder or suffix it
+  equals, or whose name it matches as a pattern ("*.css").
 
-It does not see, so do not build a step on it:
-- the class of an object that is handed in, if no reached code names it (an annotation does);
-- names set or looked up by a computed name: setattr on a module, vars() or locals() of its own;
-- code that a library loads by a name that stands in a string ("package.module:function");
-- files beneath the packages named by a computed stem ("theme-" + name) or found by listing;
-- an effect on import that hides in an operator, an attribute, or a callback inside a library;
+A string of the form "package.module:name" refers to that definition.
+
+The fingerprint cannot see the following, so no step may depend on it:
+- the class of an argument, if no reached code names it (an annotation is enough);
+- names that are set or looked up dynamically: setattr on a module, its own vars() or locals();
+- code that is loaded by name from any other string than "package.module:name";
+- files in the packages whose stem is computed ("theme-" + name), or that are found by listing a
+  folder that no string names;
+- import effects hidden in an operator, an attribute access, or a callback inside a library;
 - the order of import statements, and docstrings that a library reads (a schema's description);
-- anything outside the packages: environment, data, compiled extensions.
+- anything outside the packages: the environment, data, compiled extensions.
 
-It refuses what leads to code by a computed name, or shows docstrings: star imports, import_module,
-eval, exec, globals, sys.modules, __subclasses__, __doc__.
+Code that is reached must not look up code by a computed name, or read docstrings or source text.
+Star imports, import_module, eval, exec, globals, sys.modules, __subclasses__, __doc__ and the like
+(listed in digits.cache.syntax) are errors.
 """
 
 import ast
@@ -52,31 +59,32 @@ from digits.cache.resolution import (
 from digits.cache.scopes import names_given
 from digits.errors import DigitsError
 
-# Python's own word for code outside of any function.
 _REGISTRY_ENTRY = re.compile(r"(?P<registry>.*)\[(?P<key>[^]]*)\](\.(?P<field>\w+))?")
+# Python's own name for code outside any function.
 _MODULE = "<module>"
 _IMPORTS = "<imports>"
 
-# Two threads that make syntax trees at once end with a SystemError in Python 3.11 (gh-106905).
+# In Python 3.11, two threads that build syntax trees at once raise a SystemError (gh-106905).
 _one_at_a_time = Lock()
 
 
 class Project:
-    """The source files of the `packages` beneath `root`, as they are when this is made."""
+    """A snapshot of the source files of `packages` under `root`."""
 
     def __init__(self, root: Path, packages: tuple[str, ...] = ("digits", "tasks")) -> None:
         self._code = Codebase(root, packages)
         self._reach = Reach(self._code)
 
     def code_of(self, roots: Iterable[str], without: Iterable[str] = ()) -> dict[str, str]:
-        """The digest of each definition that `roots` reach, by "digits/spec.py: load_spec".
+        """Return the digest of each definition that `roots` reach, by "digits/spec.py: load_spec".
 
-        `roots` and `without` are written "package.module:name"; a root also
-        "package.module:REGISTRY[key]" or "package.module:REGISTRY[key].field" for one entry of a
-        dictionary, or one keyword argument of the call that makes the entry. What `without` names
-        is left out, with what only it reaches. The decorators of a root that is a function do not
-        count. What a module does on import is "digits/spec.py: <module>", another file its path.
-        Raises DigitsError for a name that is not there, and for code that cannot be followed.
+        `roots` and `without` have the form "package.module:name". A root can also be
+        "package.module:REGISTRY[key]", one entry of a dictionary, or
+        "package.module:REGISTRY[key].field", one keyword argument of the call that makes the entry.
+        `without` is excluded, with everything that is reached only through it. Decorators of a root
+        function do not count. Other labels are "digits/spec.py: <module>" for a module's import
+        effects, "digits/spec.py: <imports>" for the names that it imports, and the path for a file.
+        Raises DigitsError for an undefined name, and for code that cannot be resolved statically.
         """
         with _one_at_a_time:
             found = [end for root in roots for end in self._definitions(root)]
@@ -84,15 +92,15 @@ class Project:
             return _Walk(self._code, self._reach, found, cut).digests()
 
     def digest(self) -> str:
-        """SHA-256 over all that was read."""
+        """Return a SHA-256 of everything that was read."""
         return self._code.digest_of_all()
 
     def changed_files(self) -> list[str]:
-        """The files that differ on the disk from what was read, or have come or gone since."""
+        """List the files that have been edited, added or deleted since they were read."""
         return self._code.changed_files()
 
     def is_unchanged(self, code: Mapping[str, str]) -> bool:
-        """Whether the disk still holds what `code_of` gave: its files as they were, none added."""
+        """Return whether the files of a `code_of` result are unchanged, and no file was added."""
         files = {label.partition(": ")[0] for label in code}
         changed = self.changed_files()
         return not any(path in files or not self._code.is_known(path) for path in changed)
@@ -106,7 +114,8 @@ class Project:
             return [self._reach.entry(one, key, field) for one in self._named(place)]
         except KeyError as error:
             raise DigitsError(
-                f"{place}: unknown key {key!r}, but what it depends on was asked for; add the entry"
+                f"{place}: unknown key {key!r} in the root {name!r}; add the entry or correct the "
+                "key"
             ) from error
 
     def _named(self, name: str) -> list[Definition]:
@@ -114,8 +123,8 @@ class Project:
         path = self._code.modules.get(module)
         if path is None or not qualname:
             raise DigitsError(
-                f"{name!r} names no code: expected 'package.module:name' with a module of "
-                f"{', '.join(sorted(self._code.packages))}; correct the name"
+                f"{name!r} does not name any code (expected 'package.module:name' in "
+                f"{', '.join(sorted(self._code.packages))}); correct the name"
             )
         trail = Trail(self._code)
         trail.follow(module, tuple(qualname.split(".")))
@@ -127,14 +136,14 @@ class Project:
         ]
         if not ends:
             raise DigitsError(
-                f"{path}:1: {qualname!r} is not defined there, but what it depends on was asked "
-                f"for as {name!r}: define it or correct the name"
+                f"{path}:1: {qualname!r} is not defined, but {name!r} was requested; define it or "
+                "correct the name"
             )
         return ends
 
 
 class _Walk:
-    """One walk from `roots` to all that they reach, not through what is `cut`."""
+    """A walk from `roots` to everything they reach, except through `cut`."""
 
     def __init__(
         self,
@@ -156,14 +165,14 @@ class _Walk:
         todo = list(self._reached)
         while todo:
             node = todo.pop()
-            beside = set(reach.neighbours(node))
-            beside = beside.union(*map(reach.references, self._statements(node)))
-            new = beside - self._reached - self._cut
+            adjacent = set(reach.neighbours(node))
+            adjacent = adjacent.union(*map(reach.references, self._statements(node)))
+            new = adjacent - self._reached - self._cut
             self._reached |= new
             todo += new
 
     def digests(self) -> dict[str, str]:
-        """What was reached, each by its label."""
+        """Return the digest of each reached node, by label."""
         digests = {}
         bindings: dict[str, list[str]] = defaultdict(list)
         for node in self._reached:
@@ -182,7 +191,7 @@ class _Walk:
         return self._code.modules.get(node.module, node.module)
 
     def _content(self, node: Definition | Entry | Imported | Whole) -> tuple[list[str], str]:
-        """What a node says of itself, and by which name."""
+        """The content of a node as text, and the node's name."""
         match node:
             case Definition() | Entry():
                 return [one.parsed.text for one in self._statements(node)], node.name
@@ -191,7 +200,6 @@ class _Walk:
         return [], ""
 
     def _statements(self, node: Node) -> list[Statement]:
-        """The statements that a node consists of."""
         match node:
             case Definition() | Entry():
                 return [self._seen(one) for one in self._reach.statements(node)]
@@ -203,7 +211,7 @@ class _Walk:
         return statement.undecorated if statement in self._bare else statement
 
     def _bindings(self, node: Definition) -> list[str]:
-        """What import statements bind a name to, as a line of text."""
+        """The targets to which import statements bind a name, as a line of text."""
         targets = [
             (absolute(self._code, node.module, target), target.attribute)
             for target in self._code.module(node.module).imports.get(node.name, ())
@@ -211,9 +219,9 @@ class _Walk:
         return [f"{node.name} {targets}"] if targets else []
 
     def _order(self, module: Module) -> list[str]:
-        """What importing the module runs, in order; empty if there is nothing to put in order.
+        """The statements that importing a module runs, in order; empty if order cannot matter.
 
-        Statements that have a name stand here with that alone: their text is theirs to tell.
+        Named statements are listed by name only: their text is in the digests of their names.
         """
         unnamed = self._reach.unnamed_effects(module.name)
         reached = [one for one in module.statements if self._is_reached(one)]
@@ -233,7 +241,7 @@ class _Walk:
 
 
 def _has(statement: Statement, names: tuple[str, ...]) -> bool:
-    """Whether a statement gives a name such as Class.method, apart from its first part."""
+    """Whether a statement defines a name such as Class.method, given without its first part."""
     if not names:
         return True
     node = statement.node
@@ -247,5 +255,5 @@ def _digest(content: list[str]) -> str:
 
 
 def digest_of(code: Mapping[str, str]) -> str:
-    """SHA-256 over what `Project.code_of` gives, whatever its order."""
+    """Return a SHA-256 of a `Project.code_of` result, independent of its order."""
     return sha256(json.dumps(dict(code), sort_keys=True).encode()).hexdigest()

@@ -1,8 +1,7 @@
-"""What a top-level statement does when its module is imported: the names it gives, and more.
+"""Analyzes the import effects of top-level statements: what they do besides binding their names.
 
-A statement that does more than give its names their values may register something that other code
-finds later, so whoever imports its module depends on it. Only what is known to be harmless is taken
-for harmless.
+A statement with an effect may register something that other code looks up later, so every importer
+of its module depends on it. A statement counts as harmless only if it is known to be.
 """
 
 import ast
@@ -20,7 +19,7 @@ from digits.cache.scopes import (
 )
 from digits.cache.syntax import Canonical, Chain, chain_of, is_idle
 
-# What leaves no trace when it is called, decorates, or is derived from: names by module.
+# Names, by module, without side effects when called, used as a decorator, or subclassed.
 _HARMLESS = {
     "abc": {"ABC", "ABCMeta", "abstractmethod"},
     "builtins": {
@@ -58,30 +57,30 @@ _HARMLESS = {
         "runtime_checkable",
     },
 }
-# What the orchestrator is told about a step does not change what the step computes.
+# What a step passes to the orchestrator does not change what it computes.
 _ORCHESTRATOR = "prefect."
 # Methods of strings and paths, and of the base class through super().
 _HARMLESS_METHODS = {
     *("__init__", "absolute", "as_posix", "encode", "format", "join", "joinpath", "lower"),
     *("replace", "resolve", "split", "splitlines", "strip", "upper", "with_name", "with_suffix"),
 }
-# Methods that copy a frozen value of the project: harmless if making the value was.
+# Methods that copy a frozen value of the project: harmless if creating the value was.
 _COPYING_METHODS = {"model_copy"}
-# Decorators that neither call the method nor hand it on to be called by others.
+# Decorators that neither call the method nor pass it on to be called later.
 _PASSIVE_DECORATORS = {
     *("abc.abstractmethod", "builtins.classmethod", "builtins.property", "builtins.staticmethod"),
     *("contextlib.contextmanager", "functools.cache", "functools.cached_property"),
     *("typing.final", "typing.overload", "typing.override"),
 }
-# Methods that run when an object is made, and those that run when a class is.
+# Methods that run when an object is created, and those that run when a class is.
 _CONSTRUCTORS = {"__init__", "__new__", "__post_init__", "model_post_init"}
 _CLASS_HOOKS = {
     *("__get_pydantic_core_schema__", "__init_subclass__", "__pydantic_init_subclass__"),
     "__set_name__",
 }
-# Of a property of the same class: `@size.setter`.
+# Decorators from a property of the same class: `@size.setter`.
 _ACCESSORS = {"deleter", "getter", "setter"}
-# In a function: what reaches beyond its own names.
+# Nodes by which a function reaches beyond its own names.
 _TRACES = (
     ast.Await,
     ast.Global,
@@ -95,9 +94,9 @@ _TRACES = (
 
 @dataclass(frozen=True)
 class Demand:
-    """A statement is harmless only if calling the class or function named so leaves no trace.
+    """A condition for a statement to be harmless: calling `chain` has no side effects.
 
-    If not `is_strict`, a name outside the project will do as well, and so will a type alias.
+    If not `is_strict`, names outside the project and type aliases are also accepted.
     """
 
     chain: Chain
@@ -105,13 +104,13 @@ class Demand:
 
 
 class HasEffect(Exception):  # noqa: N818  (an answer, not an error)
-    """The statement may do more than give its names their values."""
+    """The statement may do more than bind its names."""
 
 
 class Effects:
-    """Judges statements of one module, whose names `canonical` knows.
+    """Analyzes statements of one module, whose names `canonical` resolves.
 
-    `own` are the names of the class whose body they are: they hide the module's.
+    For statements in the body of a class, `own` are the class's names, which hide the module's.
     """
 
     def __init__(self, canonical: Canonical, own: frozenset[str] = frozenset()) -> None:
@@ -119,7 +118,7 @@ class Effects:
         self._own = own
 
     def demands(self, node: ast.stmt) -> Iterator[Demand]:
-        """What must hold for `node` to be harmless. Raises HasEffect if it cannot be."""
+        """Yield the conditions for `node` to be harmless. Raises HasEffect if it cannot be."""
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 yield from self._decorators(node.decorator_list)
@@ -138,9 +137,9 @@ class Effects:
                 self._require(is_import or is_idle(node) or type(node).__name__ == "TypeAlias")
 
     def call_demands(self, node: ast.stmt) -> Iterator[Demand]:
-        """What must hold for a call of a function, or of a class, to leave no trace.
+        """Yield the conditions for calling a function or class to have no side effects.
 
-        Raises HasEffect if it cannot hold.
+        Raises HasEffect if they cannot hold.
         """
         if isinstance(node, ast.ClassDef):
             yield from self._class(node)
@@ -159,13 +158,13 @@ class Effects:
             chain = chain_of(base.value if isinstance(base, ast.Subscript) else base)
             self._require(chain is not None)
             name = self._seen(chain or ())
-            # All classes among the builtins are harmless, exceptions included.
+            # All builtin classes, including exceptions, are harmless.
             if not (is_harmless(name) or (name or "").startswith("builtins.")):
                 yield Demand(chain or ())
         for keyword in node.keywords:
             self._require(keyword.arg != "metaclass" or is_harmless(self._name(keyword.value)))
         if any((self._name(base) or "").startswith("enum.") for base in node.bases):
-            # Its members are made along with the class.
+            # An enum's members are created together with the class.
             methods = {one.name for one in node.body if isinstance(one, FunctionNode)}
             self._require(methods.isdisjoint(_CONSTRUCTORS))
         own = frozenset(name for one in node.body for name in names_given(one))
@@ -174,17 +173,17 @@ class Effects:
             yield from body.demands(statement)
 
     def _member(self, node: ast.stmt) -> Iterator[Demand]:
-        """What a part of a class's body asks for when an object is made."""
+        """The conditions from one statement of a class body when an object is created."""
         if isinstance(node, FunctionNode):
             self._require(node.name not in _CLASS_HOOKS)
             decorators = {self._name(one) for one in node.decorator_list}
             if node.name in _CONSTRUCTORS or not decorators <= _PASSIVE_DECORATORS:
-                yield from self._body(node)  # among others, pydantic's validators
+                yield from self._body(node)  # such as pydantic's validators
         elif isinstance(node, ast.AnnAssign):
             yield from self._field(node)
 
     def _body(self, node: FunctionNode) -> Iterator[Demand]:
-        """What must hold for the body of a function to leave no trace but in its first argument."""
+        """The conditions for the body of a function to modify only its first argument."""
         parts = [part for statement in node.body for part in ast.walk(statement)]
         arguments = [part.arg for part in ast.walk(node.args) if isinstance(part, ast.arg)]
         self._require(not any(isinstance(part, _TRACES) for part in parts))
@@ -227,7 +226,7 @@ class Effects:
             elif not is_harmless(self._canonical(chain)):
                 self._require(self._canonical(chain) is None)
                 yield Demand(chain)
-            # What `sorted` and its like are to call.
+            # `sorted` and similar functions call their key function.
             self._require(all(keyword.arg != "key" for keyword in node.keywords))
 
     def _name(self, node: ast.expr) -> str | None:
@@ -244,7 +243,7 @@ class Effects:
 
 
 def is_harmless(name: str | None) -> bool:
-    """Whether something outside the project leaves no trace when used by this full name."""
+    """Return whether something outside the project, by full name, has no side effects when used."""
     module, _, last = (name or "").rpartition(".")
     if module == "builtins":
         value = getattr(builtins, last)

@@ -1,8 +1,8 @@
-"""The steps and what each one's output depends on: the cache key, computed without running it.
+"""The steps and their cache keys, computed without running them.
 
-A key covers the step's name, the content of its inputs, the settings that it is given, the code
-that it reaches, and the versions of the libraries that shape its output. The kind of device is an
-argument of the steps that depend on it.
+A key covers everything that a step's output depends on: the step's name, the content of its inputs,
+its settings, the code that it reaches, and the versions of the libraries that affect its output.
+The kind of device is an argument of the steps that depend on it.
 """
 
 import sys
@@ -24,8 +24,8 @@ from digits.training.devices import CUDA_PACKAGES, backend
 
 Arguments = Mapping[str, Any]
 
-# What says where and how results are kept and shown, never what they are: to edit it runs nothing
-# again. Only the form of a bundle's manifest counts, since a bundle's digest is made of it.
+# Code that decides where results are stored and how they are shown, but never what they are:
+# editing it makes no step run again. MANIFEST_FORM does count, since bundle digests depend on it.
 PLUMBING = (
     "digits.training.checkpoints:Checkpoint",
     "digits.training.devices:device_for_one",
@@ -40,7 +40,7 @@ PLUMBING = (
     "digits.storage.workspace:current_workspace",
     "tasks.caching:current_key",
 )
-# Of a registry only the entry counts that a step is called for, as a run would call it.
+# Of a registry, only the entry that a step is called with counts, as a run would resolve it.
 REGISTRIES = ("digits.layouts:LAYOUTS", "digits.models:MODELS", "digits.thresholds:IMAGE_CHECKS")
 MANIFEST_FORM = "digits.storage.bundles:seal_folder"
 
@@ -64,10 +64,10 @@ def _image_checks(_: Arguments) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Step:
-    """What, beside its arguments, a step's output depends on.
+    """What a step's output depends on in addition to its arguments.
 
-    `ignored` arguments say where or how, never what. `roots` gives code that is reached through
-    the arguments: entries of REGISTRIES.
+    `ignored` arguments cannot change the output. `roots` returns the code reached through the
+    arguments: entries of REGISTRIES.
     """
 
     name: str
@@ -104,12 +104,12 @@ STEPS: Mapping[str, Step] = {
 
 @cache
 def project() -> Project:
-    """The project's sources as this process found them when it first asked."""
+    """Return the project's source files as of the first call in this process."""
     return Project(ROOT)
 
 
 def step_key(name: str, arguments: Arguments) -> StepKey:
-    """The key of one step called with these arguments."""
+    """Return the key of a step called with these arguments."""
     step = STEPS[name]
     relevant = {key: value for key, value in arguments.items() if key not in step.ignored}
     return StepKey(
@@ -121,10 +121,10 @@ def step_key(name: str, arguments: Arguments) -> StepKey:
 
 
 def find_code(models: Iterable[str], read_options: ReadOptions) -> None:
-    """Read the code of every step of a run now, before models are trained.
+    """Fingerprint the code of every step of a run now, before models are trained.
 
-    Two threads that make syntax trees at once end with a SystemError in Python 3.11 (gh-106905),
-    and TensorFlow makes them whenever it compiles a function.
+    In Python 3.11, two threads that build syntax trees at once raise a SystemError (gh-106905), and
+    TensorFlow builds them whenever it compiles a function.
     """
     for model in models:
         for name in STEPS:
@@ -150,7 +150,7 @@ def _code_of(
 
 
 def keep_known_code() -> None:
-    """Let the next process know what this one found of the code."""
+    """Save this process's code fingerprints for the next process."""
     _known_code(project()).keep()
 
 
@@ -169,7 +169,7 @@ def step_label(name: str, parameters: Arguments) -> str:
 
 
 def _described(value: Any) -> Any:
-    """An argument as JSON: a reference by its content, a settings model by its fields."""
+    """An argument as JSON: references by content, settings models by their fields."""
     if isinstance(value, Reference):
         return value.content
     if isinstance(value, BaseModel):
@@ -185,7 +185,7 @@ def _versions(libraries: tuple[str, ...], device: str) -> dict[str, str]:
     names = set(libraries)
     if "keras" in names:
         names.add(backend())
-        # A GPU's results come from its libraries, which have versions of their own.
+        # Results on a GPU depend on the CUDA libraries, which have their own versions.
         names |= set(CUDA_PACKAGES.get(backend(), ())) if device.startswith("gpu") else set()
     found = {name: _version(name) for name in sorted(names)}
     python = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -1,7 +1,8 @@
-"""What steps were found to reach in the code, kept for the next process that has the same sources.
+"""Caches code fingerprints for later processes with the same source files.
 
-To read it off the sources takes as long as all else that a run with nothing to do does of its own.
-Sources that differ in one byte, another version of Python or a damaged file mean: read it again.
+Computing them takes as long as everything else in a run with nothing to do. If a single byte of the
+source files or the version of Python differs, or the cache file is corrupted, they are computed
+again.
 """
 
 import json
@@ -25,7 +26,7 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 class _Kept(Frozen):
-    """One file: of these sources, by these names, this was reached."""
+    """The cache file: fingerprints by the names of their roots, for one state of the sources."""
 
     sources: Digest
     python: str
@@ -33,10 +34,7 @@ class _Kept(Frozen):
 
 
 class KnownCode:
-    """The digests of reached definitions, by the names that reach them, for one state of sources.
-
-    What it answers is what Project.code_of gave on sources of the digest `sources`.
-    """
+    """Cached results of Project.code_of for source files with the digest `sources`."""
 
     def __init__(self, sources: str, settings: Settings) -> None:
         self._path = settings.artifacts_dir / "cache" / "code.json"
@@ -45,16 +43,16 @@ class KnownCode:
         self._is_kept = True
 
     def get(self, roots: Names, without: Names) -> Code | None:
-        """What was reached, if that is known."""
+        """Return the cached fingerprint, or None if there is none."""
         return self._code.get(_key(roots, without))
 
     def add(self, roots: Names, without: Names, code: Code) -> None:
-        """Note what was reached, in memory."""
+        """Cache a fingerprint in memory."""
         self._code[_key(roots, without)] = dict(code)
         self._is_kept = False
 
     def keep(self) -> None:
-        """Write what was noted; a disk that refuses costs the next process its time."""
+        """Write the cache file; if that fails, the next process computes the fingerprints again."""
         if self._is_kept:
             return
         kept = _Kept(sources=self._sources, python=PYTHON, code=self._code)

@@ -1,4 +1,4 @@
-"""One Python file as a module: its top-level statements and what its names stand for."""
+"""A parsed Python module: its top-level statements and what its names refer to."""
 
 import ast
 import builtins
@@ -38,9 +38,9 @@ _COMPOUND = (
 class Statement:
     """One top-level statement of `module`.
 
-    `given` are the names that it binds, or as a function with `global` can bind; `names` also those
-    whose objects it alters; `imported` are bound by import statements.
-    `is_run`: whether importing the module runs it.
+    `given` are the names that it binds, including those that a function in it can bind through
+    `global`; `names` adds those whose objects it modifies; `imported` are bound by its import
+    statements. `is_run`: whether importing the module runs it.
     """
 
     def __init__(self, module: "Module", node: ast.stmt, *, is_run: bool) -> None:
@@ -52,26 +52,27 @@ class Statement:
         self.imports = _imports(node)
         self.bindings = [pair for one in self.imports for pair in bindings_of(one)]
         self.imported = frozenset(name for name, _ in self.bindings)
-        # What an `if` or a `for` does cannot be told apart by the names that it gives.
+        # The names that an `if` or a `for` binds do not identify everything that it does.
         self.is_named = bool(self.names) and not isinstance(node, _COMPOUND)
 
     @cached_property
     def parsed(self) -> Parsed:
-        """Its text and all that it refers to."""
+        """The text of the statement and everything that it refers to."""
         return read(self.node, self.module.canonical)
 
     @cached_property
     def demands(self) -> tuple[Demand, ...] | None:
-        """What must hold for it to be harmless on import; None if it is not."""
+        """The conditions for the statement to be harmless on import; None if it is not."""
         try:
             return tuple(self.module.effects.demands(self.node))
         except HasEffect:
             return None
 
     def call_demands(self, *, is_strict: bool) -> tuple[Demand, ...] | None:
-        """What must hold for a call of this class or function to leave no trace; None if it does.
+        """Return the conditions for calling this class or function to have no side effects.
 
-        If not `is_strict`, a type alias of such classes will do as well.
+        Returns None if it may have some. If not `is_strict`, type aliases of such classes are also
+        accepted.
         """
         if any(len(self.module.writers[name]) > 1 for name in self.names):
             return None
@@ -90,12 +91,12 @@ class Statement:
 
     @property
     def is_written_again(self) -> bool:
-        """Whether another statement gives or alters one of its names as well."""
+        """Whether another statement also binds one of its names or modifies its object."""
         return any(map(self.module.is_written_twice, self.names | self.imported))
 
     @cached_property
     def undecorated(self) -> "Statement":
-        """The same function without its decorators; any other statement as it is."""
+        """The same function without its decorators; other statements are unchanged."""
         if not isinstance(self.node, FunctionNode):
             return self
         node = copy.copy(self.node)
@@ -104,11 +105,11 @@ class Statement:
 
 
 class Module:
-    """A parsed file. `packages` are the top-level packages whose names lead into the project.
+    """A parsed file. `packages` are the project's top-level packages.
 
-    `writers` has the statements that give or alter a name, `imports` what the import statements
-    bind; `executed` are the modules that importing this one runs, `stars` the lines with a
-    `from x import *`. Raises SyntaxError or ValueError.
+    `writers` maps a name to the statements that bind it or modify its object, `imports` to its
+    import targets; `executed` are the modules that importing this one runs, `stars` the lines with
+    a `from x import *`. Raises SyntaxError or ValueError.
     """
 
     def __init__(self, name: str, content: bytes, packages: frozenset[str]) -> None:
@@ -129,13 +130,13 @@ class Module:
 
     @property
     def names(self) -> set[str]:
-        """All names that are known to be bound."""
+        """All names that are known to be bound in the module."""
         return self.writers.keys() | self.imports.keys()
 
     def canonical(self, chain: Chain) -> str | None:
-        """The full name of what lies outside the project: "functools.cache", "builtins.len".
+        """Return the full name of something outside the project, such as "functools.cache".
 
-        None for what lies inside, and where it is not certain.
+        Builtins are "builtins.len". Returns None for names inside the project or if uncertain.
         """
         name = chain[0]
         if any(name in statement.given for statement in self.writers.get(name, ())):
@@ -150,14 +151,14 @@ class Module:
         return ".".join((target.module, *attribute, *chain[1:]))
 
     def is_written_twice(self, name: str) -> bool:
-        """Whether the order of statements decides what the name stands for."""
+        """Return whether the meaning of a name depends on the order of statements."""
         num_writers = len(self.writers.get(name, ())) + len(self.imports.get(name, ()))
         return num_writers > 1 or hasattr(builtins, name)
 
     def entry(self, registry: str, key: str, field: str) -> ast.expr | None:
-        """The expression that a registry has under a key; None if only running the code can say.
+        """Return the expression of a registry entry; None if it cannot be resolved statically.
 
-        With `field`, the keyword argument of that name if the entry is made by a call that has it.
+        With `field`, returns the keyword argument of that name if the entry is a call that has it.
         Raises KeyError if the registry has no such key.
         """
         writers = self.writers.get(registry, ())
@@ -187,7 +188,7 @@ class Module:
                 self.executed += executed_by(node)
 
     def rebound(self, node: ast.stmt) -> frozenset[str]:
-        """The names that functions in `node` declare global."""
+        """Return the names that functions in `node` declare global."""
         parts = ast.walk(node) if self._has_globals else ()
         declared = (part.names for part in parts if isinstance(part, ast.Global))
         return frozenset(chain.from_iterable(declared))
@@ -199,7 +200,7 @@ def _imports(statement: ast.stmt) -> list[ast.Import | ast.ImportFrom]:
 
 
 def _flat(body: list[ast.stmt], *, is_run: bool) -> Iterator[tuple[ast.stmt, bool]]:
-    """The statements with the bodies of blocks that an import never runs taken out."""
+    """Flatten blocks that an import never runs; yield each statement and whether it is run."""
     for node in body:
         if isinstance(node, ast.If) and not node.orelse and _is_never_run(node.test):
             yield from _flat(node.body, is_run=False)

@@ -1,4 +1,4 @@
-"""Where a dotted name in the project's code leads to."""
+"""Resolves dotted names in the project's code."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from digits.cache.syntax import Chain, Target
 
 @dataclass(frozen=True)
 class Definition:
-    """A name of a module, with all statements that give or alter it."""
+    """A name in a module, with all statements that bind it or modify its object."""
 
     module: str
     name: str
@@ -17,11 +17,11 @@ class Definition:
 
 @dataclass(frozen=True)
 class Entry:
-    """What one key of a registry stands for: `module`'s NAME["key"], or one field of it.
+    """One entry of a registry, `module`'s NAME["key"], or one field of it.
 
-    A registry is a module's dictionary with constant keys, made by one statement and perhaps made
-    read-only by MappingProxyType. The field of an entry is a keyword argument of the call that
-    makes the entry.
+    A registry is a module-level dictionary with constant keys, created by one statement and
+    optionally wrapped in MappingProxyType. A field is a keyword argument of the call that makes the
+    entry.
     """
 
     module: str
@@ -31,27 +31,27 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """The entry as it is named in a cache key."""
+        """The name of the entry in a cache key."""
         return f"{self.registry}[{self.key}]{self.field and '.'}{self.field}"
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A module that is imported: what that does beside giving names their values."""
+    """An imported module: its import effects, without its definitions."""
 
     module: str
 
 
 @dataclass(frozen=True)
 class Whole:
-    """Everything in a module and in the modules beneath it."""
+    """Everything in a module and its submodules."""
 
     module: str
 
 
 @dataclass(frozen=True)
 class Resource:
-    """A file that is no Python."""
+    """A non-Python file."""
 
     path: str
 
@@ -60,7 +60,7 @@ Node = Definition | Entry | Imported | Whole | Resource
 
 
 def absolute(code: Codebase, module: str, target: Target) -> str:
-    """The full name of the module of an import target that stands in `module`."""
+    """Return the full module name of an import target in `module`."""
     if target.level == 0:
         return target.module
     parts = module.split(".")
@@ -70,10 +70,10 @@ def absolute(code: Codebase, module: str, target: Target) -> str:
 
 
 class Trail:
-    """What names lead to: `found` has each node with the part of the name that was left over.
+    """The nodes that names may refer to: `found` has each with the unresolved rest of its name.
 
-    Import statements are followed through other modules, in circles too; everything that a name
-    may stand for is found, not only what it stands for in the end.
+    Import statements are followed through other modules, including circular ones. Everything that a
+    name may refer to is found, and every import on the way.
     """
 
     def __init__(self, code: Codebase) -> None:
@@ -83,13 +83,13 @@ class Trail:
 
     @property
     def nodes(self) -> set[Node]:
-        """What was found."""
+        """The nodes in `found`."""
         return {node for node, _ in self.found}
 
     def follow(
         self, module: str, chain: Chain, bindings: Iterable[tuple[str, Target]] = ()
     ) -> None:
-        """Follow a name that stands in `module`, in a function with import statements of its own.
+        """Follow a name in `module`; `bindings` are the imports local to its statement.
 
         Names that are neither bound nor imported there are builtins.
         """
@@ -120,7 +120,7 @@ class Trail:
         if self._code.has(submodule):
             self.follow_attribute(submodule, chain[1:])
         elif not is_bound:
-            # It comes from __getattr__, or is set by other code.
+            # The name comes from __getattr__ or is set by other code.
             self.found.add((Whole(module), chain))
 
     def _follow_target(self, module: str, target: Target, rest: Chain) -> None:

@@ -1,4 +1,4 @@
-"""Which parts of a statement run when it does, and which names these give or alter."""
+"""Finds the parts of a statement that run with it, and the names that they bind or modify."""
 
 import ast
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def evaluated(*nodes: ast.AST | None) -> Iterator[ast.AST]:
-    """All nodes that run when these do: not the bodies of the functions that they make."""
+    """Yield all nodes that run with these; bodies of the functions that they define do not."""
     stack = [node for node in nodes if node is not None]
     while stack:
         node = stack.pop()
@@ -22,14 +22,14 @@ def evaluated(*nodes: ast.AST | None) -> Iterator[ast.AST]:
 
 
 def names_given(statement: ast.stmt) -> frozenset[str]:
-    """The names that a statement binds or deletes in the scope where it stands, imports apart."""
+    """Return the names that a statement binds or deletes in its own scope, except by imports."""
     names: set[str] = set()
     stack: list[ast.AST] = [statement]
     while stack:
         node = stack.pop()
         if isinstance(node, FunctionNode | ast.ClassDef | ast.Lambda | ast.comprehension):
             names.update([] if isinstance(node, ast.Lambda | ast.comprehension) else [node.name])
-            # Inside is another scope, out of which only := leads.
+            # It opens another scope, out of which only := can bind a name.
             walrus = (part for part in evaluated(node) if isinstance(part, ast.NamedExpr))
             names.update(one.target.id for one in walrus)
             continue
@@ -44,7 +44,7 @@ def names_given(statement: ast.stmt) -> frozenset[str]:
 
 
 def names_changed(statement: ast.stmt) -> frozenset[str]:
-    """The names whose objects a simple statement alters: `TABLE["x"] = f`, `LIST.append(g)`."""
+    """Return the names whose objects a statement modifies: `TABLE["x"] = f`, `LIST.append(g)`."""
     match statement:
         case ast.Assign(targets=targets) | ast.Delete(targets=targets):
             altered = list(targets)
@@ -58,7 +58,7 @@ def names_changed(statement: ast.stmt) -> frozenset[str]:
 
 
 def base_names(target: ast.expr) -> Iterator[str]:
-    """The names whose objects an assignment to `target` alters: TABLE for `TABLE["x"].y`."""
+    """Yield the names whose objects assigning to `target` modifies: TABLE for `TABLE["x"].y`."""
     if isinstance(target, ast.Tuple | ast.List):
         for element in target.elts:
             yield from base_names(element)
@@ -71,10 +71,10 @@ def base_names(target: ast.expr) -> Iterator[str]:
 
 
 def is_load(node: ast.Name | ast.Attribute | ast.Subscript) -> bool:
-    """Whether the node reads, rather than binds or deletes."""
+    """Return whether the node reads a value, rather than binding or deleting it."""
     return isinstance(node.ctx, ast.Load)
 
 
 def is_indirect(target: ast.expr) -> bool:
-    """Whether an assignment to `target` alters an object, rather than only binds names."""
+    """Return whether assigning to `target` modifies an object instead of only binding names."""
     return any(isinstance(node, ast.Attribute | ast.Subscript) for node in ast.walk(target))

@@ -1,23 +1,23 @@
-"""What a piece of Python syntax says: its text without formatting, and all that it refers to."""
+"""Reads Python syntax trees: their text without formatting, and everything they refer to."""
 
 import ast
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-# A dotted name as it stands in the code: `models.build_cnn` is ("models", "build_cnn").
+# A dotted name as written in the code: `models.build_cnn` is ("models", "build_cnn").
 Chain = tuple[str, ...]
-# The full name of a chain that leads out of the project ("functools.cache", "builtins.len").
+# Resolves a chain that leads out of the project ("functools.cache", "builtins.len").
 Canonical = Callable[[Chain], str | None]
 
-# `kind` is the u of u"", `ctx` follows from the parent.
+# `kind` is the u of u""; `ctx` follows from the parent.
 _WITHOUT_MEANING = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 _ANNOTATIONS = frozenset({"annotation", "returns"})
 _LONGEST_NAME = 255
 
 NUM_TRIES = 100
 
-# What takes names or code that cannot be read off the sources, or shows docstrings.
+# What uses names or code that cannot be resolved statically, or reads docstrings or source text.
 _OPAQUE = frozenset(
     {
         "builtins.__doc__",
@@ -43,7 +43,7 @@ _OPAQUE_ATTRIBUTES = frozenset({"__doc__", "__subclasses__"})
 
 @dataclass(frozen=True)
 class Target:
-    """What an import binds: a module, or with `attribute` what that module calls so."""
+    """What an import binds: a module or, with `attribute`, that attribute of the module."""
 
     level: int
     module: str
@@ -54,8 +54,8 @@ class Target:
 class Parsed:
     """One statement: its text, and what it refers to.
 
-    `bindings` are the names that its own import statements give, `executed` the modules that these
-    import. `hazards` are (line, what) of code that cannot be followed.
+    `bindings` are the names that import statements inside it bind, `executed` the modules that they
+    import. `hazards` are (line, name) of code that cannot be resolved statically.
     """
 
     text: str
@@ -67,10 +67,10 @@ class Parsed:
 
 
 def parse(source: bytes | str) -> ast.Module:
-    """Parse Python, again if another thread made a syntax tree at the same moment.
+    """Parse Python; retry if another thread built a syntax tree at the same time.
 
-    Python 3.11 then raises SystemError in either thread (gh-106905), and the other one may be
-    Prefect's, TensorFlow's or NumPy's. Raises SyntaxError or ValueError.
+    Python 3.11 then raises SystemError in one of the threads (gh-106905), and the other may belong
+    to Prefect, TensorFlow or NumPy. Raises SyntaxError or ValueError.
     """
     for _ in range(NUM_TRIES - 1):
         with contextlib.suppress(SystemError):
@@ -79,7 +79,7 @@ def parse(source: bytes | str) -> ast.Module:
 
 
 def chain_of(node: ast.AST) -> Chain | None:
-    """The dotted name that an expression is, if it is one."""
+    """Return the dotted name that an expression consists of, or None if it is something else."""
     attributes = []
     while isinstance(node, ast.Attribute):
         attributes.append(node.attr)
@@ -88,14 +88,14 @@ def chain_of(node: ast.AST) -> Chain | None:
 
 
 def is_idle(node: object) -> bool:
-    """Whether this is a statement that does nothing: `pass`, a docstring, another bare constant."""
+    """Return whether a node does nothing: `pass`, a docstring or another bare constant."""
     return isinstance(node, ast.Pass) or (
         isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     )
 
 
 def bindings_of(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, Target]]:
-    """The names that an import statement gives and what each stands for; "*" for a star."""
+    """Yield the names that an import statement binds and their targets; "*" for a star import."""
     for alias in node.names:
         if isinstance(node, ast.ImportFrom):
             yield alias.asname or alias.name, Target(node.level, node.module or "", alias.name)
@@ -107,7 +107,7 @@ def bindings_of(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, Target
 
 
 def executed_by(node: ast.Import | ast.ImportFrom) -> Iterator[Target]:
-    """The modules that an import statement runs."""
+    """Yield the modules that an import statement runs."""
     for alias in node.names:
         if isinstance(node, ast.ImportFrom):
             yield Target(node.level, node.module or "", alias.name)
@@ -116,7 +116,7 @@ def executed_by(node: ast.Import | ast.ImportFrom) -> Iterator[Target]:
 
 
 def read(node: ast.AST, canonical: Canonical) -> Parsed:
-    """Read one statement. `canonical` knows what the names of its module stand for."""
+    """Read one statement. `canonical` resolves the names of its module."""
     reader = _Reader()
     reader.walk(node)
     return Parsed(
@@ -130,7 +130,7 @@ def read(node: ast.AST, canonical: Canonical) -> Parsed:
 
 
 class _Reader:
-    """Writes a tree down in preorder, without recursion: generated code can nest deeply."""
+    """Serializes a tree in preorder, without recursion: generated code can nest deeply."""
 
     def __init__(self) -> None:
         self.words: list[str] = []
@@ -155,7 +155,7 @@ class _Reader:
                 self.words.append(repr(item))
 
     def _enter(self, node: ast.AST, in_annotation: bool) -> list[object]:
-        """Note what `node` says and return those of its children that are still to be read."""
+        """Record `node` and return the children that have yet to be read."""
         match node:
             case ast.Name():
                 self.mentions.append(((node.id,), node.lineno))
@@ -193,7 +193,7 @@ class _Reader:
 
     def _constant(self, node: ast.Constant, in_annotation: bool) -> None:
         value: object = node.value
-        # Decimal digits of very long integers are refused by Python itself.
+        # Python itself refuses to write very long integers in decimal.
         shown = hex(value) if type(value) is int else repr(value)
         self.words.append(f"{type(value).__name__} {shown}")
         if isinstance(value, str):
@@ -203,7 +203,7 @@ class _Reader:
                 self._quoted(value, node.lineno)
 
     def _quoted(self, annotation: str, line: int) -> None:
-        """Note the names in an annotation that stands in quotes."""
+        """Record the names in a quoted annotation."""
         try:
             tree = parse(annotation.strip())
         except (SyntaxError, ValueError):
@@ -214,7 +214,7 @@ class _Reader:
                 self.mentions.append((chain, line))
 
     def hazards(self, canonical: Canonical) -> Iterator[tuple[int, str]]:
-        """The lines with something that cannot be followed, and its name."""
+        """Yield the lines with something that cannot be resolved statically, and its name."""
         yield from self._opaque
         for chain, line in self.mentions:
             names = {canonical(chain) or "", *self._imported(chain)} & _OPAQUE
@@ -222,7 +222,7 @@ class _Reader:
                 yield line, min(names)
 
     def _imported(self, chain: Chain) -> Iterator[str]:
-        """The full names that a chain has by the import statements in this very statement."""
+        """The full names that a chain has through import statements in the same statement."""
         for name, target in self.bindings:
             if name == chain[0] and target.level == 0:
                 attribute = () if target.attribute is None else (target.attribute,)

@@ -62,7 +62,9 @@ class DatasetVersion(Frozen):
     def describe(self) -> str:
         """Summarize the version, e.g. "version 3, 2 batches"."""
         num = len(self.batches)
-        return f"dataset version {self.number}" + (f", {num} batch{'es' * (num > 1)}" if num else "")
+        return f"dataset version {self.number}" + (
+            f", {num} batch{'es' * (num > 1)}" if num else ""
+        )
 
     def find(self, batch: str) -> Change | None:
         """Return the batch with this digest, or None if this version does not have it."""

@@ -96,7 +96,7 @@ def _of_copies(
     yield number_marked("known_images", KNOWN_COLUMN, about, high=0)
     about = "images that the other split already has"
     yield number_marked("shared_images", "is_shared", about, high=0)
-    about = "images equal to one of the other split once thresholded"
+    about = "images equal to one of the other split after thresholding"
     yield from _as_many(
         "near_duplicates",
         "is_near_duplicate",

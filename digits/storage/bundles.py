@@ -122,7 +122,7 @@ def _status(path: Path) -> os.stat_result:
     # Links are not followed: they could point anywhere. Reading a pipe could block forever.
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
-        raise DamagedError(f"{path} is not a plain file")
+        raise DamagedError(f"{path} is not a regular file")
     return status
 
 

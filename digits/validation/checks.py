@@ -1,7 +1,7 @@
-"""The expectations: what a split's summary has to pass, made of the thresholds of its spec.
+"""Builds the expectations for a split's summary from the thresholds of the dataset spec.
 
-The verdict is always Great Expectations'. Beside each expectation stand the words for it: what it
-is about, what was expected, and how to say what was found.
+Whether an expectation passes is decided by Great Expectations alone. Each expectation comes with
+words for it: what is checked, what was expected, and how to describe what was found.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from digits.validation import descriptions
 from digits.validation.summary import CENTROID_COLUMN, COLUMNS
 
 CHANCE = 1e-4
-"""How often an honest sample may exceed a bound that depends on its size."""
+"""Probability that honest data exceeds a bound that depends on the sample size."""
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,20 @@ class Check:
     expectation: gxe.Expectation
     describe: descriptions.Describe
     fault_column: str | None = None
-    """Marks the rows at fault, where the expectation itself judges only their number."""
+    """Boolean column that marks the failing rows if the expectation checks only their number."""
 
     def __str__(self) -> str:
-        """Name and column, for messages."""
+        """The name and column, for messages."""
         return f"{self.name} of {self.column}" if self.column else self.name
 
 
 def build_checks(
     bounds: SplitThresholds, num_classes: int, has_centroids: bool = False
 ) -> list[Check]:
-    """The checks of one split by itself: those that always hold, and one per bound that is given.
+    """Build the checks of a single split: those that always apply, and one per given bound.
 
-    Labels are classes, numbered 0..num_classes-1. `has_centroids` says whether the summary was
-    made with centroids.
+    Labels are classes, numbered 0..num_classes-1. `has_centroids`: whether the summary was made
+    with centroids.
     """
     columns = [*COLUMNS, CENTROID_COLUMN] if has_centroids else [*COLUMNS]
     return [
@@ -58,9 +58,9 @@ def build_checks(
 def label_divergence(
     frame: pd.DataFrame, train: pd.DataFrame, threshold: float, num_classes: int
 ) -> Check:
-    """The check that the labels of a split are mixed as those of train.
+    """Return a check that the labels of a split are distributed like those of train.
 
-    A label that train lacks makes the divergence infinite.
+    A label that does not occur in train makes the divergence infinite.
     """
     shares = train["label"].value_counts(normalize=True).sort_index()
     bound = divergence_bound(threshold, len(frame), num_classes)
@@ -79,32 +79,32 @@ def label_divergence(
 
 
 def inverted_colours(num_images: int, train: pd.DataFrame) -> Check:
-    """The check that as many images have the rarer kind of ground as train lets expect.
+    """Return a check that the number of inverted images is consistent with their share in train.
 
-    Given what train shows, the number in a like sample of `num_images` follows the beta-binomial
-    distribution (the posterior predictive under a uniform prior): one honest sample of 10,000 has
-    fewer, and one has more.
+    Given train, their number in a sample of `num_images` from the same distribution is
+    beta-binomial (the posterior predictive under a uniform prior). One honest sample in 10,000 is
+    below the bounds by chance, and one above.
     """
     marked = int(train["is_inverted"].sum())
     like = betabinom(num_images, marked + 1, len(train) - marked + 1)
     low, high = int(like.ppf(CHANCE)), int(like.ppf(1 - CHANCE))
-    about = "images whose ground is not light or dark as that of most train images"
+    about = "images whose background is light where most train images are dark, or vice versa"
     return number_marked("inverted_colours", "is_inverted", about, high=high, low=low)
 
 
 def divergence_bound(threshold: float, num_images: int, num_classes: int) -> float:
-    """Greatest KL divergence, in nats, to accept of the labels of `num_images` images.
+    """Return the maximum accepted KL divergence, in nats, for the labels of `num_images` images.
 
-    A sample that follows the expected shares diverges by chance: 2 n KL is about chi-squared with
-    k - 1 degrees of freedom (the statistic of the G-test). The bound is the given threshold or, for
-    few images, what one of 10,000 honest samples exceeds.
+    A sample from the expected distribution diverges by chance: 2 n KL is approximately chi-squared
+    with k - 1 degrees of freedom (the G-test statistic). The bound is the given threshold or, for
+    few images, the value that one honest sample in 10,000 exceeds.
     """
     by_chance = float(chi2.ppf(1 - CHANCE, num_classes - 1)) / (2 * num_images)
     return max(threshold, by_chance)
 
 
 def of_columns(columns: list[str]) -> Iterator[Check]:
-    """The checks that the summary has these columns, and each of them a value in every row."""
+    """Yield checks that the summary has these columns, with a value in every row."""
     yield Check(
         name="columns",
         column=None,
@@ -113,7 +113,7 @@ def of_columns(columns: list[str]) -> Iterator[Check]:
         expectation=gxe.ExpectTableColumnsToMatchOrderedList(column_list=columns),
         describe=lambda frame, _: ", ".join(frame.columns),
     )
-    # The other expectations skip nulls: they would pass a column that holds nothing else.
+    # The other expectations skip nulls, so they would pass a column that contains only nulls.
     for column in columns:
         yield Check(
             name="complete",
@@ -126,7 +126,7 @@ def of_columns(columns: list[str]) -> Iterator[Check]:
 
 
 def of_each_label(num_classes: int) -> Check:
-    """The check that every label is a class, 0..num_classes-1."""
+    """Return a check that every label is a class, 0..num_classes-1."""
     return Check(
         name="label_unknown",
         column="label",
@@ -140,11 +140,11 @@ def of_each_label(num_classes: int) -> Check:
 
 
 def of_scale(least: int) -> Check:
-    """The check that some pixel is as bright as `least`."""
+    """Return a check that at least one pixel is as bright as `least`."""
     return Check(
         name="already_scaled",
         column="pixel_max",
-        about="brightest pixel of all images, 1 where they are scaled to 0..1 already",
+        about="brightest pixel of all images (1 if they are already scaled to 0..1)",
         expected=descriptions.interval(least, None),
         expectation=gxe.ExpectColumnMaxToBeBetween(column="pixel_max", min_value=least),
         describe=descriptions.observed,
@@ -152,8 +152,8 @@ def of_scale(least: int) -> Check:
 
 
 def of_each_value(bounds: SplitThresholds) -> Iterator[Check]:
-    """The checks of each image's pixels by themselves."""
-    about = "contrast of each image, 0 where it is blank"
+    """Yield checks of the pixels of each image."""
+    about = "contrast of each image (0 if it is blank)"
     yield from _each("blank_images", about, 1, None, column="contrast")
     for name, check in IMAGE_CHECKS.items():
         yield from _each(name, check.about, *bounds.of(name))
@@ -162,7 +162,7 @@ def of_each_value(bounds: SplitThresholds) -> Iterator[Check]:
 def number_marked(
     name: CheckName, column: str, about: str, *, high: int, low: int | None = None
 ) -> Check:
-    """A check of how many rows a boolean column marks; they are the rows at fault."""
+    """Return a check of the number of rows that a boolean column marks: the failing rows."""
     return Check(
         name=name,
         column=column,
@@ -200,7 +200,7 @@ def _of_labels(num_classes: int, bounds: SplitThresholds) -> Iterator[Check]:
     fewest, most = bounds.min_class_size, bounds.max_class_size
     sizes = descriptions.class_sizes(fewest, most)
     yield from _each("class_size", "images of each class", fewest, most, describe=sizes)
-    about = "share of rows with the label of the row before"
+    about = "share of rows whose label equals the previous row's"
     low, high = bounds.min_label_repeats, bounds.max_label_repeats
     yield from _mean("label_repeats", "is_label_repeat", about, low, high)
     about = "share of images nearest to the mean image of their class"
@@ -223,7 +223,7 @@ def _of_copies(bounds: SplitThresholds) -> Iterator[Check]:
     yield number_marked("shared_images", "is_shared", about, high=bounds.max_shared_images or 0)
     if bounds.max_near_duplicates is not None:
         about, most = (
-            "images equal to one of the other split once thresholded",
+            "images equal to one of the other split after thresholding",
             bounds.max_near_duplicates,
         )
         yield number_marked("near_duplicates", "is_near_duplicate", about, high=most)
@@ -240,7 +240,7 @@ def _each(
     describe: descriptions.Describe | None = None,
     column: str = "",
 ) -> Iterator[Check]:
-    """A check of every value in a column, which bears the check's name unless another is given."""
+    """A check of every value in a column; its default name is that of the check."""
     if low is None and high is None:
         return
     column = column or name
@@ -257,7 +257,7 @@ def _each(
 def _mean(
     name: CheckName, column: str, about: str, low: float | None, high: float | None
 ) -> Iterator[Check]:
-    """A check of a column's mean: of a boolean column, the share of the rows that it marks."""
+    """A check of a column's mean; for a boolean column, this is the share of marked rows."""
     if low is None and high is None:
         return
     yield Check(

@@ -1,7 +1,7 @@
-"""A dataset as one row per image: the frame that the expectations are evaluated on.
+"""Summarizes a dataset in frames with one row per image, which the expectations are evaluated on.
 
-Great Expectations on 784 columns of pixels takes half a minute; on these few columns a third of a
-second. The images stream through in batches, so that only the summary is held in memory.
+Great Expectations takes half a minute on 784 pixel columns, but a third of a second on these few
+columns. Images are streamed in chunks, so that only the summary is kept in memory.
 """
 
 import hashlib
@@ -35,29 +35,29 @@ CENTROID_COLUMN = "is_centroid_hit"
 
 Column = npt.NDArray[Any]
 Columns = dict[str, Column]
-"""What can be said of each image by itself, and its digests: one array per name."""
+"""Measurements of single images, including their digests: one array per name."""
 Chunks = Iterable[tuple[Images, Labels]]
 
 
 def summarize(
     splits: Mapping[Split, Chunks], centroids: Images | None = None
 ) -> dict[Split, pd.DataFrame]:
-    """One frame per split, one row per image in the order of the file.
+    """Return one frame per split, with one row per image in the order of the file.
 
-    `splits` gives, for each split, batches of images (n, height, width) uint8 and labels (n,).
+    `splits` contains, for each split, chunks of images (n, height, width) uint8 and labels (n,).
     Columns:
-        label: as in the file; class_size: number of rows that have this label
-        each of IMAGE_CHECKS: what it measures of the image
+        label: as in the file; class_size: number of rows with this label
+        each of IMAGE_CHECKS: its measurement of the image
         pixel_mean: of the image, 0..255; contrast: pixel_max - pixel_min
-        is_inverted: its ground is light where that of most train images is dark, or the other way
+        is_inverted: the background is light and that of most train images dark, or vice versa
         is_duplicate: equals an earlier image of its split
         is_shared: equals an image of the other split
         is_near_duplicate: equals one of the other split after thresholding, but not before
-        is_conflict: equals an image, of whichever split, that has another label
-        is_label_repeat: its label equals that of the row before
-        is_centroid_hit: the nearest centroid is that of its label; absent without `centroids`
+        is_conflict: equals an image of either split that has another label
+        is_label_repeat: the label equals the previous row's
+        is_centroid_hit: the nearest centroid is that of the label; absent without `centroids`
 
-    No column can hold a null: the pixels are uint8, which knows no NaN.
+    No column can contain nulls, because the pixels are uint8, which has no NaN.
 
     Raises:
         DataError: a split has no images.
@@ -66,12 +66,12 @@ def summarize(
 
 
 def measure(batches: Chunks, centroids: Images | None = None) -> Columns:
-    """What can be said of each image by itself; empty where there is none."""
+    """Measure each image by itself; empty if there are no images."""
     return join(list(_measured_batches(batches, centroids)))
 
 
 def join(parts: Sequence[Columns]) -> Columns:
-    """The rows of several parts, one after the other."""
+    """Concatenate the rows of several parts."""
     filled = [part for part in parts if part]
     return (
         {name: np.concatenate([part[name] for part in filled]) for name in filled[0]}
@@ -81,12 +81,12 @@ def join(parts: Sequence[Columns]) -> Columns:
 
 
 def frames_of(measured: Mapping[Split, Columns]) -> dict[Split, pd.DataFrame]:
-    """The frames of both splits from what was measured of them; see summarize."""
+    """Return the frames of both splits from their measurements; see summarize."""
     for split in SPLITS:
         if not measured[split]:
-            # Great Expectations would pass it: a range holds of no rows.
+            # Great Expectations would pass it: without rows, nothing is out of range.
             raise DataError(
-                f"The {split} split holds no images, expected at least one of each class"
+                f"the {split} split has no images (expected at least one of each class)"
             )
     train, test = measured["train"], measured["test"]
     is_light = is_mostly_light(train)
@@ -98,19 +98,19 @@ def frames_of(measured: Mapping[Split, Columns]) -> dict[Split, pd.DataFrame]:
 
 
 def is_mostly_light(columns: Columns) -> bool:
-    """Whether most images have dark strokes on a light ground."""
+    """Return whether most images have dark strokes on a light background."""
     return bool(columns["has_light_ground"].mean() > 0.5)
 
 
 def conflicting_digests(columns: Columns) -> Column:
-    """The digests of images that occur with more than one label."""
+    """Return the digests of images that occur with more than one label."""
     order = np.lexsort((columns["label"], columns["digest"]))
     label, digest = columns["label"][order], columns["digest"][order]
     return np.unique(digest[1:][(digest[1:] == digest[:-1]) & (label[1:] != label[:-1])])
 
 
 def _measured_batches(batches: Chunks, centroids: Images | None) -> Iterator[Columns]:
-    for images, labels in filter(lambda batch: len(batch[0]), batches):
+    for images, labels in filter(lambda chunk: len(chunk[0]), batches):
         pixels = images.reshape(len(images), -1)
         measured = {name: check.of(images) for name, check in IMAGE_CHECKS.items()}
         darkest, brightest = measured["pixel_min"], measured["pixel_max"]
@@ -129,7 +129,7 @@ def _measured_batches(batches: Chunks, centroids: Images | None) -> Iterator[Col
 
 
 def _has_light_ground(images: Images, darkest: Column, brightest: Column) -> Column:
-    """Whether most pixels of an image's edge are nearer to its brightest than to its darkest."""
+    """Whether most edge pixels of each image are closer to its brightest than its darkest pixel."""
     edges = (images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1])
     twice_the_middle = darkest.astype(np.uint16) + brightest
     is_bright = 2 * np.concatenate(edges, axis=1).astype(np.uint16) > twice_the_middle[:, None]
@@ -137,16 +137,17 @@ def _has_light_ground(images: Images, darkest: Column, brightest: Column) -> Col
 
 
 def _digests(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
-    """A 64-bit digest of each row: two of a million different images share one with p = 3e-8."""
+    """A 64-bit digest of each row; the chance of a collision in a million images is 3e-8."""
     contiguous = np.ascontiguousarray(rows)
     digests = (hashlib.blake2b(row, digest_size=8).digest() for row in contiguous)
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
 def frame_of(split: Columns, other: Columns, is_light: bool, conflicts: Column) -> pd.DataFrame:
-    """Add to a split's columns what depends on its other rows and on the other split.
+    """Add the columns that depend on the split's other rows and on the other split.
 
-    `is_light` says how the ground is of most images, `conflicts` which digests have two labels.
+    `is_light`: whether most train images have a light background; `conflicts`: digests of images
+    with more than one label.
     """
     label, digest = split["label"], split["digest"]
     _, class_index, class_sizes = np.unique(label, return_inverse=True, return_counts=True)

@@ -6,26 +6,26 @@ from digits.models import TrainingSettings
 from digits.recipes import RECIPES, training_settings
 
 
-def test_the_reference_recipe_is_the_published_one() -> None:
+def test_the_reference_recipe_has_the_published_settings() -> None:
     mlp, cnn = (training_settings("reference", model) for model in ("mlp", "cnn"))
 
     assert (mlp.optimizer, mlp.batch_size, mlp.epochs) == ("adamax", 128, 10)
     assert (cnn.optimizer, cnn.batch_size, cnn.epochs) == ("adadelta", 128, 10)
 
 
-def test_a_run_overrides_epochs_and_seed_alone() -> None:
+def test_a_run_overrides_only_epochs_and_seed() -> None:
     settings = training_settings("reference", "cnn", epochs=3, seed=5)
 
     assert (settings.epochs, settings.seed) == (3, 5)
     assert settings.model_copy(update={"epochs": 10, "seed": 0}) == RECIPES["reference"]["cnn"]
 
 
-def test_an_unknown_recipe_is_refused_with_the_choices() -> None:
+def test_an_unknown_recipe_is_rejected_with_the_choices() -> None:
     with pytest.raises(UsageError, match=r"recipe 'swift' \(expected one of reference, fast"):
         training_settings("swift", "mlp")
 
 
-def test_an_unknown_model_is_refused_with_the_choices() -> None:
+def test_an_unknown_model_is_rejected_with_the_choices() -> None:
     with pytest.raises(UsageError, match=r"unknown model 'resnet' \(expected one of mlp, cnn\)"):
         training_settings("reference", "resnet")
 
@@ -38,7 +38,7 @@ def test_an_unknown_model_is_refused_with_the_choices() -> None:
         ({"seed": 2**31}, r"^--seed must be less than 2147483648 \(got 2147483648\)$"),
     ],
 )
-def test_a_setting_out_of_bounds_is_a_wrong_call(changes: dict[str, int], message: str) -> None:
+def test_a_setting_out_of_range_is_a_usage_error(changes: dict[str, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         training_settings("reference", "mlp", **changes)
 
@@ -61,15 +61,15 @@ def test_a_setting_out_of_bounds_is_a_wrong_call(changes: dict[str, int], messag
         {"learning_rat": 0.1},
     ],
 )
-def test_settings_that_nothing_could_be_trained_with_are_refused(wrong: dict[str, object]) -> None:
+def test_invalid_settings_are_rejected(wrong: dict[str, object]) -> None:
     right = RECIPES["reference"]["mlp"].model_dump()
 
     with pytest.raises(ValidationError):
         TrainingSettings.model_validate(right | wrong)
 
 
-def test_settings_come_back_from_json_as_they_were() -> None:
-    # A version's settings are read from the ledger when it is trained again.
+def test_settings_survive_json() -> None:
+    # The ledger stores a model version's settings, which are read when it is trained again.
     for recipe in RECIPES.values():
         for settings in recipe.values():
             assert TrainingSettings.model_validate_json(settings.model_dump_json()) == settings

@@ -31,7 +31,7 @@ def test_mnist_is_pinned_by_its_content() -> None:
     assert spec.layout.class_names == tuple("0123456789")
 
 
-def test_mnist_is_bounded_and_its_centroids_are_there() -> None:
+def test_mnist_has_bounds_and_centroids() -> None:
     spec = load_spec("mnist", Settings(data_dir=Path("/nowhere")))
 
     assert (spec.thresholds.train.num_images, spec.thresholds.test.num_images) == (60_000, 10_000)
@@ -49,13 +49,13 @@ def test_a_spec_is_found_by_the_name_of_its_file(settings: Settings) -> None:
     assert spec.content is None
 
 
-def test_a_spec_in_the_data_folder_goes_before_the_projects(settings: Settings) -> None:
+def test_a_spec_in_the_data_folder_takes_precedence_over_the_projects(settings: Settings) -> None:
     write_spec(settings, SPEC, name="mnist")
 
     assert load_spec("mnist", settings).title == "Made-up handwriting"
 
 
-def test_available_are_all_files_that_could_be_loaded(settings: Settings) -> None:
+def test_all_loadable_specs_are_available(settings: Settings) -> None:
     write_spec(settings, SPEC)
     write_spec(settings, SPEC, name="Not A Name")
 
@@ -65,14 +65,14 @@ def test_available_are_all_files_that_could_be_loaded(settings: Settings) -> Non
 @pytest.mark.parametrize(
     "name", ["fashion", "", ".", "..", "../mnist", "a/b", "/etc/passwd", "MNIST", "a\n", "x" * 300]
 )
-def test_an_unknown_name_is_answered_with_the_known_ones(name: str, settings: Settings) -> None:
+def test_an_unknown_name_is_rejected_with_the_known_ones(name: str, settings: Settings) -> None:
     write_spec(settings, SPEC)
 
     with pytest.raises(UsageError, match=r"\(datasets: handwriting, mnist\); to add one, run"):
         load_spec(name, settings)
 
 
-def test_a_relative_folder_counts_from_the_specs_own(settings: Settings) -> None:
+def test_a_relative_folder_starts_at_the_specs_folder(settings: Settings) -> None:
     text = SPEC.replace(
         "[thresholds]", '[[sources]]\nkind = "folder"\npath = "../mine"\n[thresholds]'
     )
@@ -146,7 +146,9 @@ def test_a_spec_survives_json(settings: Settings) -> None:
         ("x = " + "1" * 5000, "invalid TOML"),
     ],
 )
-def test_a_bad_spec_is_refused_in_one_line(text: str, message: str, settings: Settings) -> None:
+def test_an_invalid_spec_is_rejected_in_one_line(
+    text: str, message: str, settings: Settings
+) -> None:
     path = write_spec(settings, text)
 
     with pytest.raises(UsageError) as caught:
@@ -157,7 +159,7 @@ def test_a_bad_spec_is_refused_in_one_line(text: str, message: str, settings: Se
     assert "\n" not in str(caught.value)
 
 
-def test_how_files_are_read_is_what_the_spec_says(settings: Settings) -> None:
+def test_the_spec_sets_the_read_options(settings: Settings) -> None:
     keys = {
         "layout": '"csv"',
         "pixel_range": "[0, 16]",
@@ -181,14 +183,14 @@ def test_how_files_are_read_is_what_the_spec_says(settings: Settings) -> None:
     assert DatasetSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
-def test_a_spec_that_says_nothing_of_its_files_means_the_four_of_mnist(settings: Settings) -> None:
+def test_a_spec_without_a_layout_means_four_idx_files(settings: Settings) -> None:
     write_spec(settings, SPEC)
 
     assert load_spec(NAME, settings).read_options == ReadOptions()
     assert ReadOptions().file_layout == "idx"
 
 
-def test_a_spec_that_is_not_text_is_refused(settings: Settings) -> None:
+def test_a_spec_that_is_not_text_is_rejected(settings: Settings) -> None:
     write_spec(settings, "").write_bytes(b"title = '\xff'")
 
     with pytest.raises(UsageError, match="invalid TOML"):

@@ -10,14 +10,14 @@ from digits.thresholds import SplitThresholds, Thresholds
 CENTROIDS = {"name": "mnist.centroids.npy", "sha256": "0" * 64}
 
 
-def test_every_bound_is_off_until_it_is_named() -> None:
+def test_every_bound_is_off_by_default() -> None:
     thresholds = Thresholds()
 
     assert thresholds.of("train") == thresholds.of("test") == SplitThresholds()
     assert set(SplitThresholds().model_dump().values()) == {None}
 
 
-def test_a_table_of_a_spec_is_read() -> None:
+def test_the_table_of_a_spec_is_read() -> None:
     table = tomllib.loads(
         """
         max_label_divergence = 0.003
@@ -54,12 +54,12 @@ def test_a_table_of_a_spec_is_read() -> None:
         ({"centroids": CENTROIDS | {"sha256": "0"}}, "match pattern"),
     ],
 )
-def test_a_bad_table_is_refused(table: dict[str, object], problem: str) -> None:
+def test_an_invalid_table_is_rejected(table: dict[str, object], problem: str) -> None:
     with pytest.raises(ValidationError, match=problem):
         Thresholds.model_validate(table)
 
 
-def test_thresholds_are_read_without_the_libraries_that_apply_them() -> None:
+def test_reading_thresholds_imports_no_heavy_libraries() -> None:
     code = (
         "import sys, digits.validation.findings, digits.thresholds;"
         "heavy = {'great_expectations', 'pandas', 'pyarrow', 'numpy', 'jinja2'};"

@@ -11,7 +11,7 @@ from digits.thresholds import Split
 
 # Small enough that a chunk of the largest images takes little memory, whatever the type.
 LABEL_NAMES = ("label", "labels", "class", "target", "y")
-"""What a column of labels is usually called."""
+"""Usual names of a label column."""
 
 MAX_ROWS, MAX_BYTES = 8192, 2**24
 

@@ -20,7 +20,7 @@ HEADER_BYTES = 24
 # Size of the largest image without compression, in 16-bit RGBA, plus room for text.
 MAX_BYTES = MAX_SIDE * MAX_SIDE * 8 + 2**16
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, OverflowError)
-"""What Pillow raises for a corrupted image."""
+"""Exceptions that Pillow raises for a corrupted image."""
 
 
 def decode_png(

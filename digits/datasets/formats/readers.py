@@ -1,4 +1,4 @@
-"""ReadOptions labelled images from files of any layout, in batches."""
+"""Reads labeled images from files of any layout, in chunks."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,11 +14,11 @@ from digits.spec import DatasetSpec, ImageShape, Layout, ReadOptions
 def read_chunks(
     files: Sequence[Path], spec: DatasetSpec, defects: Defects
 ) -> Iterator[LabeledChunk]:
-    """Images, labels and split of files in the layout of a spec, a batch at a time.
+    """Yield images, labels and split from files in the layout of a spec, in chunks.
 
-    `files` are the files (of the layout "folder": the roots of the trees). Rows that fail a check
-    go to `defects`, whose `judge` says in the end what that means. Raises DataError naming the
-    file where nothing of it can be used.
+    For the layout "folder", `files` are the roots of the folder trees. Rows that fail a check are
+    recorded in `defects`; call its `enforce` at the end. Raises DataError naming a file that cannot
+    be used at all.
     """
     return read_files(files, spec.layout, spec.read_options, defects)
 
@@ -26,9 +26,9 @@ def read_chunks(
 def read_files(
     files: Sequence[Path], layout: Layout, read_options: ReadOptions, defects: Defects
 ) -> Iterator[LabeledChunk]:
-    """What `read_chunks` says, by the two parts of a spec that it depends on."""
-    batches = read_raw(files, layout.image_shape, read_options, defects)
-    return clean(batches, layout, read_options.pixel_range, defects)
+    """Do the same as `read_chunks`, given the two parts of a spec that it depends on."""
+    chunks = read_raw(files, layout.image_shape, read_options, defects)
+    return clean(chunks, layout, read_options.pixel_range, defects)
 
 
 def read_raw(
@@ -37,7 +37,7 @@ def read_raw(
     read_options: ReadOptions,
     defects: Defects,
 ) -> Iterator[RawChunk]:
-    """Rows as the files have them; without `image_shape` of whatever size the first image has."""
+    """Yield rows as stored in the files; without `image_shape`, all have the first image's size."""
     try:
         yield from LAYOUTS[read_options.file_layout].read(files, image_shape, read_options, defects)
     except OSError as error:

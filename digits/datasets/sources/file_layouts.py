@@ -1,4 +1,4 @@
-"""The files of a layout at a path, and what their names say of the split."""
+"""Finds the files of a layout at a path, and the splits that their names state."""
 
 import heapq
 import os
@@ -21,7 +21,7 @@ WORDS: Mapping[str, Split] = {
 
 
 def detect_layout(paths: Sequence[Path]) -> str:
-    """Detect the layout of files, or of the files in a folder. Raises DataError if unclear."""
+    """Detect the layout of files, or of the files in a folder. Raises DataError if ambiguous."""
     found: set[str] = set()
     for path in paths:
         named = {name for name, layout in LAYOUTS.items() if layout.names and layout.matches(path)}
@@ -54,13 +54,13 @@ class ClassFolder:
     split: Split | None
 
     def file_names(self) -> list[str]:
-        """List its files by name; hidden files do not count."""
-        # Names alone: a path object for each of a million files takes ten times the memory.
+        """List the names of its files in order, without hidden files."""
+        # Names only: path objects for a million files take ten times the memory.
         return sorted(name for name in os.listdir(self.path) if not name.startswith("."))  # noqa: PTH208
 
 
 def class_folders(root: Path) -> list[ClassFolder]:
-    """List the class folders of a tree by name. Raises DataError for a split without classes."""
+    """List the class folders of a tree by name. Raises DataError if a split has no classes."""
     top = _folders(root)
     splits = {path: WORDS.get(path.name.lower()) for path in top}
     if not top or not all(splits.values()):
@@ -78,7 +78,7 @@ def class_folders(root: Path) -> list[ClassFolder]:
 
 
 def pictures(folders: Sequence[ClassFolder]) -> Iterator[tuple[str, ClassFolder]]:
-    """Yield each file's name and folder, by name and then by class, so that classes are mixed."""
+    """Yield each file's name and folder, ordered by name and then class, which mixes classes."""
 
     def of(number: int, folder: ClassFolder) -> Iterator[tuple[str, int, ClassFolder]]:
         return ((name, number, folder) for name in folder.file_names())

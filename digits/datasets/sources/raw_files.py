@@ -105,7 +105,7 @@ def _measure(path: Path, limit: int) -> RawFile:
 
 
 def open_plain(path: Path, limit: int) -> io.BufferedReader:
-    """Open a plain file, or the content of a .gz, limited to `limit` bytes.
+    """Open an uncompressed file, or the content of a .gz, limited to `limit` bytes.
 
     Raises OSError, and DataError if it is not a regular file. Reading a corrupted .gz raises
     DataError.

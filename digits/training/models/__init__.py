@@ -1,1 +1,1 @@
-"""Builders of the models that digits/models.py lists: one file each."""
+"""Builders of the models in digits/models.py, one file each."""

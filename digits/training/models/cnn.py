@@ -1,4 +1,4 @@
-"""The CNN. At 28x28x1 and ten classes it is the reference's, to the parameter."""
+"""The CNN. With 28x28x1 images and ten classes, it is exactly the reference's."""
 
 import keras
 from keras import layers
@@ -10,7 +10,7 @@ from digits.training.models.layers import convolution, dense, layer_seeds
 def build_cnn(
     image_shape: Shape, num_classes: int, dropout: tuple[float, ...], seed: int
 ) -> keras.Model:
-    """Two 3x3 convolutions, one pooling, one hidden layer: 301,274 parameters on MNIST.
+    """Build two 3x3 convolutions, one pooling and one hidden layer: 301,274 parameters on MNIST.
 
     `image_shape` is (height, width, channels), `dropout` the rates after the first convolution,
     the pooling and the hidden layer. Returns an uncompiled model from float32 (N, H, W, C) in

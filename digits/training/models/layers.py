@@ -1,7 +1,7 @@
-"""Layers with seeds of their own, from Keras's own interface alone.
+"""Layers with explicit seeds, using only Keras's own API.
 
-Every layer is named and every source of chance seeded by its own number, so that the same seed
-gives the same weights whatever else runs in the process.
+Every layer has a name and every source of randomness its own seed, so that the same seed gives the
+same weights, whatever else runs in the process.
 """
 
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from itertools import count
 import keras
 from keras import layers
 
-# TensorFlow folds larger numbers, so that two seeds can meet, and JAX refuses them. A prime keeps
-# all seeds below it apart.
+# TensorFlow folds larger numbers, so that seeds can collide, and JAX rejects them. With a prime,
+# seeds below it never collide.
 LAYER_SEEDS = 2_147_483_629
 
 
 def layer_seeds(seed: int) -> Iterator[int]:
     """Yield a seed for each layer of a model whose seed is `seed`."""
-    # A thousand numbers for each seed, so that neither two layers nor two seeds share theirs.
+    # A thousand numbers per seed, so that no two layers and no two seeds share one.
     return (number % LAYER_SEEDS for number in count(seed * 1000 + 1))
 
 

@@ -1,4 +1,4 @@
-"""The MLP. At 28x28x1 and ten classes it is the reference's, to the parameter."""
+"""The MLP. With 28x28x1 images and ten classes, it is exactly the reference's."""
 
 import keras
 from keras import layers
@@ -10,7 +10,7 @@ from digits.training.models.layers import dense, layer_seeds
 def build_mlp(
     image_shape: Shape, num_classes: int, dropout: tuple[float, ...], seed: int
 ) -> keras.Model:
-    """Two hidden layers, 512 and 128 units: 468,874 parameters on MNIST.
+    """Build two hidden layers of 512 and 128 units: 468,874 parameters on MNIST.
 
     `image_shape` is (height, width, channels), `dropout` the rates after each hidden layer.
     Returns an uncompiled model from float32 (N, H, W, C) in 0..1 to class probabilities (N, K).

@@ -5,7 +5,7 @@ import pytest
 from digits.errors import DigitsError
 from tests.support.edits import Case, changed, code_of, edited, write
 
-# How one piece of code can refer to another: file `app/other.py` or a folder holds what is edited.
+# The ways in which code can refer to other code, mostly to the edited `app/other.py`.
 REFERENCES = {
     "import as": Case(
         {
@@ -15,7 +15,7 @@ REFERENCES = {
         ("app/other.py", "return 1", "return 3"),
         {"app/other.py: f"},
     ),
-    "import as, beside": Case(
+    "import as, unused function": Case(
         {
             "app/step.py": "import app.other as o\ndef run(): return o.f()",
             "app/other.py": "def f(): return 1\ndef g(): return 2",
@@ -116,7 +116,7 @@ REFERENCES = {
         ("app/other.py", "1", "2"),
         {"app/other.py: f"},
     ),
-    "getattr on a module, which imports": Case(
+    "getattr on a module that imports the name": Case(
         {
             "app/step.py": "from app import other\ndef run(n): return getattr(other, n)()",
             "app/other.py": "from app.last import f",
@@ -179,7 +179,7 @@ REFERENCES = {
         ("app/step.py", "return 1", "return 2"),
         {"app/step.py: f"},
     ),
-    "rebound by a function": Case(
+    "global rebound by a function": Case(
         {
             "app/step.py": """
                 LIMIT = 1
@@ -192,7 +192,7 @@ REFERENCES = {
         ("app/step.py", "LIMIT = 2", "LIMIT = 3"),
         {"app/step.py: LIMIT"},
     ),
-    "augmented": Case(
+    "augmented assignment": Case(
         {"app/step.py": "NAMES = ['a']\nNAMES += ['b']\ndef run(): return NAMES"},
         ("app/step.py", "'b'", "'c'"),
         {"app/step.py: NAMES"},
@@ -210,7 +210,7 @@ REFERENCES = {
         ("app/step.py", "f = 1\nfrom app.other import f\n", "from app.other import f\nf = 1\n"),
         {"app/step.py: <module>"},
     ),
-    "import after import of one name": Case(
+    "two imports of one name": Case(
         {
             "app/step.py": "from app.a import f\nfrom app.b import f\ndef run(): return f",
             "app/a.py": "f = 1",
@@ -223,7 +223,7 @@ REFERENCES = {
         ),
         {"app/step.py: <imports>"},
     ),
-    "named in a := of a decorator": Case(
+    "bound by := in a decorator": Case(
         {"app/step.py": "from library import d\n@d(n := 1)\ndef f(): pass\ndef run(): return n"},
         ("app/step.py", "n := 1", "n := 2"),
         {"app/step.py: f", "app/step.py: n"},
@@ -232,7 +232,7 @@ REFERENCES = {
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_what_is_referred_to_counts(name: str, tmp_path: Path) -> None:
+def test_references_count(name: str, tmp_path: Path) -> None:
     case = REFERENCES[name]
     write(tmp_path, case.files)
 
@@ -275,7 +275,7 @@ def test_files_named_in_code_count(mention: str, expected: set[str], tmp_path: P
     assert files == {f"app/templates/{name}" for name in expected}
 
 
-def test_the_name_of_a_package_stands_for_no_file_in_its_folder(tmp_path: Path) -> None:
+def test_a_package_name_does_not_refer_to_files_in_its_folder(tmp_path: Path) -> None:
     files = {"app/pages/__init__.py": "", "app/pages/page.html": "", "app/pages/kept/a.css": ""}
     write(tmp_path, {"app/step.py": "def run(): return 'pages', 'app/pages', 'kept'", **files})
 
@@ -284,7 +284,7 @@ def test_the_name_of_a_package_stands_for_no_file_in_its_folder(tmp_path: Path) 
     assert found == {"app/pages/kept/a.css"}
 
 
-def test_another_content_of_a_file_that_code_names_changes_its_digest(tmp_path: Path) -> None:
+def test_editing_a_file_that_code_names_changes_its_digest(tmp_path: Path) -> None:
     write(tmp_path, {"app/step.py": "def run(): return 'report.html'", **RESOURCES})
 
     assert edited(tmp_path, "app/templates/base.html", "1", "2") == {"app/templates/base.html"}
@@ -298,7 +298,7 @@ def test_a_new_file_in_a_folder_that_code_names_counts(tmp_path: Path) -> None:
     assert changed(before, code_of(tmp_path)) == {"app/templates/new.html"}
 
 
-def test_imports_in_circles_end(tmp_path: Path) -> None:
+def test_circular_imports_are_followed_once(tmp_path: Path) -> None:
     write(
         tmp_path,
         {
@@ -312,7 +312,7 @@ def test_imports_in_circles_end(tmp_path: Path) -> None:
     assert "app/core/core.py: f" in code_of(tmp_path)
 
 
-def test_files_of_equal_content_are_told_apart(tmp_path: Path) -> None:
+def test_files_with_equal_content_are_distinguished(tmp_path: Path) -> None:
     helper = "from . import data\ndef f(): return data.N"
     write(
         tmp_path,
@@ -345,17 +345,17 @@ def test_files_of_equal_content_are_told_apart(tmp_path: Path) -> None:
         ("class B: pass\ndef run():\n    return B.__subclasses__()", "__subclasses__"),
         ("def f(): 'Text.'\ndef run():\n    return f.__doc__", "__doc__"),
         ("'Text.'\ndef run():\n    return __doc__", "__doc__"),
-        ("def run(): pass\n\nfrom library import *", "star"),
+        ("def run(): pass\n\nfrom library import *", "a star import"),
     ],
 )  # fmt: skip
-def test_code_that_cannot_be_followed_is_refused(code: str, what: str, tmp_path: Path) -> None:
+def test_code_that_cannot_be_resolved_is_rejected(code: str, what: str, tmp_path: Path) -> None:
     write(tmp_path, {"app/step.py": code})
 
-    with pytest.raises(DigitsError, match=rf"app/step\.py:3: .*({what})"):
+    with pytest.raises(DigitsError, match=rf"app/step\.py:3: cannot resolve .*({what})"):
         code_of(tmp_path)
 
 
-def test_what_cannot_be_followed_is_fine_where_nothing_reaches_it(tmp_path: Path) -> None:
+def test_unreached_code_that_cannot_be_resolved_is_accepted(tmp_path: Path) -> None:
     write(tmp_path, {"app/step.py": "def run(): pass\ndef other(n): exec(n)"})
 
     assert set(code_of(tmp_path)) == {"app/step.py: run"}

@@ -35,7 +35,7 @@ def test_equal_keys_do_not_differ() -> None:
         ({"code": {**THEN.code, "digits/new.py: f": "3"}}, ["digits/new.py: f added"]),
         (
             {"code": {"digits/training/models.py: build_cnn": "1"}},
-            ["digits/training/models.py: Builder gone"],
+            ["digits/training/models.py: Builder removed"],
         ),
         (
             {"code": {"a/cnn.py: build_cnn": "1", "a/types.py: Builder": "2"}},
@@ -45,7 +45,7 @@ def test_equal_keys_do_not_differ() -> None:
             {"code": {"a/cnn.py: build_cnn": "1", "a/types.py: Builder": "3"}},
             [
                 "a/types.py: Builder added",
-                "digits/training/models.py: Builder gone",
+                "digits/training/models.py: Builder removed",
                 "1 definition moved to other files",
             ],
         ),
@@ -66,13 +66,13 @@ def test_equal_keys_do_not_differ() -> None:
         ({"inputs": THEN.inputs | {"settings": None}}, None),
     ],
 )
-def test_each_difference_is_told(changes: dict[str, Any], expected: list[str] | None) -> None:
+def test_each_difference_is_described(changes: dict[str, Any], expected: list[str] | None) -> None:
     found = list(differences(THEN, now(**changes)))
 
     assert found == (expected or [f"settings {THEN.inputs['settings']} -> none"])
 
 
-def test_all_differences_are_told_with_the_code_first() -> None:
+def test_all_differences_are_described_with_the_code_first() -> None:
     other = now(code={}, libraries=THEN.libraries | {"numpy": "3"}, inputs={"model": "mlp"})
 
     assert [text.split(" ")[0] for text in differences(THEN, other)] == [
@@ -85,7 +85,7 @@ def test_all_differences_are_told_with_the_code_first() -> None:
     ]
 
 
-def test_code_is_not_compared_between_two_versions_of_python() -> None:
+def test_code_is_not_compared_between_versions_of_python() -> None:
     other = now(code={"all": "different"}, libraries=THEN.libraries | {"python": "3.12"})
 
     assert list(differences(THEN, other)) == ["python 3.11 -> 3.12"]

@@ -18,7 +18,7 @@ from tests.support.edits import ROOT, changed, code_of, edited, write
 
 PROJECT = Path(__file__).resolve().parents[3]
 
-# A root that reaches through three modules. Cases below change one thing in it.
+# A root that reaches through three modules. The cases below change one thing in it.
 CHAIN = {
     "app/step.py": '''
         """The step."""
@@ -93,7 +93,7 @@ IN_CHAIN = {
             "app/step.py: FACTOR",
         },
     ),
-    "meaning of a name": (
+    "import bound to a name": (
         "app/step.py",
         "import math",
         "import cmath as math",
@@ -105,30 +105,30 @@ IN_CHAIN = {
     "float for an integer": ("app/limits.py", "100", "100.0", {"app/limits.py: UPPER"}),
     "bytes for text": ("app/first.py", '"text"', 'b"text"', {"app/first.py: one"}),
     "decorator of the root": ("app/step.py", "retries=3", "retries=4, tags=['a']", set()),
-    "no decorator of the root": ("app/step.py", "@task(retries=3)\n", "", set()),
+    "decorator of the root removed": ("app/step.py", "@task(retries=3)\n", "", set()),
     "comment": ("app/first.py", "# the second", "# the 2nd", set()),
     "docstring of the root": ("app/step.py", "Run it.", "Run the step.", set()),
-    "docstring gone": ("app/first.py", '    """First."""\n', "", set()),
+    "docstring removed": ("app/first.py", '    """First."""\n', "", set()),
     "docstring of a method": ("app/shapes.py", '"""Its area."""', '"Side by side."', set()),
     "docstring of a class": ("app/shapes.py", "A shape.", "Any shape.", set()),
     "docstring of a module": ("app/step.py", "The step.", "This step.", set()),
     "wrapped line": ("app/first.py", "[x, 1,", "[\n        x,\n        1,\n       ", set()),
     "blank lines": ("app/first.py", "    values", "\n\n    values", set()),
     "quotes": ("app/first.py", '"text"', "'text'", set()),
-    "text in pieces": ("app/first.py", '"text"', '"te" "xt"', set()),
+    "implicit concatenation": ("app/first.py", '"text"', '"te" "xt"', set()),
     "parentheses": ("app/first.py", "two(values)", "(two((values)))", set()),
-    "function beside the root": ("app/step.py", 'return "unrelated"', "return 2", set()),
-    "function beside the root renamed": ("app/step.py", "def unrelated", "def other", set()),
-    "function beside a helper": ("app/first.py", "return 1", "return 2", set()),
-    "constant beside one that is used": ("app/third.py", "= 11", "= 12", set()),
-    "constant beside one used by attribute": ("app/limits.py", "= 0", "= 1", set()),
+    "function next to the root": ("app/step.py", 'return "unrelated"', "return 2", set()),
+    "function next to the root renamed": ("app/step.py", "def unrelated", "def other", set()),
+    "function next to a helper": ("app/first.py", "return 1", "return 2", set()),
+    "constant next to a used one": ("app/third.py", "= 11", "= 12", set()),
+    "constant next to one used by attribute": ("app/limits.py", "= 0", "= 1", set()),
     "order of imports": (
         "app/step.py",
         "import math\nfrom app import limits\n",
         "from app import limits\nimport math\n",
         set(),
     ),
-    "import that nothing uses": ("app/first.py", "from app.sec", "import os\nfrom app.sec", set()),
+    "unused import": ("app/first.py", "from app.sec", "import os\nfrom app.sec", set()),
     "relative import": ("app/second.py", "from . import", "from app import", set()),
     "order of functions": (
         "app/third.py",
@@ -140,7 +140,7 @@ IN_CHAIN = {
 
 
 @pytest.mark.parametrize("name", IN_CHAIN)
-def test_an_edit_changes_what_it_should_and_nothing_else(name: str, tmp_path: Path) -> None:
+def test_an_edit_changes_only_the_expected_digests(name: str, tmp_path: Path) -> None:
     *edit, expected = IN_CHAIN[name]
     write(tmp_path, CHAIN)
 
@@ -158,7 +158,7 @@ REGISTERED = {
 }
 
 
-def test_what_is_left_out_is_not_walked_through(tmp_path: Path) -> None:
+def test_excluded_code_is_not_walked_through(tmp_path: Path) -> None:
     write(tmp_path, REGISTERED)
     roots = [ROOT, "app.models:one"]
 
@@ -167,13 +167,13 @@ def test_what_is_left_out_is_not_walked_through(tmp_path: Path) -> None:
     assert set(code) == {"app/step.py: run", "app/step.py: <imports>", "app/models.py: one"}
 
 
-def test_a_registry_reaches_all_that_it_holds(tmp_path: Path) -> None:
+def test_a_registry_reaches_all_of_its_entries(tmp_path: Path) -> None:
     write(tmp_path, REGISTERED)
 
     assert {"app/models.py: one", "app/models.py: two"} < code_of(tmp_path).keys()
 
 
-def test_a_method_as_root_stands_for_its_class(tmp_path: Path) -> None:
+def test_a_method_as_root_means_its_class(tmp_path: Path) -> None:
     write(tmp_path, CHAIN)
 
     code = Project(tmp_path, ("app",)).code_of(["app.shapes:Shape.area"])
@@ -181,14 +181,14 @@ def test_a_method_as_root_stands_for_its_class(tmp_path: Path) -> None:
     assert set(code) == {"app/shapes.py: Shape"}
 
 
-def test_a_root_may_be_named_where_it_is_exported(tmp_path: Path) -> None:
+def test_a_root_can_be_named_where_it_is_exported(tmp_path: Path) -> None:
     write(tmp_path, {"app/__init__.py": "from app.step import run", **CHAIN})
     project = Project(tmp_path, ("app",))
 
     assert project.code_of(["app:run"]) == project.code_of([ROOT])
 
 
-def test_a_pass_beside_or_for_a_docstring_changes_nothing(tmp_path: Path) -> None:
+def test_replacing_a_docstring_with_pass_changes_nothing(tmp_path: Path) -> None:
     write(tmp_path, {"app/step.py": "def run():\n    'Nothing.'\n"})
     before = code_of(tmp_path)
     write(tmp_path, {"app/step.py": "def run():\n    pass\n"})
@@ -196,13 +196,13 @@ def test_a_pass_beside_or_for_a_docstring_changes_nothing(tmp_path: Path) -> Non
     assert code_of(tmp_path) == before
 
 
-def test_modules_are_read_and_not_run(tmp_path: Path) -> None:
+def test_modules_are_read_but_not_run(tmp_path: Path) -> None:
     write(tmp_path, {"app/step.py": "raise SystemExit(1)\ndef run(): pass"})
 
     assert "app/step.py: run" in code_of(tmp_path)
 
 
-def test_it_needs_none_of_the_heavy_libraries() -> None:
+def test_fingerprinting_imports_no_heavy_libraries() -> None:
     program = (
         "import sys, digits.cache.fingerprint\n"
         "heavy = {'keras', 'numpy', 'pandas', 'prefect', 'pydantic', 'pyarrow', 'tensorflow'}\n"
@@ -217,12 +217,12 @@ def test_it_needs_none_of_the_heavy_libraries() -> None:
     [
         ("app.step:walk", r"app/step\.py:1: 'walk' is not defined"),
         ("app.step:C.g", r"app/step\.py:1: 'C\.g' is not defined"),
-        ("app.stop:run", r"'app\.stop:run' names no code"),
-        ("app.step", r"'app\.step' names no code"),
-        ("json:loads", r"'json:loads' names no code"),
+        ("app.stop:run", r"'app\.stop:run' does not name any code"),
+        ("app.step", r"'app\.step' does not name any code"),
+        ("json:loads", r"'json:loads' does not name any code"),
     ],
 )
-def test_a_root_that_is_not_there_is_refused(root: str, message: str, tmp_path: Path) -> None:
+def test_an_undefined_root_is_rejected(root: str, message: str, tmp_path: Path) -> None:
     write(tmp_path, {"app/step.py": "def run(): pass\nclass C:\n    def f(self): pass"})
     project = Project(tmp_path, ("app",))
 
@@ -237,23 +237,23 @@ def test_a_root_that_is_not_there_is_refused(root: str, message: str, tmp_path: 
     [(b"x = 1\ndef f(:\n", 2), (b"x = '\xff'\n", 1), (b"x = 1\0\n", 1), (b"(" * 5000, 1)],
     ids=["syntax", "encoding", "null byte", "nesting"],
 )
-def test_a_file_that_is_not_python_is_named(content: bytes, line: int, tmp_path: Path) -> None:
+def test_an_invalid_python_file_is_named(content: bytes, line: int, tmp_path: Path) -> None:
     write(tmp_path, {"app/step.py": "import app.other\ndef run(): pass"})
     (tmp_path / "app/other.py").write_bytes(content)
 
-    with pytest.raises(DigitsError, match=rf"app/other\.py:{line}: "):
+    with pytest.raises(DigitsError, match=rf"app/other\.py:{line}: invalid Python "):
         code_of(tmp_path)
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     write(tmp_path, {"app/step.py": "import app.other\ndef run(): pass"})
     (tmp_path / "app/other.py").symlink_to(tmp_path / "nowhere")
 
-    with pytest.raises(DigitsError, match=r"app/other\.py:1: .*cannot be read"):
+    with pytest.raises(DigitsError, match=r"app/other\.py:1: unreadable, so "):
         code_of(tmp_path)
 
 
-def test_folders_that_link_in_a_circle_end(tmp_path: Path) -> None:
+def test_circular_links_are_followed_once(tmp_path: Path) -> None:
     write(tmp_path, CHAIN)
     before = code_of(tmp_path)
     (tmp_path / "app/loop").symlink_to(tmp_path / "app")
@@ -269,9 +269,9 @@ def test_folders_that_link_in_a_circle_end(tmp_path: Path) -> None:
         ("app/new.py", "", True),
         ("app/beside.py", "x = 2", False),
     ],
-    ids=["edited", "deleted", "added", "beside"],
+    ids=["edited", "deleted", "added", "unreached"],
 )
-def test_sources_that_change_after_they_were_read_are_noticed(
+def test_changes_to_the_sources_after_reading_are_detected(
     path: str, text: str | None, is_reached: bool, tmp_path: Path
 ) -> None:
     write(tmp_path, {**CHAIN, "app/beside.py": "x = 1"})
@@ -288,7 +288,7 @@ def test_sources_that_change_after_they_were_read_are_noticed(
     assert project.is_unchanged(code) == (not is_reached)
 
 
-def test_an_edit_after_the_sources_were_read_is_not_taken_for_what_runs(tmp_path: Path) -> None:
+def test_an_edit_after_reading_does_not_change_the_fingerprint(tmp_path: Path) -> None:
     write(tmp_path, CHAIN)
     before, project = code_of(tmp_path), Project(tmp_path, ("app",))
     (tmp_path / "app/third.py").write_text("LIMIT = 20\n")
@@ -298,7 +298,7 @@ def test_an_edit_after_the_sources_were_read_is_not_taken_for_what_runs(tmp_path
 
 @pytest.fixture
 def eager_switches() -> Iterator[None]:
-    """Let other threads go on whenever garbage is collected, and collect it often."""
+    """Let other threads run whenever garbage is collected, and collect it often."""
     thresholds = gc.get_threshold()
     give_way = lambda *_: time.sleep(0)  # noqa: E731
     gc.callbacks.append(give_way)
@@ -309,7 +309,7 @@ def eager_switches() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("eager_switches")
-def test_threads_that_ask_at_once_get_one_answer(tmp_path: Path) -> None:
+def test_concurrent_threads_get_the_same_fingerprint(tmp_path: Path) -> None:
     nested = "(" * 60 + "1" + ",)" * 60
     write(tmp_path, {"app/step.py": "def run():\n" + f"    return {nested}\n" * 50})
     alone = code_of(tmp_path)
@@ -321,13 +321,13 @@ def test_threads_that_ask_at_once_get_one_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("eager_switches")
-def test_another_thread_that_makes_syntax_trees_does_not_matter(tmp_path: Path) -> None:
+def test_another_thread_that_builds_syntax_trees_does_not_matter(tmp_path: Path) -> None:
     write(tmp_path, CHAIN)
     expected, is_over = code_of(tmp_path), Event()
 
     def parse_all_the_time() -> None:
         while not is_over.is_set():
-            # It may be the one that fails in Python 3.11, as a library would.
+            # In Python 3.11, this thread may be the one that fails, like a library's.
             with contextlib.suppress(SystemError):
                 ast.parse("x = [1, (2, [3, f(4)])]")
 
@@ -341,7 +341,7 @@ def test_another_thread_that_makes_syntax_trees_does_not_matter(tmp_path: Path) 
         thread.join()
 
 
-def test_an_edit_of_the_same_length_at_the_same_moment_is_noticed(tmp_path: Path) -> None:
+def test_an_edit_with_the_same_length_and_mtime_is_detected(tmp_path: Path) -> None:
     write(tmp_path, CHAIN)
     project = Project(tmp_path, ("app",))
     before = project.code_of([ROOT])
@@ -354,6 +354,6 @@ def test_an_edit_of_the_same_length_at_the_same_moment_is_noticed(tmp_path: Path
     assert changed(before, code_of(tmp_path)) == {"app/limits.py: UPPER"}
 
 
-def test_the_digest_of_all_code_depends_on_labels_and_digests_and_not_on_order() -> None:
+def test_the_digest_of_a_fingerprint_depends_on_labels_and_digests_but_not_on_order() -> None:
     assert digest_of({"a": "1", "b": "2"}) == digest_of({"b": "2", "a": "1"})
     assert len({digest_of(code) for code in ({}, {"a": "1"}, {"a": "2"}, {"b": "1"})}) == 4

@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.edits import Case, edited, write
 
-# What the import of a module does: `app/other.py` is imported by the step and not otherwise used.
+# Import effects: `app/other.py` is imported by the step and not used otherwise.
 IMPORTING = "from app import other\nfrom app.registry import TABLE\ndef run(n): return TABLE[n]()"
 REGISTRY = """
     TABLE = {}
@@ -27,7 +27,7 @@ EFFECTS = {
         ("app/other.py", "return 1", "return 3"),
         {"app/other.py: f"},
     ),
-    "helper of what is registered": Case(
+    "helper of a registered function": Case(
         {
             "app/other.py": """
                 from app.registry import register
@@ -39,7 +39,7 @@ EFFECTS = {
         ("app/other.py", "return 2", "return 3"),
         {"app/other.py: g"},
     ),
-    "beside what is registered": Case(
+    "next to a registered function": Case(
         {
             "app/other.py": """
                 from app.registry import register
@@ -50,7 +50,7 @@ EFFECTS = {
         },
         ("app/other.py", "return 2", "return 3"),
     ),
-    "name of what is registered": Case(
+    "name of a registered function": Case(
         {"app/other.py": "from app.registry import register\n@register('x')\ndef f(): pass"},
         ("app/other.py", "'x'", "'y'"),
         {"app/other.py: f"},
@@ -76,7 +76,7 @@ EFFECTS = {
         ("app/other.py", "1", "2"),
         {"app/other.py: <module>"},
     ),
-    "called and kept": Case(
+    "called and assigned": Case(
         {"app/other.py": "from library import set_threads\nx = set_threads(1)"},
         ("app/other.py", "1", "2"),
         {"app/other.py: x"},
@@ -96,12 +96,12 @@ EFFECTS = {
         ("app/other.py", "1", "2"),
         {"app/other.py: f"},
     ),
-    "method called on what an assignment made": Case(
+    "method called on an assigned object": Case(
         {"app/other.py": "import logging\nlog = logging.getLogger()\nlog.setLevel(1)"},
         ("app/other.py", "1", "2"),
         {"app/other.py: log"},
     ),
-    "object of a class that notes its objects": Case(
+    "object of a class that records its objects": Case(
         {
             "app/other.py": """
                 ALL = []
@@ -113,7 +113,7 @@ EFFECTS = {
         ("app/other.py", "C(1)", "C(2)"),
         {"app/other.py: X"},
     ),
-    "function that notes its calls": Case(
+    "function that records its calls": Case(
         {
             "app/other.py": """
                 def note(n):
@@ -125,7 +125,7 @@ EFFECTS = {
         ("app/other.py", "note(1)", "note(2)"),
         {"app/other.py: X"},
     ),
-    "function that calls one that notes its calls": Case(
+    "function that calls one that records its calls": Case(
         {
             "app/other.py": """
                 from app.registry import TABLE
@@ -137,7 +137,7 @@ EFFECTS = {
         ("app/other.py", "make(1)", "make(2)"),
         {"app/other.py: X"},
     ),
-    "class that notes those derived from it": Case(
+    "class that records its subclasses": Case(
         {
             "app/other.py": """
                 from app.base import B
@@ -154,7 +154,7 @@ EFFECTS = {
         ("app/other.py", "1", "2"),
         {"app/other.py: C"},
     ),
-    "class with a class of its own": Case(
+    "class with a metaclass": Case(
         {
             "app/other.py": """
                 class Meta(type):
@@ -167,12 +167,12 @@ EFFECTS = {
         ("app/other.py", "1", "2"),
         {"app/other.py: C"},
     ),
-    "class derived from one that is not known": Case(
+    "class derived from an unknown class": Case(
         {"app/other.py": "from library import Plugin\nclass C(Plugin):\n    x = 1"},
         ("app/other.py", "1", "2"),
         {"app/other.py: C"},
     ),
-    "enumeration that notes its members": Case(
+    "enumeration that records its members": Case(
         {
             "app/other.py": """
                 from enum import Enum
@@ -185,7 +185,7 @@ EFFECTS = {
         ("app/other.py", "1", "2"),
         {"app/other.py: C"},
     ),
-    "copy of what notes its objects": Case(
+    "copy of an object that records its creation": Case(
         {
             "app/other.py": """
                 from app.registry import ALL
@@ -198,12 +198,12 @@ EFFECTS = {
         ("app/other.py", "2", "3"),
         {"app/other.py: B"},
     ),
-    "order of what is done": Case(
+    "order of calls": Case(
         {"app/other.py": "from library import f, g\nf()\ng()"},
         ("app/other.py", "f()\ng()", "g()\nf()"),
         {"app/other.py: <module>"},
     ),
-    "order of what is registered": Case(
+    "order of registrations": Case(
         {
             "app/other.py": """
                 from library import register
@@ -220,7 +220,7 @@ EFFECTS = {
         ),
         {"app/other.py: <module>"},
     ),
-    "module that a module imports": Case(
+    "module imported by a module": Case(
         {"app/other.py": "import app.last", "app/last.py": "import library\nlibrary.configure(1)"},
         ("app/last.py", "1", "2"),
         {"app/last.py: library"},
@@ -230,7 +230,7 @@ EFFECTS = {
         ("app/__init__.py", "1", "2"),
         {"app/__init__.py: library"},
     ),
-    "import withdrawn": Case(
+    "import removed": Case(
         {"app/other.py": "import app.last\nx = 1", "app/last.py": "print(1)"},
         ("app/other.py", "import app.last\n", ""),
         {"app/last.py: <module>"},
@@ -245,7 +245,7 @@ EFFECTS = {
         ("app/other.py", "[1, 2]", "[1, 3]"),
         {"app/other.py: X"},
     ),
-    # From here on: no effect, so nothing that whoever imports the module depends on.
+    # From here on: no import effect, so importers of the module do not depend on it.
     "constant": Case({"app/other.py": "X = [1, (2, 3)]"}, ("app/other.py", "3", "4")),
     "function": Case({"app/other.py": "def f(x=1): return x"}, ("app/other.py", "1", "2")),
     "logger": Case(
@@ -276,7 +276,7 @@ EFFECTS = {
         },
         ("app/other.py", "C(1)", "C(2)"),
     ),
-    "model with a default that is checked": Case(
+    "model with a validated default": Case(
         {
             "app/other.py": """
                 from typing import Annotated
@@ -316,11 +316,11 @@ EFFECTS = {
         {"app/other.py": "from enum import StrEnum\nclass E(StrEnum):\n    A = 'a'"},
         ("app/other.py", "'a'", "'b'"),
     ),
-    "function that leaves no trace": Case(
+    "function without side effects": Case(
         {"app/other.py": "def f(n):\n    x = [n]\n    return len(x)\nX = f(1)"},
         ("app/other.py", "f(1)", "f(2)"),
     ),
-    "script part": Case(
+    "script guard": Case(
         {"app/other.py": "import library\nif __name__ == '__main__':\n    library.run(1)"},
         ("app/other.py", "1", "2"),
     ),
@@ -339,7 +339,7 @@ EFFECTS = {
 
 
 @pytest.mark.parametrize("name", EFFECTS)
-def test_what_an_import_does_counts(name: str, tmp_path: Path) -> None:
+def test_import_effects_count(name: str, tmp_path: Path) -> None:
     case = EFFECTS[name]
     write(tmp_path, {"app/step.py": IMPORTING, "app/registry.py": REGISTRY, **case.files})
 

@@ -41,14 +41,14 @@ def labels(key: StepKey) -> set[str]:
     return {label.partition(": ")[2] for label in key.code}
 
 
-def test_no_source_is_parsed_beside_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    anew = Project(ROOT)
-    monkeypatch.setattr(keys, "project", lambda: anew)
-    # Of an empty workspace: nothing is known of the code from a run before.
+def test_no_source_is_parsed_during_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = Project(ROOT)
+    monkeypatch.setattr(keys, "project", lambda: fresh)
+    # The workspace is empty, so no fingerprints are cached from an earlier run.
     find_code(["mlp", "cnn"], ReadOptions())
 
     def refuse(*_: Any) -> None:
-        raise AssertionError("a thread that trains may be making a syntax tree now")
+        raise AssertionError("a training thread may be building a syntax tree now")
 
     monkeypatch.setattr(codebase, "Module", refuse)
     for model in ("mlp", "cnn"):
@@ -76,7 +76,7 @@ def test_each_argument_counts(changes: dict[str, Any]) -> None:
     assert train_key(**changes).digest != train_key().digest
 
 
-def test_which_run_made_an_input_does_not_count() -> None:
+def test_the_run_that_made_an_input_does_not_count() -> None:
     elsewhere = ARRAYS.model_copy(update={"made_by": digest("another key")})
 
     assert train_key(arrays=elsewhere) == train_key()
@@ -91,7 +91,7 @@ def test_inputs_are_described_by_their_content() -> None:
     }
 
 
-def test_where_to_look_for_the_data_does_not_count() -> None:
+def test_the_sources_of_the_data_do_not_count() -> None:
     arguments = {"layout": small_layout(), "content": {"train-images": digest("images")}}
     keys = {step_key("ingest", arguments | {"sources": where}).digest for where in ("a", "b")}
 
@@ -118,12 +118,12 @@ def ingest_key(**read_options: Any) -> StepKey:
         {"severity": {"label_unknown": "warning"}},
     ],
 )
-def test_how_files_are_read_counts(changes: dict[str, Any]) -> None:
+def test_read_options_count(changes: dict[str, Any]) -> None:
     assert ingest_key(**changes).digest != ingest_key().digest
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_ingestion_depends_on_the_reader_of_its_own_layout_alone(layout: str) -> None:
+def test_ingestion_depends_only_on_the_reader_of_its_own_layout(layout: str) -> None:
     reached = {label.partition(": ")[0] for label in ingest_key(file_layout=layout).code}
 
     readers = {name: str(one.reader).partition(":")[0] for name, one in LAYOUTS.items()}
@@ -142,7 +142,7 @@ def test_lists_of_references_are_described_one_by_one() -> None:
 
 
 @pytest.mark.parametrize(("model", "other"), [("cnn", "mlp"), ("mlp", "cnn")])
-def test_a_training_depends_on_its_own_model_alone(model: str, other: str) -> None:
+def test_a_training_depends_only_on_its_own_model(model: str, other: str) -> None:
     reached = labels(train_key(model))
 
     assert f"build_{model}" in reached
@@ -151,7 +151,7 @@ def test_a_training_depends_on_its_own_model_alone(model: str, other: str) -> No
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_a_step_depends_on_its_own_task_and_no_other(name: str) -> None:
+def test_a_step_depends_only_on_its_own_task(name: str) -> None:
     reached = {
         label for label in step_key(name, {"model": "cnn"}).code if label.startswith("tasks/")
     }
@@ -160,21 +160,21 @@ def test_a_step_depends_on_its_own_task_and_no_other(name: str) -> None:
     assert not any(f"tasks/{other}.py: {other}" in reached for other in set(STEPS) - {name})
 
 
-def test_the_libraries_that_shape_the_output_count() -> None:
+def test_the_libraries_that_affect_the_output_count() -> None:
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
 
     assert step_key("normalize", {}).libraries == {"python": python, "numpy": version("numpy")}
     assert set(train_key().libraries) == {"python", "keras", "numpy", "tensorflow"}
 
 
-def test_the_backend_counts_where_keras_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_backend_counts_if_keras_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "jax")
 
     assert set(train_key().libraries) == {"python", "keras", "numpy", "jax"}
     assert set(step_key("normalize", {}).libraries) == {"python", "numpy"}
 
 
-def test_the_libraries_of_a_gpu_count_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_libraries_count_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     name = CUDA_PACKAGES["tensorflow"][0]
     installed = {name: "9.10", "keras": "3", "numpy": "2", "tensorflow": "2.21"}
     monkeypatch.setattr(keys, "_version", installed.get)
@@ -184,7 +184,7 @@ def test_the_libraries_of_a_gpu_count_on_a_gpu(monkeypatch: pytest.MonkeyPatch) 
     assert name not in step_key("normalize", {}).libraries
 
 
-def test_another_version_of_a_library_is_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_library_version_changes_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = train_key()
     monkeypatch.setattr(keys, "_version", lambda name: "99" if name == "keras" else version(name))
 

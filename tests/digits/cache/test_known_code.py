@@ -14,14 +14,14 @@ CODE = {"app/step.py: run": digest("run")}
 
 
 def kept(settings: Settings, sources: str = "sources") -> Path:
-    """What a process noted and kept."""
+    """Return the cache file that a process wrote."""
     known = KnownCode(digest(sources), settings)
     known.add(ROOTS, WITHOUT, CODE)
     known.keep()
     return settings.artifacts_dir / "cache" / "code.json"
 
 
-def test_the_next_process_on_the_same_sources_knows_it(settings: Settings) -> None:
+def test_the_next_process_with_the_same_sources_uses_the_cache(settings: Settings) -> None:
     kept(settings)
 
     known = KnownCode(digest("sources"), settings)
@@ -31,13 +31,13 @@ def test_the_next_process_on_the_same_sources_knows_it(settings: Settings) -> No
     assert known.get((*ROOTS, *WITHOUT), WITHOUT) is None
 
 
-def test_other_sources_are_not_known(settings: Settings) -> None:
+def test_other_sources_are_not_cached(settings: Settings) -> None:
     kept(settings)
 
     assert KnownCode(digest("edited"), settings).get(ROOTS, WITHOUT) is None
 
 
-def test_another_python_reads_the_sources_itself(
+def test_another_version_of_python_does_not_use_the_cache(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept(settings)
@@ -46,24 +46,24 @@ def test_another_python_reads_the_sources_itself(
     assert KnownCode(digest("sources"), settings).get(ROOTS, WITHOUT) is None
 
 
-@pytest.mark.parametrize("damage", ["cut short", "altered", "another's", "empty"])
-def test_a_damaged_file_is_as_good_as_none(damage: str, settings: Settings) -> None:
+@pytest.mark.parametrize("damage", ["truncated", "altered", "other format", "empty"])
+def test_a_corrupted_file_is_ignored(damage: str, settings: Settings) -> None:
     path = kept(settings)
     content = bytearray(path.read_bytes())
-    if damage == "cut short":
+    if damage == "truncated":
         path.write_bytes(content[:-5])
     elif damage == "altered":
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
     else:
-        path.write_bytes(b"[]" if damage == "another's" else b"")
+        path.write_bytes(b"[]" if damage == "other format" else b"")
 
     assert KnownCode(digest("sources"), settings).get(ROOTS, WITHOUT) is None
 
 
-def test_a_folder_that_cannot_be_written_ends_nothing(settings: Settings) -> None:
+def test_an_unwritable_folder_is_not_an_error(settings: Settings) -> None:
     settings.artifacts_dir.parent.mkdir(parents=True, exist_ok=True)
-    settings.artifacts_dir.write_text("no folder")
+    settings.artifacts_dir.write_text("not a folder")
 
     known = KnownCode(digest("sources"), settings)
     known.add(ROOTS, WITHOUT, CODE)
@@ -80,8 +80,8 @@ def sources(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("edit", ["a body", "a comment", "a page", "a new file", "one file less"])
-def test_every_edit_makes_other_sources(edit: str, sources: Path) -> None:
+@pytest.mark.parametrize("edit", ["a body", "a comment", "a page", "a new file", "a deleted file"])
+def test_every_edit_changes_the_digest_of_the_sources(edit: str, sources: Path) -> None:
     before = Project(sources, ("app",)).digest()
     assert Project(sources, ("app",)).digest() == before
     folder = sources / "app"

@@ -1,4 +1,4 @@
-"""Registries in a cache key: one entry's code counts, as a run would call it, and no other's."""
+"""Registries in a cache key: only the code of the requested entry counts."""
 
 from pathlib import Path
 
@@ -56,9 +56,7 @@ def functions(code: dict[str, str]) -> set[str]:
         ("[b].size", set()),
     ],
 )
-def test_an_entry_reaches_what_it_names_and_no_other_entry(
-    entry: str, reached: set[str], tmp_path: Path
-) -> None:
+def test_an_entry_reaches_only_its_own_code(entry: str, reached: set[str], tmp_path: Path) -> None:
     write(tmp_path, FILES)
 
     assert functions(code_of(tmp_path, entry)) == reached
@@ -75,7 +73,7 @@ def test_an_entry_reaches_what_it_names_and_no_other_entry(
         ('"c": Model', '"d": Model("app.b:build_b", 9),\n            "c": Model', set()),
     ],
 )
-def test_an_edit_of_an_entry_counts_for_that_entry_alone(
+def test_an_edit_of_an_entry_counts_only_for_that_entry(
     old: str, new: str, touched: set[str], tmp_path: Path
 ) -> None:
     entries = ("[a]", "[b]", "[b].builder", "[c]", "[c].builder")
@@ -99,7 +97,7 @@ def test_an_edit_of_an_entry_counts_for_that_entry_alone(
         "MODELS = dict(a='app.a:build_a', b='app.b:build_b', c='app.a:another')",
     ],
 )
-def test_of_a_registry_that_only_running_code_knows_every_entry_counts(
+def test_every_entry_counts_if_the_registry_cannot_be_resolved(
     registry: str, tmp_path: Path
 ) -> None:
     write(tmp_path, FILES | {"app/registry.py": registry})
@@ -107,7 +105,7 @@ def test_of_a_registry_that_only_running_code_knows_every_entry_counts(
     assert functions(code_of(tmp_path, "[a]")) == {"build_a", "helper", "build_b", "another"}
 
 
-def test_a_missing_entry_is_refused(tmp_path: Path) -> None:
+def test_a_missing_entry_is_rejected(tmp_path: Path) -> None:
     write(tmp_path, FILES)
 
     with pytest.raises(DigitsError, match=r"^app\.registry:MODELS: unknown key 'z'"):

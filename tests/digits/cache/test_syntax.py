@@ -69,12 +69,12 @@ def text(source: str) -> str:
 
 @settings(deadline=None)
 @given(FUNCTIONS)
-def test_formatting_anew_leaves_the_text(source: str) -> None:
+def test_reformatting_keeps_the_text(source: str) -> None:
     assert text(ast.unparse(ast.parse(source))) == text(source)
 
 
 class WithoutIdleStatements(ast.NodeTransformer):
-    """The plainest statement of what may be lost: bare constants and `pass`."""
+    """Removes the only statements that the text may omit: bare constants and `pass`."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
         return None if isinstance(node.value, ast.Constant) else node

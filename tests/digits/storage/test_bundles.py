@@ -97,7 +97,7 @@ def test_only_plain_files_are_opened(folder: Path, digest: str, name: str, kind:
     else:
         os.mkfifo(path)
 
-    assert_damaged(folder, digest, f"{name} is not a plain file")
+    assert_damaged(folder, digest, f"{name} is not a regular file")
 
 
 NAMES = ["../aside", "/etc/hostname", "..", ".", "", "sub/file", "a\0b", ".hidden", "a\n", "é"]

@@ -101,5 +101,5 @@ def test_displacements_are_as_large_as_the_setting_says() -> None:
     moved = distorted(slope, elastic=1.2)[:200] - slope[:200]
 
     assert moved[:, 6:-6, 6:-6].std() == pytest.approx(1.2, rel=0.1)
-    neighbours = np.corrcoef(moved[:, 14, 13].ravel(), moved[:, 14, 14].ravel())[0, 1]
-    assert neighbours > 0.95
+    neighbors = np.corrcoef(moved[:, 14, 13].ravel(), moved[:, 14, 14].ravel())[0, 1]
+    assert neighbors > 0.95

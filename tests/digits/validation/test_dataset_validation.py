@@ -395,7 +395,7 @@ def test_an_empty_split_is_refused() -> None:
     splits = make_splits()
     reorder(splits, "test", np.arange(0))
 
-    with pytest.raises(DataError, match="test split holds no images"):
+    with pytest.raises(DataError, match="test split has no images"):
         run_validation(splits, Thresholds(), None)
 
 

@@ -22,7 +22,7 @@ BLANK = Finding(
 SORTED = BLANK.model_copy(
     update={
         "check": "label_repeats",
-        "about": "share of rows with the label of the row before",
+        "about": "share of rows whose label equals the previous row's",
         "found": "0.98",
         "expected": "0.05 to 0.15",
         "rows": (),

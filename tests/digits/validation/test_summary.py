@@ -72,7 +72,7 @@ def test_equal_images_with_different_labels_are_marked_in_both_splits() -> None:
 
 
 @pytest.mark.parametrize(("ground", "stroke"), [(0, 255), (3, 16), (100, 101)])
-def test_inverted_images_are_marked_whatever_their_contrast(ground: int, stroke: int) -> None:
+def test_inverted_images_are_marked_at_any_contrast(ground: int, stroke: int) -> None:
     usual = np.full((8, 8), ground, np.uint8)
     usual[2:7, 0:4] = stroke
     turned = ground + stroke - usual
@@ -107,19 +107,19 @@ def test_centroids_show_which_labels_fit_their_image() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_the_size_of_chunks_makes_no_difference(size: int) -> None:
+def test_the_size_of_chunks_does_not_matter(size: int) -> None:
     centroids = np.stack([LEFT, RIGHT])
     for split, frame in summary(size, centroids=centroids).items():
         assert frame.equals(summary(centroids=centroids)[split])
 
 
-def test_no_column_can_hold_a_null() -> None:
+def test_no_column_can_contain_nulls() -> None:
     for frame in summary(centroids=np.stack([LEFT, RIGHT])).values():
         assert not frame.isna().any(axis=None)
         assert {dtype.kind for dtype in frame.dtypes} <= set("uifb")
 
 
 @pytest.mark.parametrize("empty", [[], [(np.zeros((0, 2, 2), np.uint8), np.zeros(0, np.uint16))]])
-def test_a_split_without_images_is_refused(empty: list[tuple[Images, Labels]]) -> None:
-    with pytest.raises(DataError, match="train split holds no images"):
+def test_a_split_without_images_is_rejected(empty: list[tuple[Images, Labels]]) -> None:
+    with pytest.raises(DataError, match="train split has no images"):
         summarize({"train": empty, "test": chunks("test", 10)})

@@ -12,7 +12,7 @@ SPLITS = {split: (images[:9], labels[:9]) for split, (images, labels) in make_sp
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_layout_is_told_by_a_folder_and_by_its_files(layout: str, tmp_path: Path) -> None:
+def test_the_layout_of_a_folder_and_of_its_files_is_detected(layout: str, tmp_path: Path) -> None:
     files = WRITERS[layout](tmp_path, SPLITS)
 
     assert detect_layout([tmp_path]) == layout
@@ -31,7 +31,7 @@ def test_the_layout_is_told_by_a_folder_and_by_its_files(layout: str, tmp_path: 
         ("digits.csv.gz", "csv"),
     ],
 )
-def test_names_of_others_are_known(name: str, layout: str, tmp_path: Path) -> None:
+def test_common_file_names_are_recognized(name: str, layout: str, tmp_path: Path) -> None:
     (tmp_path / name).touch()
 
     assert detect_layout([tmp_path / name]) == layout
@@ -45,7 +45,9 @@ def test_names_of_others_are_known(name: str, layout: str, tmp_path: Path) -> No
         (("x.csv", "x.npz"), r"files of several layouts found \(csv, npz\)"),
     ],
 )
-def test_what_is_not_clear_is_said(names: tuple[str, ...], message: str, tmp_path: Path) -> None:
+def test_an_ambiguous_layout_is_rejected(
+    names: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
     for name in names:
         (tmp_path / name).touch()
 
