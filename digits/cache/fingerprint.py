@@ -15,7 +15,8 @@ Where a reference cannot be resolved exactly, the fingerprint includes too much:
   unless it is known to have no side effects; so does the order of such statements and, if a name
   is bound more than once, the order of everything reached in the module;
 - a string counts as a reference to every file in the packages whose name, folder or suffix it
-  equals, or whose name it matches as a pattern ("*.css").
+  equals, or whose name it matches as a pattern ("*.css"); the name of a package stands for its
+  code only.
 
 A string of the form "package.module:name" refers to that definition.
 
