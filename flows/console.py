@@ -78,8 +78,8 @@ def run_facts(result: "RunResult") -> dict[str, Any]:
     return {
         "run": result.run,
         "dataset": {
-            "version": result.data.number,
-            "batches": [batch.batch for batch in result.data.batches],
+            "version": result.outcome.version.number,
+            "batches": [batch.batch for batch in result.outcome.version.batches],
         },
         "models": [
             {
@@ -92,9 +92,9 @@ def run_facts(result: "RunResult") -> dict[str, Any]:
                 "seconds": round(model.seconds, 1),
                 "device": model.device,
             }
-            for model, score in zip(result.models, result.evaluations, strict=True)
+            for model, score in result.outcome.scored
         ],
-        "decision": result.decision.entry.verdict.model_dump(mode="json"),
+        "decision": result.outcome.decision.entry.verdict.model_dump(mode="json"),
         "report": str(report_path(result)),
         "steps": {
             label: "executed" if made_in is None else f"cached from {made_in}"
@@ -105,7 +105,7 @@ def run_facts(result: "RunResult") -> dict[str, Any]:
 
 def report_path(result: "RunResult") -> Any:
     """Return the path of a run's report."""
-    return current_workspace().store.folder(result.report) / "report.html"
+    return current_workspace().store.folder(result.outcome.report) / "report.html"
 
 
 def print_run(result: "RunResult") -> None:
@@ -116,7 +116,7 @@ def print_run(result: "RunResult") -> None:
     table = Table("model", box=None, pad_edge=False)
     for heading in ("parameters", "test accuracy", "95% interval", "test loss", "training time"):
         table.add_column(heading, justify="right")
-    for model, score in zip(result.models, result.evaluations, strict=True):
+    for model, score in result.outcome.scored:
         low, high = score.interval
         table.add_row(
             model.model,
@@ -126,14 +126,14 @@ def print_run(result: "RunResult") -> None:
             f"{score.loss:.4f}",
             f"{model.seconds:.1f} s",
         )
-    verdict = result.decision.entry.verdict
+    verdict = result.outcome.decision.entry.verdict
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print()
     console.print(table)
     console.print(f"\nDecision: {verdict.outcome}: {verdict.reason}")
     if verdict.champion_after is not None:
         console.print(f"Champion: version {verdict.champion_after}")
-    console.print(f"Data:     {result.data.describe()}")
+    console.print(f"Data:     {result.outcome.version.describe()}")
     console.print(f"Steps:    {describe_steps(result.steps)}")
     console.print(f"Report:   {report_path(result)}")
 

@@ -15,10 +15,10 @@ from digits.errors import UsageError
 from digits.models import TrainingSettings
 from digits.recipes import training_settings
 from digits.registry.ledger import Ledger
-from digits.registry.promotion import Decision, Rule
+from digits.registry.promotion import Decision, Rule, RunOutcome
 from digits.settings import Settings
 from digits.spec import DatasetSpec, load_spec
-from digits.storage.lineage import Lineage, trace
+from digits.storage.lineage import trace
 from digits.storage.references import (
     ArraysRef,
     DatasetRef,
@@ -104,20 +104,7 @@ class Request:
         return cls(spec, trainings, on, rule)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a run made and decided."""
-
-    version: DatasetVersion
-    validation: ValidationRef
-    arrays: ArraysRef
-    scored: Sequence[tuple[ModelRef, EvaluationRef]]
-    lineage: Lineage
-    decision: Decision
-    report: ReportRef
-
-
-def run_pipeline(request: Request, steps: Steps, workspace: Workspace) -> Outcome:
+def run_pipeline(request: Request, steps: Steps, workspace: Workspace) -> RunOutcome:
     """Call every step of a run in order; the models are trained and evaluated side by side."""
     spec, device = request.spec, request.device
     version = steps.add_incoming(spec=spec)
@@ -154,4 +141,4 @@ def run_pipeline(request: Request, steps: Steps, workspace: Workspace) -> Outcom
         rival=decision.rival,
         lineage=lineage,
     )
-    return Outcome(version, validation, arrays, scored, lineage, decision, report)
+    return RunOutcome(version, validation, arrays, scored, lineage, decision, report)

@@ -1,6 +1,7 @@
 """Retrain: the whole pipeline, from raw data to a decision about the champion."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from prefect import flow
@@ -8,14 +9,13 @@ from prefect.futures import as_completed
 from prefect.runtime import flow_run
 
 from digits.cache.keys import find_code, keep_known_code
-from digits.datasets.versions import DatasetVersion
 from digits.errors import DamagedError, DigitsError
 from digits.progress import ending_together
 from digits.registry.garbage import runs_lock
 from digits.registry.ledger import Ledger
-from digits.registry.promotion import Decision, needs_score
+from digits.registry.promotion import RunOutcome, needs_score
 from digits.storage.locks import hold
-from digits.storage.references import ArraysRef, EvaluationRef, Frozen, ModelRef, ReportRef
+from digits.storage.references import ArraysRef, EvaluationRef
 from digits.storage.workspace import current_workspace
 from digits.training.devices import Device
 from flows.parameters import DatasetName, ModelNames, Positive, RecipeName, Seed
@@ -33,15 +33,12 @@ from tasks.train import train
 from tasks.validate import validate
 
 
-class RunResult(Frozen):
-    """What a run hands back: its models and scores, the decision, the report, and its steps."""
+@dataclass(frozen=True)
+class RunResult:
+    """What a run hands back: its name, its outcome, and which run made the result of each step."""
 
     run: str
-    data: DatasetVersion
-    models: tuple[ModelRef, ...]
-    evaluations: tuple[EvaluationRef, ...]
-    decision: Decision
-    report: ReportRef
+    outcome: RunOutcome
     steps: dict[str, str | None]
 
 
@@ -86,29 +83,10 @@ def retrain(
         ending_together(),  # innermost: what shows the trainings waits for their last messages
     ):
         find_code(models, spec.read_options)
-        made = run_pipeline(request, TASKS, workspace)
-        show_run(
-            spec.title,
-            validation=made.validation,
-            arrays=made.arrays,
-            scored=made.scored,
-            decision=made.decision,
-            lineage=made.lineage,
-            report=made.report,
-            version=made.version,
-            steps=kept.steps,
-            address=page_address,
-        )
+        outcome = run_pipeline(request, TASKS, workspace)
+        show_run(spec.title, outcome, kept.steps, page_address)
     keep_known_code()
-    return RunResult(
-        run=str(flow_run.name),
-        data=made.version,
-        models=tuple(model for model, _ in made.scored),
-        evaluations=tuple(score for _, score in made.scored),
-        decision=made.decision,
-        report=made.report,
-        steps=kept.steps,
-    )
+    return RunResult(str(flow_run.name), outcome, kept.steps)
 
 
 def score_champion(*, dataset: str, arrays: ArraysRef, device: str) -> EvaluationRef | None:

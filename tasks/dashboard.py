@@ -16,17 +16,14 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runtime import flow_run
 
-from digits.datasets.versions import DatasetVersion
 from digits.errors import DamagedError
 from digits.progress import followed
 from digits.registry.ledger import Entry, Ledger, champion_of
-from digits.registry.promotion import Decision
-from digits.report.dashboard_pages import RunFacts, champion_page, failure_page, run_page
+from digits.registry.promotion import RunOutcome
+from digits.report.dashboard_pages import champion_page, failure_page, run_page
 from digits.report.sentences import headline
 from digits.spec import load_spec
-from digits.storage.lineage import Lineage
 from digits.storage.records import Record
-from digits.storage.references import ArraysRef, EvaluationRef, ModelRef, ReportRef, ValidationRef
 from digits.storage.workspace import current_workspace
 from digits.validation.findings import ValidationFailed
 from tasks import artifacts
@@ -66,41 +63,27 @@ def on_dashboard(
 
 
 def show_run(
-    title: str,
-    *,
-    validation: ValidationRef,
-    arrays: ArraysRef,
-    scored: Sequence[tuple[ModelRef, EvaluationRef]],
-    decision: Decision,
-    lineage: Lineage,
-    report: ReportRef,
-    version: DatasetVersion,
-    steps: Mapping[str, str | None],
-    address: Address,
+    title: str, outcome: RunOutcome, steps: Mapping[str, str | None], address: Address
 ) -> None:
     """Show the results of a run, with charts if it trained or evaluated a model."""
-    workspace, entry = current_workspace(), decision.entry
+    store, entry = current_workspace().store, outcome.decision.entry
     pictures: Mapping[str, str] = {}
     if any(made_in is None for step, made_in in steps.items() if step.startswith(PICTURED)):
         from digits.report.dashboard_plots import draw_pictures
 
-        pictures = draw_pictures(scored, arrays, workspace.store)
-    path = workspace.store.folder(report) / "report.html"
-    keys = [*(step.key.digest for step in lineage.values()), report.made_by]
-    facts = RunFacts(
-        title=title,
-        scored=scored,
-        decision=decision,
-        version=version,
-        validation=validation,
-        lineage=lineage,
+        pictures = draw_pictures(outcome.scored, outcome.arrays, store)
+    path = store.folder(outcome.report) / "report.html"
+    keys = [*(step.key.digest for step in outcome.lineage.values()), outcome.report.made_by]
+    page = run_page(
+        title,
+        outcome,
         steps=steps,
         origins=_origins(keys),
         report=path,
         link=address(path),
         pictures=pictures,
     )
-    show(f"retrain-{slug(entry.dataset)}", run_page(facts), headline(entry.verdict))
+    show(f"retrain-{slug(entry.dataset)}", page, headline(entry.verdict))
 
 
 def announce(entry: Entry) -> None:

@@ -60,11 +60,10 @@ class DatasetVersion(Frozen):
         return {CONTENT_KEY.format(n): b.batch for n, b in enumerate(self.batches, start=1)}
 
     def describe(self) -> str:
-        """Summarize the version, e.g. "version 3, 2 batches"."""
+        """Summarize the version, e.g. "dataset version 3, 2 batches"."""
         num = len(self.batches)
-        return f"dataset version {self.number}" + (
-            f", {num} batch{'es' * (num > 1)}" if num else ""
-        )
+        batches = f", {num} batch{'es' * (num > 1)}" if num else ""
+        return f"dataset version {self.number}{batches}"
 
     def find(self, batch: str) -> Change | None:
         """Return the batch with this digest, or None if this version does not have it."""

@@ -1,8 +1,10 @@
 """The promotion rule: whether a candidate is promoted or the champion is kept."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
+from digits.datasets.versions import DatasetVersion
 from digits.errors import DamagedError, DigitsError
 from digits.registry.ledger import (
     Entry,
@@ -15,7 +17,15 @@ from digits.registry.ledger import (
     withdrawn,
 )
 from digits.storage.lineage import Lineage, write_lineage
-from digits.storage.references import ArraysRef, DatasetRef, EvaluationRef, Frozen, ModelRef
+from digits.storage.references import (
+    ArraysRef,
+    DatasetRef,
+    EvaluationRef,
+    Frozen,
+    ModelRef,
+    ReportRef,
+    ValidationRef,
+)
 from digits.storage.store import Store
 from digits.storage.workspace import Workspace
 
@@ -46,6 +56,19 @@ class Decision(Frozen):
     entry: Entry
     standing: Verdict
     rival: ModelVersion | None
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What a run made and decided; `version` is that of its dataset."""
+
+    version: DatasetVersion
+    validation: ValidationRef
+    arrays: ArraysRef
+    scored: Sequence[tuple[ModelRef, EvaluationRef]]
+    lineage: Lineage
+    decision: Decision
+    report: ReportRef
 
 
 class Comparison(Frozen):

@@ -1,7 +1,6 @@
 """The dashboard's Markdown pages: runs, the champion, new batches and garbage collection."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from digits.datasets.growth import Growth
@@ -9,11 +8,10 @@ from digits.datasets.versions import DatasetVersion
 from digits.intake.incoming import Addition
 from digits.registry.garbage import Garbage
 from digits.registry.ledger import Entry, ModelVersion, Verdict
-from digits.registry.promotion import Decision
+from digits.registry.promotion import RunOutcome
 from digits.report.sentences import headline
-from digits.storage.lineage import Lineage
 from digits.storage.records import Record
-from digits.storage.references import EvaluationRef, ModelRef, ValidationRef
+from digits.storage.references import ValidationRef
 from digits.thresholds import SPLITS
 from digits.validation.findings import ValidationOutcome
 
@@ -25,55 +23,47 @@ NO_PICTURES = (
 )
 
 
-@dataclass(frozen=True)
-class RunFacts:
-    """The facts that the page of a run shows.
+def run_page(
+    title: str,
+    outcome: RunOutcome,
+    *,
+    steps: Mapping[str, str | None],
+    origins: Mapping[str, Record],
+    report: Path,
+    link: str | None,
+    pictures: Mapping[str, str],
+) -> str:
+    """Render the page of a run: the decision and its reason, scores, data, steps and lineage.
 
     `steps` maps each step to the run that produced its result, or to None for this run; `origins`
     maps steps to the cache records of those results, as far as they still exist. `pictures` maps
     titles to data URIs and is empty if nothing was trained. `report` is the path of the HTML
     report, `link` its URL.
     """
-
-    title: str
-    scored: Sequence[tuple[ModelRef, EvaluationRef]]
-    decision: Decision
-    version: DatasetVersion
-    validation: ValidationRef
-    lineage: Lineage
-    steps: Mapping[str, str | None]
-    origins: Mapping[str, Record]
-    report: Path
-    link: str | None = None
-    pictures: Mapping[str, str] = field(default_factory=dict)
-
-
-def run_page(facts: RunFacts) -> str:
-    """Render the page of a run: the decision and its reason, scores, data, steps and lineage."""
-    verdict = facts.decision.entry.verdict
+    verdict = outcome.decision.entry.verdict
     parts = [
         f"# {headline(verdict)}",
-        f"{facts.title}: {verdict.reason}.",
-        _models(facts),
+        f"{title}: {verdict.reason}.",
+        _models(outcome),
         _comparison(verdict),
-        _page("Full report", facts.report, facts.link),
-        *(f"## {name}\n\n![{name}]({uri})" for name, uri in facts.pictures.items()),
-        "" if facts.pictures else NO_PICTURES,
+        _page("Full report", report, link),
+        *(f"## {name}\n\n![{name}]({uri})" for name, uri in pictures.items()),
+        "" if pictures else NO_PICTURES,
         "## Data",
-        _version(facts.version),
+        _version(outcome.version),
         "## Validation",
-        _validation(facts.validation),
+        _validation(outcome.validation),
         "## Steps",
         _table(
             ("step", "result from"),
-            ((step, _origin(run, facts.origins.get(step))) for step, run in facts.steps.items()),
+            ((step, _origin(run, origins.get(step))) for step, run in steps.items()),
         ),
         "## Lineage",
         _table(
             ("step", "output", "cache key"),
             (
                 (label, _code(step.output), _code(step.key.digest))
-                for label, step in facts.lineage.items()
+                for label, step in outcome.lineage.items()
             ),
         ),
     ]
@@ -187,11 +177,11 @@ def _growth(growth: Growth) -> str:
     )
 
 
-def _models(facts: RunFacts) -> str:
-    verdict, rival = facts.decision.entry.verdict, facts.decision.rival
+def _models(outcome: RunOutcome) -> str:
+    verdict, rival = outcome.decision.entry.verdict, outcome.decision.rival
     rows = [
         (f"**{model.model}**" if model.model == verdict.candidate else model.model, model, score)
-        for model, score in facts.scored
+        for model, score in outcome.scored
     ]
     if rival is not None and verdict.champion_score is not None:
         name = f"champion, v{rival.number} ({rival.model.model})"

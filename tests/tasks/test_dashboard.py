@@ -16,7 +16,7 @@ from prefect.runtime import flow_run
 from digits.datasets.versions import version_of
 from digits.progress import Progress
 from digits.registry.ledger import Ledger
-from digits.registry.promotion import Decision
+from digits.registry.promotion import Decision, RunOutcome
 from digits.settings import Settings
 from digits.storage.references import ReportRef, ValidationRef
 from digits.storage.workspace import Workspace
@@ -100,18 +100,17 @@ def test_a_run_has_pictures_only_if_something_is_new(
     entry = decide(here, None, 1, "promoted")
 
     def shown() -> str:
-        show_run(
-            "Made-up digits",
+        outcome = RunOutcome(
+            version=version_of([]),
             validation=ValidationRef(digest=digest("validation"), num_expectations=51),
             arrays=store_arrays(here.store),
             scored=[store_model(here.store, "mlp", 1)],
-            decision=Decision(entry=entry, standing=entry.verdict, rival=None),
             lineage={},
+            decision=Decision(entry=entry, standing=entry.verdict, rival=None),
             report=ReportRef(digest=digest("report")),
-            version=version_of([]),
-            steps={"ingest": None, **train, "report": None},
-            address=lambda path: f"http://reports/{path.name}",
         )
+        steps = {"ingest": None, **train, "report": None}
+        show_run("Made-up digits", outcome, steps, lambda path: f"http://reports/{path.name}")
         return str(flow_run.id)
 
     run = in_a_flow(shown)

@@ -8,10 +8,9 @@ from digits.datasets.versions import Change, version_of
 from digits.intake.incoming import Addition
 from digits.registry.garbage import Garbage
 from digits.registry.ledger import Verdict
-from digits.registry.promotion import Decision
+from digits.registry.promotion import Decision, RunOutcome
 from digits.report.dashboard_pages import (
     NO_PICTURES,
-    RunFacts,
     batch_page,
     champion_page,
     failure_page,
@@ -20,7 +19,7 @@ from digits.report.dashboard_pages import (
 )
 from digits.storage.lineage import LineageStep
 from digits.storage.records import Record, StepKey
-from digits.storage.references import ValidationRef
+from digits.storage.references import ArraysRef, ReportRef, ValidationRef
 from digits.validation.findings import ValidationOutcome
 from tests.support.findings import TOO_FEW_IMAGES
 from tests.support.shown import (
@@ -32,6 +31,7 @@ from tests.support.shown import (
     make_verdict,
     make_version,
 )
+from tests.support.small_dataset import small_layout
 
 KEY = StepKey(step="train", inputs={}, code={}, libraries={})
 KEPT = make_verdict(
@@ -59,25 +59,34 @@ def shown(
     changes: Sequence[Change] = (),
 ) -> str:
     version = make_version(3) if verdict.champion_score else None
+    outcome = RunOutcome(
+        version=version_of(list(changes)),
+        validation=ValidationRef(
+            digest=digest("validation"), num_expectations=51, warnings=warnings
+        ),
+        arrays=ArraysRef(
+            digest=digest("arrays"),
+            layout=small_layout(),
+            num_train=60,
+            num_test=40,
+            test_digest=digest("test"),
+        ),
+        scored=[
+            (make_model("mlp"), make_score("mlp", 30)),
+            (make_model("cnn"), make_score("cnn", 36)),
+        ],
+        lineage={"train cnn": LineageStep(key=KEY, output=digest("cnn"))},
+        decision=Decision(entry=make_entry(verdict), standing=verdict, rival=version),
+        report=ReportRef(digest=digest("report")),
+    )
     return run_page(
-        RunFacts(
-            title="Made-up | digits",
-            scored=[
-                (make_model("mlp"), make_score("mlp", 30)),
-                (make_model("cnn"), make_score("cnn", 36)),
-            ],
-            decision=Decision(entry=make_entry(verdict), standing=verdict, rival=version),
-            version=version_of(list(changes)),
-            validation=ValidationRef(
-                digest=digest("validation"), num_expectations=51, warnings=warnings
-            ),
-            lineage={"train cnn": LineageStep(key=KEY, output=digest("cnn"))},
-            steps={"train cnn": "last | night", "train mlp": "gone", "report": None},
-            origins={"train cnn": record_of("last | night")},
-            report=Path("/artifacts/reports/1/report.html"),
-            link=link,
-            pictures=pictures or {},
-        )
+        "Made-up | digits",
+        outcome,
+        steps={"train cnn": "last | night", "train mlp": "gone", "report": None},
+        origins={"train cnn": record_of("last | night")},
+        report=Path("/artifacts/reports/1/report.html"),
+        link=link,
+        pictures=pictures or {},
     )
 
 
