@@ -147,16 +147,16 @@ def describe_steps(steps: dict[str, str | None]) -> str:
     return f"executed {', '.join(executed)}" + (f"; {cached} from the cache" if cached else "")
 
 
-def print_addition(intake: "Addition") -> None:
+def print_addition(addition: "Addition") -> None:
     """Print what happened to a batch, with each reason on a separate line."""
-    if intake.status == "quarantined":
-        click.echo(f"refused: {intake.source} was not added to {intake.dataset}")
-        for reason in intake.reasons:
+    if addition.status == "quarantined":
+        click.echo(f"refused: {addition.source} was not added to {addition.dataset}")
+        for reason in addition.reasons:
             click.echo(f"  {reason}")
-        click.echo(f"Page: {intake.page}")
+        click.echo(f"Page: {addition.page}")
     else:
-        click.echo(intake.describe())
-    for warning in intake.warnings:
+        click.echo(addition.describe())
+    for warning in addition.warnings:
         click.echo(f"  warning: {warning}")
 
 

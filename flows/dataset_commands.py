@@ -81,12 +81,12 @@ def add(name: str, files: tuple[Path, ...], as_json: bool) -> None:
     from digits.intake.additions import add_batch
 
     workspace = current_workspace()
-    intake = add_batch(files, load_spec(name, workspace.settings), workspace)
+    addition = add_batch(files, load_spec(name, workspace.settings), workspace)
     if as_json:
-        console.print_json(intake.model_dump(mode="json"))
+        console.print_json(addition.model_dump(mode="json"))
     else:
-        console.print_addition(intake)
-    if intake.status == "quarantined":
+        console.print_addition(addition)
+    if addition.status == "quarantined":
         raise click.exceptions.Exit(1)
 
 
@@ -101,11 +101,11 @@ def add_incoming(name: str, as_json: bool) -> None:
     workspace = current_workspace()
     additions = list(add_all_incoming(load_spec(name, workspace.settings), workspace))
     if as_json:
-        console.print_json([intake.model_dump(mode="json") for intake in additions])
+        console.print_json([addition.model_dump(mode="json") for addition in additions])
     else:
-        for intake in additions:
-            console.print_addition(intake)
-    if any(intake.status == "quarantined" for intake in additions):
+        for addition in additions:
+            console.print_addition(addition)
+    if any(addition.status == "quarantined" for addition in additions):
         raise click.exceptions.Exit(1)
 
 

@@ -43,11 +43,11 @@ def emit_validation_failed(dataset: str, outcome: ValidationOutcome) -> None:
     )
 
 
-def emit_addition(intake: Addition) -> None:
+def emit_addition(addition: Addition) -> None:
     """Emit the outcome of a new batch, unless the dataset already contained it."""
-    if intake.status in ADDITIONS:
-        facts = intake.model_dump(mode="json", exclude={"dataset"})
-        _emit(ADDITIONS[intake.status], intake.dataset, text=intake.describe(), **facts)
+    if addition.status in ADDITIONS:
+        facts = addition.model_dump(mode="json", exclude={"dataset"})
+        _emit(ADDITIONS[addition.status], addition.dataset, text=addition.describe(), **facts)
 
 
 def _emit(event: str, dataset: str, **facts: Any) -> None:

@@ -56,7 +56,7 @@ def add_batch(paths: Sequence[Path], spec: DatasetSpec, workspace: Workspace) ->
             raise DataError(f"{path}: not found; name the files or the folder of one batch")
         if workspace.settings.data_dir.resolve().is_relative_to(path.resolve()):
             raise UsageError(f"{path}: contains the data folder; name the folder of one batch")
-    return _take(Arrival(tuple(path.absolute() for path in paths)), spec, workspace)
+    return _add(Arrival(tuple(path.absolute() for path in paths)), spec, workspace)
 
 
 def add_all_incoming(spec: DatasetSpec, workspace: Workspace) -> Iterator[Addition]:
@@ -66,12 +66,12 @@ def add_all_incoming(spec: DatasetSpec, workspace: Workspace) -> Iterator[Additi
     """
     for entry in waiting(spec.name, workspace.settings):
         try:
-            yield _take(Arrival(entry.paths, moves=True), spec, workspace)
+            yield _add(Arrival(entry.paths, moves=True), spec, workspace)
         except (DataError, OSError) as error:
             logger.warning("%s: left in the incoming folder: %s", entry.name, error)
 
 
-def _take(arrival: Arrival, spec: DatasetSpec, workspace: Workspace) -> Addition:
+def _add(arrival: Arrival, spec: DatasetSpec, workspace: Workspace) -> Addition:
     with DatasetVersions(spec.name, workspace.settings).changing() as changing:
         sweep(changing.versions)
         before = arrival.state()
@@ -81,19 +81,19 @@ def _take(arrival: Arrival, spec: DatasetSpec, workspace: Workspace) -> Addition
             raise DataError(f"{arrival.source}: changed while being read; try again later")
         known = rows and changing.current.find(batch_digest(*rows.in_order))
         if known and rows:
-            return _know(known, rows, arrival, changing)
+            return _skip_known(known, rows, arrival, changing)
         outcome, growth = validate_batch(rows, found, spec, changing.current, workspace)
         if outcome.success and rows:
             return _accept(rows, outcome, growth, arrival, changing)
         return _refuse(outcome, arrival, changing, workspace)
 
 
-def _know(known: Change, rows: BatchRows, arrival: Arrival, changing: Changing) -> Addition:
+def _skip_known(known: Change, rows: BatchRows, arrival: Arrival, changing: Changing) -> Addition:
     """Change nothing, unless the stored batch is missing or corrupted: then store it again."""
     if not is_kept(known, changing.versions):
         keep_batch(*rows.in_order, changing.versions)
-    _take_away(arrival, changing.versions)
-    return _intake(arrival, changing, status="known", batch=known.batch)
+    _remove_originals(arrival, changing.versions)
+    return _addition(arrival, changing, status="known", batch=known.batch)
 
 
 def _accept(
@@ -112,9 +112,9 @@ def _accept(
         files=arrival.digests,
         growth=growth,
     )
-    _take_away(arrival, changing.versions)
+    _remove_originals(arrival, changing.versions)
     warnings = tuple(str(warning) for warning in outcome.warnings)
-    return _intake(
+    return _addition(
         arrival, changing, status="accepted", batch=batch, growth=growth, warnings=warnings
     )
 
@@ -131,7 +131,7 @@ def _refuse(
         moves=arrival.moves,
         settings=workspace.settings,
     )
-    return _intake(
+    return _addition(
         arrival,
         changing,
         status="quarantined",
@@ -141,7 +141,7 @@ def _refuse(
     )
 
 
-def _intake(arrival: Arrival, changing: Changing, **facts: Any) -> Addition:
+def _addition(arrival: Arrival, changing: Changing, **facts: Any) -> Addition:
     return Addition(
         dataset=changing.versions.dataset,
         source=arrival.source,
@@ -150,7 +150,7 @@ def _intake(arrival: Arrival, changing: Changing, **facts: Any) -> Addition:
     )
 
 
-def _take_away(arrival: Arrival, versions: DatasetVersions) -> None:
+def _remove_originals(arrival: Arrival, versions: DatasetVersions) -> None:
     """Remove the original of a stored batch; a rename makes each path disappear at once."""
     if not arrival.moves:
         return

@@ -112,26 +112,26 @@ def failure_page(title: str, outcome: ValidationOutcome, page: Path, link: str |
     )
 
 
-def batch_page(title: str, intake: Addition) -> str:
+def batch_page(title: str, addition: Addition) -> str:
     """Render the page of a new batch: added, already known, or refused."""
-    if intake.status == "quarantined":
+    if addition.status == "quarantined":
         heading = f"A batch for {title} was refused"
         text = "Nothing was added: the dataset and the champion are unchanged."
-    elif intake.status == "known":
+    elif addition.status == "known":
         heading, text = f"{title} already has this batch", "Nothing was changed."
     else:
-        heading = f"{title}: dataset version {intake.version}"
-        text = f"Batch `{intake.batch}` was added; the next training uses it."
+        heading = f"{title}: dataset version {addition.version}"
+        text = f"Batch `{addition.batch}` was added; the next training uses it."
     return "\n\n".join(
         filter(
             None,
             (
                 f"# {heading}",
-                f"Source: `{intake.source}`. {text}",
-                "\n".join(f"- {reason}" for reason in intake.reasons),
-                _page("All findings", intake.page, None) if intake.page else "",
-                _growth(intake.growth) if intake.status == "accepted" else "",
-                "\n".join(f"- warning: {warning}" for warning in intake.warnings),
+                f"Source: `{addition.source}`. {text}",
+                "\n".join(f"- {reason}" for reason in addition.reasons),
+                _page("All findings", addition.page, None) if addition.page else "",
+                _growth(addition.growth) if addition.status == "accepted" else "",
+                "\n".join(f"- warning: {warning}" for warning in addition.warnings),
             ),
         )
     )

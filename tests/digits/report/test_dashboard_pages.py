@@ -210,7 +210,7 @@ def test_a_run_page_shows_the_dataset_version_and_its_batches() -> None:
 
 
 def test_an_added_batch_is_shown_with_its_class_counts() -> None:
-    intake = Addition(
+    addition = Addition(
         dataset="mnist",
         source="a.npz",
         status="accepted",
@@ -220,7 +220,7 @@ def test_an_added_batch_is_shown_with_its_class_counts() -> None:
         warnings=("3 images are odd",),
     )
 
-    page = batch_page("Made-up digits", intake)
+    page = batch_page("Made-up digits", addition)
 
     assert page.startswith("# Made-up digits: dataset version 4\n")
     assert "| train | 1,230 | 30 | 1,200 |" in page
@@ -229,7 +229,7 @@ def test_an_added_batch_is_shown_with_its_class_counts() -> None:
 
 
 def test_a_refused_batch_is_shown_with_the_reasons_and_the_page() -> None:
-    intake = Addition(
+    addition = Addition(
         dataset="mnist",
         source="a.npz",
         status="quarantined",
@@ -238,7 +238,7 @@ def test_a_refused_batch_is_shown_with_the_reasons_and_the_page() -> None:
         page=Path("/data/quarantine/mnist/1/page.html"),
     )
 
-    page = batch_page("Made-up digits", intake)
+    page = batch_page("Made-up digits", addition)
 
     assert page.startswith("# A batch for Made-up digits was refused\n")
     assert "- half is blank\n- half is not\n" in page
@@ -247,6 +247,8 @@ def test_a_refused_batch_is_shown_with_the_reasons_and_the_page() -> None:
 
 
 def test_a_known_batch_is_reported_as_such() -> None:
-    intake = Addition(dataset="mnist", source="a.npz", status="known", version=2, batch=digest("a"))
+    addition = Addition(
+        dataset="mnist", source="a.npz", status="known", version=2, batch=digest("a")
+    )
 
-    assert "already has this batch" in batch_page("Made-up digits", intake)
+    assert "already has this batch" in batch_page("Made-up digits", addition)
