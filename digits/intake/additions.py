@@ -17,7 +17,7 @@ from digits.intake.batch_validation import validate_batch
 from digits.intake.incoming import Addition, waiting
 from digits.intake.quarantine import set_aside
 from digits.spec import DatasetSpec
-from digits.storage.files import TEMPORARY, discard, file_digest
+from digits.storage.files import TEMPORARY, discard, file_digest, printable
 from digits.storage.workspace import Workspace
 from digits.validation.findings import ValidationOutcome
 
@@ -35,7 +35,7 @@ class Arrival:
     @property
     def source(self) -> str:
         """Where the batch came from, for messages and records."""
-        return " and ".join(map(str, self.paths))
+        return printable(" and ".join(map(str, self.paths)))
 
     def state(self) -> list[tuple[str, int, int]]:
         """Sizes and modification times of the files, to notice that one is still being written."""
@@ -173,10 +173,10 @@ def _files(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
     """All files, including those in folders, with their names within the batch."""
     for path in paths:
         if not path.is_dir():
-            yield path.name, path
+            yield printable(path.name), path
             continue
         for folder, folders, names in os.walk(path):
             folders.sort()
             for name in sorted(names):
                 file = Path(folder, name)
-                yield str(path.name / file.relative_to(path)), file
+                yield printable(str(path.name / file.relative_to(path))), file

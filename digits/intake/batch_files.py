@@ -17,6 +17,7 @@ from digits.datasets.kept_batches import canonical_order
 from digits.datasets.sources.file_layouts import detect_layout, files_in
 from digits.errors import DataError
 from digits.spec import DatasetSpec
+from digits.storage.files import printable
 from digits.thresholds import CheckName, Severity
 from digits.validation.findings import Finding
 
@@ -90,7 +91,7 @@ def shortened(name: str, roots: Sequence[Path]) -> str:
     """The name of a row or file, without the folder that contains its batch."""
     for root in roots:
         name = name.replace(f"{root.parent}/", "")
-    return name
+    return printable(name)
 
 
 def _of_rows(defect: Defect, severity: Severity, paths: Sequence[Path]) -> Finding:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from digits.datasets.growth import Growth
 from digits.datasets.versions import DatasetVersions, version_of
 from digits.settings import Settings
+from digits.storage.files import printable
 from digits.storage.references import Frozen
 from digits.thresholds import SPLITS
 from digits.validation.findings import PAGE_FILE
@@ -35,7 +36,7 @@ class Entry:
     @property
     def name(self) -> str:
         """Name for messages."""
-        return " and ".join(path.name for path in self.paths)
+        return printable(" and ".join(path.name for path in self.paths))
 
 
 class Addition(Frozen):

@@ -66,6 +66,12 @@ def write_whole(path: Path, content: bytes) -> None:
     flush(path.parent)
 
 
+def printable(name: str) -> str:
+    r"""Escape the bytes of a file name that are not UTF-8: "M\xe4rz" for b"M\xe4rz"."""
+    raw = name.encode("utf-8", "surrogateescape")
+    return raw.decode("utf-8", "backslashreplace")
+
+
 def signature_of(path: Path) -> Signature:
     """Return a value that changes when the file is written to or replaced."""
     status = path.stat()

@@ -12,7 +12,11 @@ _LENGTH = len(_BEFORE) + 64 + len(_AFTER)
 
 
 def seal(fields: Mapping[str, Any]) -> bytes:
-    """Serialize the fields to one line of JSON and append its SHA-256 as the member "digest"."""
+    """Serialize the fields to one line of JSON and append its SHA-256 as the member "digest".
+
+    Raises ValueError for text that could not be read back: a lone surrogate.
+    """
+    json.dumps(fields, ensure_ascii=False).encode()
     body = json.dumps(fields, separators=(",", ":")).encode()
     return body[:-1] + _BEFORE + hashlib.sha256(body).hexdigest().encode() + _AFTER
 

@@ -12,7 +12,12 @@ from digits.datasets.versions import DatasetVersions
 from digits.errors import DataError, UsageError
 from digits.intake import additions
 from digits.intake.additions import add_all_incoming, add_batch
-from digits.intake.incoming import Addition, incoming_folder, quarantine_folder
+from digits.intake.incoming import (
+    Addition,
+    describe_versions,
+    incoming_folder,
+    quarantine_folder,
+)
 from digits.settings import Settings
 from digits.spec import DatasetSpec, load_spec
 from digits.storage.workspace import Workspace
@@ -244,3 +249,29 @@ def test_an_unreadable_batch_stays_in_place_and_the_others_are_added(
     assert [outcome.status for outcome in outcomes] == ["accepted"]
     assert [path.name for path in folder.iterdir()] == ["a.npz"]
     assert "a.npz: left in the incoming folder" in caplog.text
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_file_name_that_is_not_utf_8_harms_nothing(
+    is_folder: bool, spec: DatasetSpec, workspace: Workspace
+) -> None:
+    incoming = incoming_folder(NAME, workspace.settings)
+    for name, batch in ((b"M\xe4rz", make_more(60, 1)), (b"b\xe4d", inverted(make_more(60, 2)))):
+        path = incoming / os.fsdecode(name)
+        save(batch, (path / "a.npz" if is_folder else path.with_suffix(".npz")))
+    save(make_more(60, 3), incoming / "z.npz")
+
+    march, bad, good = sorted(
+        add_all_incoming(spec, workspace), key=lambda one: one.source.rpartition("/")[2]
+    )
+
+    assert [bad.status, march.status, good.status] == ["quarantined", "accepted", "accepted"]
+    assert r"M\xe4rz" in march.describe()
+    assert bad.page is not None
+    assert r"b\xe4d" in bad.page.read_text(encoding="utf-8") + bad.describe()
+    versions = DatasetVersions(NAME, workspace.settings)
+    assert versions.current().number == 3
+    assert not list(incoming.iterdir())
+    assert describe_versions(NAME, workspace.settings)["version"] == 3
+    with versions.changing() as changing:
+        assert changing.remove(march.batch).version == 4

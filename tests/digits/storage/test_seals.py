@@ -37,3 +37,8 @@ def test_every_flipped_bit_and_every_truncation_is_detected() -> None:
 def test_any_other_bytes_are_reported_as_damage(content: bytes) -> None:
     with pytest.raises(DamagedError):
         unseal(content)
+
+
+def test_text_that_could_not_be_read_back_is_not_sealed() -> None:
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        seal({"source": "M\udce4rz"})
