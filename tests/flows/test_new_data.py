@@ -168,7 +168,7 @@ def test_a_corrupted_batch_stops_the_run_and_the_error_says_what_to_do(
 
     assert printed.exit_code == 1
     line = printed.stderr.splitlines()[-1]
-    assert line.startswith(f"Error: batch {added['batch'][:12]} of {NAME}, which came from {path}")
+    assert line.startswith(f"Error: batch {added['batch'][:12]} of {NAME}, added from {path}")
     assert f"digits dataset remove {NAME} {added['batch'][:12]}" in line
     again = read_json(call_digits("dataset", "add", NAME, str(path), "--json"))
     assert (again["status"], again["version"]) == ("known", 2)
