@@ -58,7 +58,7 @@ class Planner:
 
     def __init__(self, request: Request, workspace: Workspace) -> None:
         self.steps: list[PlannedStep] = []
-        self._request, self._workspace = request, workspace
+        self._workspace = workspace
         self._entries = Ledger(request.spec.name, workspace.settings).entries()
         self._versions = {
             made.made_by: version.number
@@ -109,8 +109,8 @@ class Planner:
         self._add("add incoming", "run", f"in {folder}: {', '.join(names[:NUM_NAMED])}{more}")
         return SimpleNamespace(content=None, growth=None)
 
-    def _score_champion(self, *, dataset: str, arrays: ArraysRef | None, device: str) -> Any:
-        champion = Ledger(dataset, self._workspace.settings).champion()
+    def _score_champion(self, *, arrays: ArraysRef | None, device: str, **_: Any) -> Any:
+        champion = champion_of(self._entries)
         if champion and arrays and needs_score(champion, arrays, self._workspace.store.glance):
             arguments = {"model": champion.model, "arrays": arrays, "device": device}
             self.look_up("evaluate", "evaluate champion", arguments)
