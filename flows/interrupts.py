@@ -21,6 +21,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_SECONDS = 10
 # Nothing else uses this signal, and without a handler it does nothing.
 WAKING = signal.SIGURG
+# The sockets that Python writes each signal to. A garbage-collected one would be closed while it is
+# still in use, and Python would complain at every signal until the process ends.
+_in_use: list[socket.socket] = []
 
 
 class Interrupted(KeyboardInterrupt):
@@ -79,11 +82,13 @@ def _keep_waking() -> Callable[[], None]:
     """
     hearing, telling = socket.socketpair()
     telling.setblocking(False)
+    _in_use.append(telling)
     before = signal.set_wakeup_fd(telling.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_wake_main_thread, args=(hearing,), daemon=True).start()
 
     def stop() -> None:
         signal.set_wakeup_fd(before)
+        _in_use.remove(telling)
         telling.close()
 
     return stop

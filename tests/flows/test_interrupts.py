@@ -14,6 +14,7 @@ from digits.settings import ROOT
 from digits.storage.workspace import Workspace
 from flows.interrupts import Interrupted, interruptible
 from tests.flows.conftest import DATASET
+from tests.support import processes
 from tests.support.commands import DIGITS, run_digits, start_digits
 from tests.support.small_dataset import NAME
 
@@ -158,6 +159,29 @@ def test_an_interrupted_run_resumes_from_its_last_epoch(
     assert "mlp: resuming after epoch" in again.stderr
     assert "train mlp: epoch 1/40" not in again.stderr
     assert len(Ledger(NAME, finished.settings).entries()) == 2
+
+
+SIGNALS_AFTER_THE_FIRST = """
+import gc, os, signal, time
+from flows.interrupts import interruptible
+
+try:
+    with interruptible():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+except KeyboardInterrupt:
+    gc.collect()
+    for _ in range(3):
+        os.kill(os.getpid(), signal.SIGURG)
+        time.sleep(0.01)
+"""
+
+
+def test_signals_after_the_first_one_leave_no_complaint() -> None:
+    process = processes.start(SIGNALS_AFTER_THE_FIRST)
+
+    assert "Exception ignored" not in process.communicate()[1]
+    assert process.returncode == 0
 
 
 def test_no_thread_is_left_after_the_block() -> None:
