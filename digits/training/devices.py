@@ -27,6 +27,9 @@ CUDA_PACKAGES = {
     "jax": ("jax-cuda12-plugin", "jax-cuda13-plugin"),
     "torch": ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13"),
 }
+# TensorFlow can crash (rarely, with a segmentation fault) if two threads build graphs at once.
+# Whoever may build one holds this lock.
+TRACING = Lock()
 CPU_FACTS = Path("/proc/cpuinfo")
 _configuring = Lock()
 

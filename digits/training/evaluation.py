@@ -13,6 +13,7 @@ import numpy.typing as npt
 from digits.errors import DamagedError
 from digits.spec import Layout
 from digits.training.arrays import StoredArray
+from digits.training.devices import TRACING
 from digits.training.predictions import write_predictions
 
 Array = npt.NDArray[Any]
@@ -58,7 +59,9 @@ def evaluate_model(model_path: Path, arrays: Path, layout: Layout, output: Path)
     model = load_model(model_path)
     x_test = StoredArray(arrays / "x_test.npy")
     y_test = np.load(arrays / "y_test.npy", allow_pickle=False)
-    probabilities = np.concatenate([predict(model, part) for part in x_test.parts(BATCH_SIZE)])
+    with TRACING:
+        probabilities = np.concatenate([predict(model, part) for part in x_test.parts(BATCH_SIZE)])
+        shifts = list(accuracy_against_shift(model, x_test.parts(BATCH_SIZE), y_test))
     y_predicted = probabilities.argmax(axis=1).astype(np.int32)
     num_correct = int((y_predicted == y_test).sum())
     accuracy = num_correct / len(y_test)
@@ -75,7 +78,7 @@ def evaluate_model(model_path: Path, arrays: Path, layout: Layout, output: Path)
         "confusion": confusion.tolist(),
         "shift": [
             {"pixels": 0, "accuracy": accuracy},
-            *accuracy_against_shift(model, x_test.parts(BATCH_SIZE), y_test),
+            *shifts,
         ],
     }
     (output / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")

@@ -17,6 +17,7 @@ from digits.progress import Progress
 from digits.storage.references import ArraysRef
 from digits.training.arrays import StoredArray
 from digits.training.checkpoints import Checkpoint, Variables
+from digits.training.devices import TRACING
 from digits.training.learner import STEPS_PER_EXECUTION, make_learner, make_metrics, outcome
 from digits.training.training_data import Minibatches, TestMinibatches, feed
 
@@ -30,7 +31,7 @@ class TestScorer:
     """Scores the model that training would produce now: `plain` with the learner's weights."""
 
     def __init__(self, plain: keras.Model, test: TestMinibatches) -> None:
-        self._plain, self._test = plain, feed(test)
+        self._plain, self._test, self._is_traced = plain, feed(test), False
         plain.compile(
             loss="sparse_categorical_crossentropy",
             metrics=["accuracy"],
@@ -41,8 +42,30 @@ class TestScorer:
     def score(self, learner: keras.Model) -> dict[str, float]:
         """Return loss and accuracy on the test set, as `val_loss` and `val_accuracy`."""
         self._plain.set_weights(outcome(learner))
-        figures = self._plain.evaluate(self._test, return_dict=True, verbose=0)
+        with contextlib.nullcontext() if self._is_traced else TRACING:
+            figures = self._plain.evaluate(self._test, return_dict=True, verbose=0)
+        self._is_traced = True
         return {f"val_{name}": value for name, value in figures.items()}
+
+
+class FirstStep(keras.callbacks.Callback):  # type: ignore[misc]
+    """Holds the lock on tracing during the first step of a training, which builds its graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held = contextlib.ExitStack()
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """Wait for other trainings that are being traced."""
+        self._held.enter_context(TRACING)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """Let others be traced; only the first call has an effect."""
+        self.release()
+
+    def release(self) -> None:
+        """Release the lock, if it is held."""
+        self._held.close()
 
 
 class Recorder(keras.callbacks.Callback):  # type: ignore[misc]
@@ -117,17 +140,22 @@ def train_model(
     epoch = len(recorder.history)
     progress.begin(settings.epochs, num_batches, epoch)
     if epoch < settings.epochs:
-        with contextlib.closing(Minibatches(x_train, y_train, settings)) as batches:
+        with contextlib.ExitStack() as stack:
+            batches = stack.enter_context(
+                contextlib.closing(Minibatches(x_train, y_train, settings))
+            )
             beginner = keras.callbacks.LambdaCallback(
                 on_epoch_begin=lambda epoch, logs: batches.begin(epoch + 1)  # noqa: ARG005
             )
+            first_step = FirstStep()
+            stack.callback(first_step.release)  # a first step that fails
             # Minibatches are already shuffled; Keras would shuffle them again, unseeded.
             learner.fit(
                 feed(batches),
                 epochs=settings.epochs,
                 initial_epoch=epoch,
                 shuffle=False,
-                callbacks=[beginner, recorder],
+                callbacks=[beginner, first_step, recorder],
                 verbose=0,
             )
     # Without the optimizer, which is only needed for training and is in the checkpoint.

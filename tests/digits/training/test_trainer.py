@@ -22,6 +22,7 @@ from digits.settings import Settings
 from digits.spec import Layout
 from digits.storage.references import ArraysRef
 from digits.storage.store import Store
+from digits.training.devices import TRACING
 from digits.training.learner import OPTIMIZERS, STEPS_PER_EXECUTION
 from digits.training.trainer import METRICS
 from tests.support.trainings import Arrays, Interrupting, Training, Watched, start_python
@@ -345,13 +346,25 @@ def test_the_archive_contains_no_optimizer_and_is_the_only_model_file(
         assert size < len(training.output["model.keras"]) < size + 50_000
 
 
+class WatchingTheLock(Watched):
+    """Notes after each minibatch whether others would have to wait to build their graphs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.locked: set[bool] = set()
+
+    def on_batch(self, epoch: int, batch: int) -> None:  # noqa: ARG002
+        self.locked.add(TRACING.locked())
+
+
 @dataclass
 class Observed:
     """A training with 38 minibatches per epoch: its progress, models and number of traces."""
 
-    progress: Watched = field(default_factory=Watched)
+    progress: WatchingTheLock = field(default_factory=WatchingTheLock)
     made: list[keras.Model] = field(default_factory=list)
     traced: Counter[str] = field(default_factory=Counter)
+    locked: set[bool] = field(default_factory=set)
 
     def build(self, *arguments: Any) -> keras.Model:
         model = MODELS["mlp"].build(*arguments)
@@ -363,6 +376,7 @@ class Observed:
     def counted(self, name: str, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def counting(data: Any) -> Any:
             self.traced[name] += 1
+            self.locked.add(TRACING.locked())
             return step(data)
 
         return counting
@@ -405,6 +419,13 @@ def test_each_step_is_traced_once(observed: Observed) -> None:
     assert observed.traced == {"train_step": 1, "test_step": 1}
 
 
+def test_graphs_are_built_by_one_training_at_a_time_and_run_side_by_side(
+    observed: Observed,
+) -> None:
+    assert observed.locked == {True}
+    assert observed.progress.locked == {False}
+
+
 def test_a_diverging_training_is_an_error_and_keeps_nothing(
     small_arrays: Arrays, tmp_path: Path
 ) -> None:
@@ -415,6 +436,23 @@ def test_a_diverging_training_is_an_error_and_keeps_nothing(
 
     assert training.output == {}
     assert training.checkpoint.load() is None
+
+
+def test_a_training_whose_first_step_fails_does_not_keep_others_waiting(
+    small_arrays: Arrays, tmp_path: Path
+) -> None:
+    def build(*arguments: Any) -> keras.Model:
+        model = MODELS["mlp"].build(*arguments)
+        model.train_step = fail
+        return model
+
+    def fail(_: Any) -> None:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        Training.of(small_arrays, tmp_path, "mlp").run(Watched(), build)
+
+    assert not TRACING.locked()
 
 
 @contextmanager
