@@ -10,6 +10,8 @@ from tests.support.small_dataset import NAME
 # The steps that a run repeats for other models or other settings.
 LATER_STEPS = ("train mlp", "train cnn", "evaluate mlp", "evaluate cnn", "report")
 STEPS = ("ingest", "validate", "normalize", *LATER_STEPS)
+# The tasks of a run that completed.
+TASKS = {"add incoming", *STEPS, "promote"}
 
 
 def page(service: Service, run: str) -> str:
@@ -17,10 +19,19 @@ def page(service: Service, run: str) -> str:
     return str(service.artifact(f"retrain-{NAME}", run)["data"])
 
 
-def task_runs(service: Service, run: str) -> dict[str, Any]:
-    """Return the task runs of a run, by name."""
-    found = service.post("task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
-    return {one["name"]: one for one in found}
+def task_runs(service: Service, run: str, expected: set[str]) -> dict[str, Any]:
+    """Wait until the expected tasks of a run have ended; return its task runs, by name.
+
+    The server writes task runs down from a stream of events, so it may know that a run has ended
+    before it knows of the run's tasks.
+    """
+
+    def ended() -> dict[str, Any]:
+        found = service.post("task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
+        tasks = {one["name"]: one for one in found if one["end_time"]}
+        return tasks if tasks.keys() >= expected else {}
+
+    return dict(wait_for(ended, f"the tasks {sorted(expected)} of {run}"))
 
 
 def events(service: Service, name: str, dataset: str = NAME, number: int = 1) -> list[Any]:
@@ -52,8 +63,8 @@ def test_a_run_is_found_by_its_name_and_tags(service: Service, first: str) -> No
     run = service.flow_run(first)
     assert run["name"] == f"retrain {NAME} reference"
     assert {NAME, "reference", "cpu"} <= set(run["tags"])
-    tasks = task_runs(service, first)
-    assert set(tasks) == {"add incoming", *STEPS, "promote"}
+    tasks = task_runs(service, first, TASKS)
+    assert set(tasks) == TASKS
     assert all({NAME, "reference", "cpu"} <= set(task["tags"]) for task in tasks.values())
 
 
@@ -100,7 +111,7 @@ def test_schedule_event_command_line_and_process_start_the_same_flow_and_share_i
 def test_a_cached_step_names_the_run_that_made_it(service: Service, first: str) -> None:
     run = service.start("retrain", f"dataset={NAME}")
     assert service.finished(run) == "Completed"
-    training = task_runs(service, run)["train cnn"]
+    training = task_runs(service, run, TASKS)["train cnn"]
     assert training["state"]["name"] == "Cached"
 
     def said() -> list[str]:
@@ -174,8 +185,9 @@ def test_a_failed_validation_is_shown_and_reported_and_not_retried(
 ) -> None:
     run = service.start("retrain", f"dataset={SPOILED}")
     assert service.finished(run) == "Failed"
-    assert task_runs(service, run)["validate"]["run_count"] == 1
-    assert "train mlp" not in task_runs(service, run)
+    tasks = task_runs(service, run, {"add incoming", "ingest", "validate"})
+    assert tasks["validate"]["run_count"] == 1
+    assert "train mlp" not in tasks
     shown = service.artifact(f"validation-{SPOILED}", run)["data"]
     assert "6000" in shown
     (event,) = events(service, "validation.failed", SPOILED)
