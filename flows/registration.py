@@ -29,8 +29,8 @@ async def register(settings: Settings) -> None:
     async with get_client() as client:
         await register_pool(client)
         await register_automations(client, await register_webhook(settings))
-    deploy = [PREFECT, "--no-prompt", "deploy", "--all", "--prefect-file", PROJECT / "prefect.yaml"]
-    subprocess.run(deploy, cwd=ROOT, check=True)
+    described = ["--prefect-file", str(PROJECT / "prefect.yaml")]
+    subprocess.run([PREFECT, "--no-prompt", "deploy", "--all", *described], cwd=ROOT, check=True)
 
 
 async def register_pool(client: PrefectClient) -> None:

@@ -23,6 +23,7 @@ PACKAGES = ("digits", "tasks", "flows")
 LOCKS = {
     "requirements.txt": (),
     "requirements-dev.txt": ("dev", "export"),
+    "requirements-export.txt": ("export",),
     "requirements-gpu.txt": ("gpu",),
 }
 PIN = re.compile(r"^([a-z0-9][a-z0-9.-]*)(?:\[[a-z0-9, -]+\])?==([^ ;\\]+)", re.MULTILINE)
@@ -199,7 +200,7 @@ def test_lock_file_satisfies_the_declared_dependencies(lock: str, extras: tuple[
         assert all(version in requirement.specifier for version in versions), requirement
 
 
-@pytest.mark.parametrize("lock", ["requirements-dev.txt", "requirements-gpu.txt"])
+@pytest.mark.parametrize("lock", [name for name in LOCKS if name != "requirements.txt"])
 def test_extras_do_not_change_the_runtime_pins(lock: str) -> None:
     assert pins("requirements.txt").items() <= pins(lock).items()
 
