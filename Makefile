@@ -47,11 +47,13 @@ UNUSABLE := unusable
 endif
 endif
 
-# pip reports an index that it did not reach as a conflict between versions.
+# pip reports an index that it did not reach as a conflict between versions. The locked ones fit.
+NO_INDEX := connection broken by|from versions: none|^ERROR: Cannot install
 define EXPLAIN
-if grep -qE 'connection broken by|from versions: none' $(LOG); then \
-	echo "No package index was reached: check the network, the proxy (HTTPS_PROXY) and pip's index (pip config list)."; \
-	grep -E -m 1 'connection broken by|from versions: none' $(LOG); \
+if grep -qE '$(NO_INDEX)' $(LOG); then \
+	echo "No package index was reached, or it lacks a locked version: check the network," \
+	     "the proxy (HTTPS_PROXY) and pip's index (pip config list)."; \
+	grep -E -m 1 '$(NO_INDEX)' $(LOG); \
 else tail -n 5 $(LOG); fi
 endef
 

@@ -200,6 +200,7 @@ def test_settings_for_pip_and_python_do_not_reach_the_environment(checkout: Chec
     [
         "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError()'",
         "ERROR: Could not find a version that satisfies absl-py==2.5.0 (from versions: none)",
+        "ERROR: Cannot install absl-py==2.5.0 because these package versions conflict.",
     ],
 )
 def test_an_index_that_was_not_reached_is_called_that(checkout: Checkout, reason: str) -> None:
