@@ -1,5 +1,6 @@
 import contextvars
 import logging
+import re
 import sys
 import threading
 
@@ -48,6 +49,36 @@ def test_a_training_outside_a_run_logs_lines_even_on_a_terminal(
 
     assert len(caplog.messages) == 1
     assert shown.text == ""
+
+
+def test_a_dumb_terminal_gets_lines(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with terminal(monkeypatch) as shown:
+        monkeypatch.setenv("TERM", "dumb")
+        with bars():
+            train()
+
+    assert len(caplog.messages) == 1
+    assert shown.text == ""
+
+
+@pytest.mark.parametrize(("columns", "has_figures"), [("60", False), ("100", True)])
+def test_a_bar_fits_its_terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: str, has_figures: bool
+) -> None:
+    console.cache_clear()
+    with terminal(monkeypatch) as shown:
+        monkeypatch.setenv("COLUMNS", columns)
+        with bars():
+            train()
+    console.cache_clear()
+
+    line = re.findall(r"train mlp [^\r\n\x1b]*", shown.text)[-1]
+    assert len(line) <= int(columns)
+    assert line.count("━") + line.count("╸") >= 12
+    assert "epoch 1/2" in line
+    assert ("test accuracy 91.23%" in line) == has_figures
 
 
 def test_a_terminal_gets_a_bar_instead(
