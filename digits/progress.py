@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import cache
@@ -26,6 +27,8 @@ Follower = Callable[[str, int, int, str], None]
 # is too narrow for both and a short bar shows no figures.
 TEXT_WIDTH, FIGURES_WIDTH = 32, 36
 MIN_BAR, MAX_BAR = 12, 40
+# How often a log tells how far a download is.
+LOG_SECONDS = 10
 
 _bars: ContextVar["Bars | None"] = ContextVar("bars", default=None)
 _is_over: ContextVar[threading.Event | None] = ContextVar("is_over", default=None)
@@ -83,11 +86,12 @@ def bars(is_wanted: bool = True) -> Iterator[None]:
 def transfer(name: str, num_bytes: int | None) -> Iterator[Callable[[int], None]]:
     """Show a download as a bar during the block; yield a callback for the bytes received so far.
 
-    `num_bytes` is None if unknown. A log shows nothing: a download takes seconds.
+    `num_bytes` is None if unknown. A log shows only a download that takes long, in a line now and
+    then.
     """
     shown = _bars.get()
     if shown is None:
-        yield lambda _: None
+        yield _TransferLog(name, num_bytes).show
         return
     task = shown.add_task(name, total=num_bytes, done="", figures="")
     try:
@@ -96,6 +100,19 @@ def transfer(name: str, num_bytes: int | None) -> Iterator[Callable[[int], None]
         )
     finally:
         shown.remove_task(task)
+
+
+class _TransferLog:
+    """Logs the bytes received so far, every LOG_SECONDS."""
+
+    def __init__(self, name: str, num_bytes: int | None) -> None:
+        self._name, self._total = name, f" of {num_bytes / 1e6:.1f}" if num_bytes else ""
+        self._last = time.monotonic()
+
+    def show(self, received: int) -> None:
+        if time.monotonic() - self._last >= LOG_SECONDS:
+            self._last = time.monotonic()
+            logger.info("%s: %.1f%s MB received", self._name, received / 1e6, self._total)
 
 
 @contextlib.contextmanager

@@ -97,7 +97,6 @@ def add_incoming(name: str, as_json: bool) -> None:
     """Add the batches in dataset NAME's incoming folder, as the next run would."""
     console.show_logs()
     from digits.intake.additions import add_all_incoming
-    from digits.intake.incoming import incoming_folder
 
     workspace = current_workspace()
     additions = list(add_all_incoming(load_spec(name, workspace.settings), workspace))
@@ -106,9 +105,6 @@ def add_incoming(name: str, as_json: bool) -> None:
     else:
         for addition in additions:
             console.print_addition(addition)
-        if not additions:
-            folder = incoming_folder(name, workspace.settings)
-            click.echo(f"nothing to add: no batch is waiting in {folder}")
     if any(addition.status == "quarantined" for addition in additions):
         raise click.exceptions.Exit(1)
 

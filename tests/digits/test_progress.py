@@ -3,9 +3,11 @@ import logging
 import re
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
+from digits import progress
 from digits.progress import Progress, bars, console, transfer
 from tests.support.terminal import terminal
 
@@ -142,6 +144,22 @@ def test_a_download_in_a_log_shows_nothing(capfd: pytest.CaptureFixture[str]) ->
         show(4_500_000)
 
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_long_download_in_a_log_shows_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    with transfer("mnist.npz", 11_000_000) as show:
+        for second in range(25):
+            clock.now = float(second)
+            show(second * 100_000)
+
+    assert caplog.messages == [
+        "mnist.npz: 1.0 of 11.0 MB received",
+        "mnist.npz: 2.0 of 11.0 MB received",
+    ]
 
 
 def test_a_failure_restores_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,24 +164,22 @@ def _fetch(
 ) -> Mapping[Role, bytes]:
     """Return the files of the first source that provides the right ones."""
     from digits.datasets.sources.downloads import download
+    from digits.datasets.sources.race import Attempt, first_of
 
-    reasons = list(problems)
-    for source in sources:
-        logger.info("fetching %s from %s", spec.name, source.label)
-        try:
-            files = download(source, spec.image_shape)
-            for role in ROLES:
-                file = RawFile.of(source.label, files[role])
-                problem = _problem(file, role, content, f"{role} of {source.label}")
-                if problem is not None:
-                    raise DataError(problem)
-        except DataError as error:
-            reasons.append(str(error))
-            next_step = "" if source is sources[-1] else "; trying the next source"
-            logger.info("%s%s", error, next_step)
-        else:
-            return files
-    raise UnreachableError(_missing(spec, settings, reasons))
+    def ask(attempt: Attempt) -> Mapping[Role, bytes]:
+        source = attempt.source
+        files = download(source, spec.image_shape, attempt)
+        for role in ROLES:
+            file = RawFile.of(source.label, files[role])
+            problem = _problem(file, role, content, f"{role} of {source.label}")
+            if problem is not None:
+                raise DataError(problem)
+        return files
+
+    files, reasons = first_of(sources, ask, spec.name)
+    if files is None:
+        raise UnreachableError(_missing(spec, settings, [*problems, *reasons]))
+    return files
 
 
 def _problem(found: RawFile, role: Role, content: Content, name: str) -> str | None:
