@@ -9,13 +9,17 @@ ARGS   ?=
 
 VENV    := .venv
 LOG     := $(VENV)/install.log
-INSTALL := $(VENV)/bin/python -m pip --disable-pip-version-check install --compile --progress-bar off
+# pip's option --user, which may be set in its configuration, does not work in an environment.
+INSTALL := PIP_USER=no $(VENV)/bin/python -m pip --disable-pip-version-check install --compile --progress-bar off
 # The lock file is given twice: as a constraint it also pins requirements with extras, such as
 # name[extra], for which pip 23 would otherwise take the newest version.
 LOCKED   = --require-hashes -r $< -c $<
-TO_LOG  := >> $(LOG) 2>&1 || { tail -n 5 $(LOG); echo "Installation failed; see $(LOG)."; exit 1; } >&2
+TO_LOG   = > $(LOG) 2>&1 || { $(EXPLAIN); echo "Installation failed; see $(LOG)."; exit 1; } >&2
 UNFIT   := { echo "$(PYTHON): missing or not supported (expected Python 3.11, 3.12 or 3.13);" \
              "choose another one: make PYTHON=/usr/bin/python3.12 ..." >&2; exit 1; }
+NO_VENV  = { echo "$(PYTHON) cannot create environments: its module ensurepip is missing." \
+             "On Debian and Ubuntu, install the package" \
+             "python$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv." >&2; exit 1; }
 
 # Tests run on all cores (see tests/conftest.py), but in at most four processes, since each takes
 # 2 GB. ARGS="-n 0" runs them in one process.
@@ -23,16 +27,52 @@ PARALLEL := --numprocesses logical --maxprocesses 4
 
 # Without compiled bytecode, Prefect and TensorFlow take 50% longer to start.
 unexport PYTHONDONTWRITEBYTECODE
+# These would replace the environment's libraries, or modules of this project such as `tasks`.
+unexport PYTHONPATH PYTHONHOME
+# These would install somewhere else.
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN
 
 # An environment that was copied or moved with its checkout would still run the code in the old
-# place, and one without its interpreter cannot run at all: both are rebuilt.
+# place, and one without its interpreter cannot run at all: both are rebuilt. So is one of another
+# Python than the one that is asked for.
 MADE_FOR := $(shell test -x $(VENV)/bin/python && cat $(VENV)/.libraries 2>/dev/null)
 ifneq ($(MADE_FOR),$(CURDIR))
 UNUSABLE := unusable
 endif
+ifneq ($(origin PYTHON),file)
+ASKED := $(shell PYTHONHOME= $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+HAS   := $(shell sed -n 's/^version[_info]* *= *\([0-9]*\.[0-9]*\).*/\1/p' $(VENV)/pyvenv.cfg 2>/dev/null)
+ifneq ($(ASKED),$(HAS))
+UNUSABLE := unusable
+endif
+endif
+
+# pip reports an index that it did not reach as a conflict between versions. The locked ones fit.
+NO_INDEX := connection broken by|from versions: none|^ERROR: Cannot install
+define EXPLAIN
+if grep -qE '$(NO_INDEX)' $(LOG); then \
+	echo "No package index was reached, or it lacks a locked version: check the network," \
+	     "the proxy (HTTPS_PROXY) and pip's index (pip config list)."; \
+	grep -E -m 1 '$(NO_INDEX)' $(LOG); \
+else tail -n 5 $(LOG); fi
+endef
+
+# Runs a command while no other make sets up the environment.
+define ALONE
+import fcntl, os, sys
+lock = open("Makefile")
+try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    print("Waiting for another make that is setting up the environment", file=sys.stderr)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+os.set_inheritable(lock.fileno(), True)
+os.execvp(sys.argv[1], sys.argv[1:])
+endef
+export ALONE
 
 .NOTPARALLEL:
-.PHONY: help run up down test check format lock gpu clean unusable
+.PHONY: help run up down export test check format lock gpu clean unusable
 
 help:  ## list the targets
 	@awk -F ' *## ' '/^[a-z0-9-]+:.*## / { sub(/:.*/, "", $$1); printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +85,9 @@ up: $(VENV)/.project $(wildcard $(VENV)/.gpu)  ## start the server, dashboard, d
 
 down:  ## stop what `make up` started, even if it was killed
 	@if test -x $(VENV)/bin/digits; then $(VENV)/bin/digits down; fi
+
+export: $(VENV)/.export $(VENV)/.project  ## export the champion as Keras file, SavedModel, ONNX and LiteRT: make export ARGS=FOLDER
+	@$(VENV)/bin/digits export $(ARGS)
 
 test: $(VENV)/.development $(VENV)/.project  ## run the tests: make test ARGS="-k ledger"; with coverage: ARGS=--cov
 	@$(VENV)/bin/python -m pytest $(PARALLEL) --dist loadscope --no-loadscope-reorder $(ARGS)
@@ -95,6 +138,7 @@ lock:  ## update the lock files after a change in pyproject.toml: make lock ARGS
 	}; \
 	compile requirements.txt; \
 	compile requirements-dev.txt -c requirements.txt --extra dev --extra export; \
+	compile requirements-export.txt -c requirements-dev.txt --extra export; \
 	compile requirements-gpu.txt -c requirements.txt --extra gpu
 
 clean:  ## remove the environment and tool caches, but not data and artifacts
@@ -102,24 +146,36 @@ clean:  ## remove the environment and tool caches, but not data and artifacts
 		.pytest_cache .ruff_cache build digits.egg-info
 
 $(VENV)/.libraries: requirements.txt $(UNUSABLE)
+$(VENV)/.project: pyproject.toml $(VENV)/.libraries
+$(VENV)/.development: requirements-dev.txt $(VENV)/.libraries
+$(VENV)/.export: requirements-export.txt $(VENV)/.libraries
+$(VENV)/.gpu: requirements-gpu.txt $(VENV)/.libraries
+
+ADDITIONS := $(VENV)/.development $(VENV)/.export $(VENV)/.gpu
+
+ifndef IS_ALONE
+# The inner make decides again what is out of date, since this one may have had to wait.
+$(VENV)/.libraries $(VENV)/.project $(ADDITIONS):
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || $(UNFIT)
+	@IS_ALONE=yes $(PYTHON) -c "$$ALONE" $(MAKE) -s --no-print-directory $@
+else
+$(VENV)/.libraries:
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || $(NO_VENV)
 	@echo "Setting up $(VENV) from $<: 3 GB of disk space, a few minutes"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(INSTALL) $(LOCKED) $(TO_LOG)
 	@echo '$(CURDIR)' > $@
 
 # Nothing is downloaded here: setuptools is in the lock file, since TensorFlow depends on it.
-$(VENV)/.project: pyproject.toml $(VENV)/.libraries
+$(VENV)/.project:
 	@$(INSTALL) --no-deps --no-build-isolation -e . $(TO_LOG)
 	@touch $@
 
-$(VENV)/.development: requirements-dev.txt $(VENV)/.libraries
-$(VENV)/.gpu: requirements-gpu.txt $(VENV)/.libraries
-
 # A killed pip can leave a package that only looks installed: start from scratch.
-$(VENV)/.development $(VENV)/.gpu:
+$(ADDITIONS):
 	@if test -e $@.begun; then rm $(VENV)/.libraries; $(MAKE) --no-print-directory $(VENV)/.libraries; fi
 	@echo "Adding $< to $(VENV)"
 	@touch $@.begun
 	@$(INSTALL) $(LOCKED) $(TO_LOG)
 	@mv $@.begun $@
+endif

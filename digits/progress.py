@@ -2,8 +2,10 @@
 
 import contextlib
 import logging
+import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import cache
@@ -21,6 +23,13 @@ logger = logging.getLogger(__name__)
 Follower = Callable[[str, int, int, str], None]
 """Called with a training's name, epochs completed, number of epochs, and a line of metrics."""
 
+# The columns that the texts of a bar take, and the figures of an epoch in addition. A terminal that
+# is too narrow for both and a short bar shows no figures.
+TEXT_WIDTH, FIGURES_WIDTH = 32, 36
+MIN_BAR, MAX_BAR = 12, 40
+# How often a log tells how far a download is.
+LOG_SECONDS = 10
+
 _bars: ContextVar["Bars | None"] = ContextVar("bars", default=None)
 _is_over: ContextVar[threading.Event | None] = ContextVar("is_over", default=None)
 _follower: ContextVar[Follower | None] = ContextVar("follower", default=None)
@@ -28,6 +37,11 @@ _follower: ContextVar[Follower | None] = ContextVar("follower", default=None)
 
 class Stopped(DigitsError):  # noqa: N818 -- not an error, just a stop
     """A training stopped after a minibatch because its run ended; its last epoch is kept."""
+
+
+def is_terminal() -> bool:
+    """Return whether the error stream is a terminal that can move its cursor."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 @cache
@@ -39,23 +53,27 @@ def console() -> "Console":
 
 
 @contextlib.contextmanager
-def bars() -> Iterator[None]:
-    """Show the block's downloads and trainings as bars if stderr is a terminal.
+def bars(is_wanted: bool = True) -> Iterator[None]:
+    """Show the block's downloads and trainings as bars, if wanted and if stderr is a terminal.
 
     This includes threads that run in a copy of the block's context.
     """
-    if not sys.stderr.isatty():
+    if not (is_wanted and is_terminal()):
         yield
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (
+    room = console().width - TEXT_WIDTH
+    has_figures = room >= FIGURES_WIDTH + MIN_BAR
+    bar_width = max(MIN_BAR, min(MAX_BAR, room - FIGURES_WIDTH * has_figures))
+    columns = [
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width),
         TextColumn("{task.fields[done]}"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
-    )
+    ]
+    if has_figures:
+        columns.append(TextColumn("{task.fields[figures]}"))
     with Progress(*columns, console=console()) as shown:
         token = _bars.set(shown)
         try:
@@ -68,11 +86,12 @@ def bars() -> Iterator[None]:
 def transfer(name: str, num_bytes: int | None) -> Iterator[Callable[[int], None]]:
     """Show a download as a bar during the block; yield a callback for the bytes received so far.
 
-    `num_bytes` is None if unknown. A log shows nothing: a download takes seconds.
+    `num_bytes` is None if unknown. A log shows only a download that takes long, in a line now and
+    then.
     """
     shown = _bars.get()
     if shown is None:
-        yield lambda _: None
+        yield _TransferLog(name, num_bytes).show
         return
     task = shown.add_task(name, total=num_bytes, done="", figures="")
     try:
@@ -81,6 +100,19 @@ def transfer(name: str, num_bytes: int | None) -> Iterator[Callable[[int], None]
         )
     finally:
         shown.remove_task(task)
+
+
+class _TransferLog:
+    """Logs the bytes received so far, every LOG_SECONDS."""
+
+    def __init__(self, name: str, num_bytes: int | None) -> None:
+        self._name, self._total = name, f" of {num_bytes / 1e6:.1f}" if num_bytes else ""
+        self._last = time.monotonic()
+
+    def show(self, received: int) -> None:
+        if time.monotonic() - self._last >= LOG_SECONDS:
+            self._last = time.monotonic()
+            logger.info("%s: %.1f%s MB received", self._name, received / 1e6, self._total)
 
 
 @contextlib.contextmanager

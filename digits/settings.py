@@ -1,36 +1,46 @@
 """Settings: the two run-time folders, and the webhook that is notified of events."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+# The folder of the packages: a checkout, or site-packages.
 ROOT = Path(__file__).resolve().parents[1]
+# Where a wheel has the project's other files (see setup.py).
+_IN_WHEEL = ROOT / "digits_project"
+IS_INSTALLED = _IN_WHEEL.is_dir()
+# The folder with prefect.yaml, automations.yaml and data/datasets.
+PROJECT = _IN_WHEEL if IS_INSTALLED else ROOT
+# The workspace: DIGITS_HOME, else the checkout, else the current folder. Nothing is ever written
+# into site-packages.
+HOME = Path(os.environ.get("DIGITS_HOME") or ("" if IS_INSTALLED else ROOT)).expanduser().absolute()
 
 
-def _from_root(path: Path) -> Path:
-    return ROOT / path.expanduser()
+def _from_home(path: Path) -> Path:
+    return HOME / path.expanduser()
 
 
-# Relative to the project root rather than the current directory: otherwise a command or a worker
+# Relative to the workspace rather than the current directory: otherwise a command or a worker
 # started elsewhere would not find the champion.
-Folder = Annotated[Path, AfterValidator(_from_root)]
+Folder = Annotated[Path, AfterValidator(_from_home)]
 
 
 class Settings(BaseSettings):
-    """Settings from the environment (DIGITS_...) or from .env in the project root."""
+    """Settings from the environment (DIGITS_...) or from .env in the workspace."""
 
     model_config = SettingsConfigDict(
         env_prefix="DIGITS_",
-        env_file=ROOT / ".env",
+        env_file=HOME / ".env",
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
     )
 
-    data_dir: Folder = ROOT / "data"
-    artifacts_dir: Folder = ROOT / "artifacts"
+    data_dir: Folder = HOME / "data"
+    artifacts_dir: Folder = HOME / "artifacts"
     webhook_url: SecretStr | None = None
 
     @property
@@ -46,4 +56,4 @@ class Settings(BaseSettings):
     @property
     def datasets_dirs(self) -> tuple[Path, ...]:
         """The folders searched for dataset specs, in this order."""
-        return (self.data_dir / "datasets", ROOT / "data" / "datasets")
+        return (self.data_dir / "datasets", PROJECT / "data" / "datasets")

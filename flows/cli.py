@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import click
 
 from digits.errors import DigitsError, UsageError
+from digits.models import MODELS
+from digits.recipes import RECIPES
 from digits.registry.ledger import Ledger
 from digits.settings import Settings
 from digits.storage.workspace import current_workspace
@@ -20,18 +22,12 @@ from flows import console
 from flows.dataset_commands import dataset as dataset_commands
 from flows.environment import prepare_environment, prepare_folders
 from flows.interrupts import Interrupted, interruptible, received
+from flows.options import FORMATS, Names, dataset_option
 
 if TYPE_CHECKING:
     from flows.labels import Form
 
 P = ParamSpec("P")
-
-dataset_option = click.option(
-    "--dataset",
-    default="mnist",
-    show_default=True,
-    help="Dataset: the name of a spec in data/datasets.",
-)
 
 
 def run_options(function: Callable[P, Any]) -> Callable[P, Any]:
@@ -40,16 +36,17 @@ def run_options(function: Callable[P, Any]) -> Callable[P, Any]:
         dataset_option,
         click.option(
             "--models",
+            type=Names(MODELS),
             default="mlp,cnn",
             show_default=True,
             help="Models to train, separated by commas.",
         ),
         click.option(
             "--recipe",
+            type=click.Choice(list(RECIPES)),
             default="reference",
             show_default=True,
-            help="Training recipe: reference (the original settings), fast, quick or best; "
-            "`docs/recipes.md` compares them.",
+            help="Training recipe; `docs/recipes.md` compares them.",
         ),
         click.option(
             "--epochs",
@@ -114,7 +111,9 @@ def explain(error: Exception) -> tuple[str, int]:
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--traceback", is_flag=True, help="Show the Python traceback of a failure.")
-def main(traceback: bool) -> None:  # noqa: ARG001  (`Commands.invoke` reads it)
+@click.option("-q", "--quiet", is_flag=True, help="Show results, warnings and errors, no progress.")
+@click.version_option(package_name="digits")
+def main(**_: bool) -> None:  # `Commands.invoke` and `console` read the options
     """Retrain two digit classifiers, promote the better one, and review or undo promotions."""
     prepare_environment(Settings())
 
@@ -122,10 +121,9 @@ def main(traceback: bool) -> None:  # noqa: ARG001  (`Commands.invoke` reads it)
 @main.command()
 @run_options
 @console.json_option
-def run(as_json: bool, models: str, **options: Any) -> None:
+def run(as_json: bool, **options: Any) -> None:
     """Retrain in this process: prepare data, train, evaluate, promote or keep, report."""
     console.show_logs()
-    options["models"] = split_names(models)
     workspace = current_workspace()
     from flows.pipeline import Request
 
@@ -135,7 +133,7 @@ def run(as_json: bool, models: str, **options: Any) -> None:
     from digits.progress import bars
     from flows.embedded_server import prefect_server
 
-    with interruptible(), prefect_server() as wait_for_server, bars():
+    with interruptible(), prefect_server() as wait_for_server, bars(not console.is_quiet()):
         with uncollected():
             from flows.retrain import retrain
 
@@ -206,13 +204,12 @@ def rollback(version: int | None, dataset: str, as_json: bool) -> None:
 @main.command()
 @run_options
 @console.json_option
-def plan(as_json: bool, models: str, **options: Any) -> None:
+def plan(as_json: bool, **options: Any) -> None:
     """Show which steps `run` would execute, and why, without running anything."""
     from flows.pipeline import Request
     from flows.plan import plan_run
 
     workspace = current_workspace()
-    options["models"] = split_names(models)
     request = Request.of(**options, settings=workspace.settings)
     with uncollected():
         steps = plan_run(request, workspace)
@@ -235,7 +232,7 @@ def reproduce(version: int, dataset: str, as_json: bool) -> None:
 
     workspace = current_workspace()
     load_spec(dataset, workspace.settings)
-    with interruptible(), bars():
+    with interruptible(), bars(not console.is_quiet()):
         outcome = train_again(dataset, version, workspace)
     if as_json:
         console.print_json(outcome.model_dump(mode="json"))
@@ -285,13 +282,14 @@ def predict(
 @click.option(
     "--format",
     "formats",
-    default="keras,savedmodel,onnx,litert",
+    type=Names(FORMATS),
+    default=",".join(FORMATS),
     show_default=True,
     help="Formats, separated by commas.",
 )
 @dataset_option
 @console.json_option
-def export(folder: Path, formats: str, dataset: str, as_json: bool) -> None:
+def export(folder: Path, formats: list[str], dataset: str, as_json: bool) -> None:
     """Export the champion to a new FOLDER and check that each format gives the same labels."""
     from digits.registry.champion import champion_version, load_champion
     from digits.training.streams import native_errors_in, separate_error_stream
@@ -304,7 +302,7 @@ def export(folder: Path, formats: str, dataset: str, as_json: bool) -> None:
 
     champion = load_champion(dataset, workspace)
     with native_errors_in(workspace.settings.artifacts_dir / "logs" / "export.log"):
-        facts = export_champion(champion, folder, split_names(formats), workspace)
+        facts = export_champion(champion, folder, formats, workspace)
     if as_json:
         console.print_json(facts)
     else:
@@ -342,6 +340,21 @@ main.add_command(dataset_commands)
 
 
 @main.command()
+@console.json_option
+def doctor(as_json: bool) -> None:
+    """Check this machine and workspace, and say what is wrong and how to mend it."""
+    from flows.doctor import diagnose
+
+    findings = diagnose(Settings())
+    if as_json:
+        console.print_json([finding.model_dump() for finding in findings])
+    else:
+        console.print_diagnosis(findings)
+    if any(finding.state == "wrong" for finding in findings):
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
 def up() -> None:
     """Start server, dashboard, deployments and worker on this machine, until Ctrl-C."""
     from flows import service
@@ -374,8 +387,3 @@ def uncollected() -> Iterator[None]:
     finally:
         collector.freeze()
         collector.enable()
-
-
-def split_names(names: str) -> list[str]:
-    """Split a comma-separated list of names."""
-    return [name.strip() for name in names.split(",") if name.strip()]

@@ -2,24 +2,34 @@
 
 import json
 import logging
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from digits.progress import is_terminal
 from digits.storage.workspace import current_workspace
 from digits.training.streams import separate_error_stream
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from digits.intake.incoming import Addition
     from digits.registry.garbage import Garbage
     from digits.registry.reproduction import Reproduction
+    from digits.storage.references import EvaluationRef, ModelRef
+    from flows.doctor import Finding
     from flows.plan import PlannedStep
     from flows.retrain import RunResult
 
 LOGGERS = ("digits", "tasks", "flows")
 TIME_FORMAT = "%H:%M:%S"
+# Columns of the table of models, in the order in which a narrow terminal loses them.
+NEEDED_LEAST = ("95% interval", "test loss", "parameters")
+# A log is not folded at the 80 columns that are assumed for it.
+LOG_WIDTH = 200
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
@@ -30,10 +40,13 @@ def print_json(value: Any) -> None:
 
 
 def show_logs() -> None:
-    """Show the project's own log records on standard error, one line each."""
+    """Show the project's own log records on standard error, one line each.
+
+    With --quiet, show only warnings and errors.
+    """
     separate_error_stream()
     handler: logging.Handler
-    if sys.stderr.isatty():
+    if is_terminal():
         from rich.highlighter import NullHighlighter
         from rich.logging import RichHandler
 
@@ -54,7 +67,13 @@ def show_logs() -> None:
     handler.addFilter(Once("digits.training.devices"))
     for name in LOGGERS:
         logging.getLogger(name).addHandler(handler)
-        logging.getLogger(name).setLevel(logging.INFO)
+        logging.getLogger(name).setLevel(logging.WARNING if is_quiet() else logging.INFO)
+
+
+def is_quiet() -> bool:
+    """Return whether the current command was called with --quiet."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.find_root().params.get("quiet"))
 
 
 class Once:
@@ -111,31 +130,57 @@ def report_path(result: "RunResult") -> Any:
 def print_run(result: "RunResult") -> None:
     """Print the models, the decision and its reason, the steps, and the path of the report."""
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table("model", box=None, pad_edge=False)
-    for heading in ("parameters", "test accuracy", "95% interval", "test loss", "training time"):
-        table.add_column(heading, justify="right")
-    for model, score in result.outcome.scored:
-        low, high = score.interval
-        table.add_row(
-            model.model,
-            f"{model.num_parameters:,}",
-            f"{score.accuracy:.2%}",
-            f"{low:.2%} to {high:.2%}",
-            f"{score.loss:.4f}",
-            f"{model.seconds:.1f} s",
-        )
     verdict = result.outcome.decision.entry.verdict
+    outcome = describe_outcome(verdict.outcome, verdict.champion_after)
     console = Console(highlight=False, markup=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
     console.print()
-    console.print(table)
-    console.print(f"\nDecision: {verdict.outcome}: {verdict.reason}")
+    console.print(model_table(result.outcome.scored, console))
+    console.print(f"\nDecision: {outcome}: {verdict.reason}")
     if verdict.champion_after is not None:
         console.print(f"Champion: version {verdict.champion_after}")
     console.print(f"Data:     {result.outcome.version.describe()}")
     console.print(f"Steps:    {describe_steps(result.steps)}")
     console.print(f"Report:   {report_path(result)}")
+
+
+def model_table(scored: "Sequence[tuple[ModelRef, EvaluationRef]]", console: "Console") -> "Table":
+    """Return the models as a table; in a narrow terminal, without the columns needed least."""
+    from rich.table import Table
+
+    rows = [_model_row(model, score) for model, score in scored]
+    headings = list(rows[0])
+    for dropped in ("", *NEEDED_LEAST):
+        headings = [heading for heading in headings if heading != dropped]
+        table = Table(headings[0], box=None, pad_edge=False)
+        for heading in headings[1:]:
+            table.add_column(heading, justify="right")
+        for row in rows:
+            table.add_row(*(row[heading] for heading in headings))
+        unfolded = console.options.update(max_width=LOG_WIDTH)
+        if console.measure(table, options=unfolded).maximum <= console.width:
+            break
+    return table
+
+
+def _model_row(model: "ModelRef", score: "EvaluationRef") -> dict[str, str]:
+    low, high = score.interval
+    return {
+        "model": model.model,
+        "parameters": f"{model.num_parameters:,}",
+        "test accuracy": f"{score.accuracy:.2%}",
+        "95% interval": f"{low:.2%} to {high:.2%}",
+        "test loss": f"{score.loss:.4f}",
+        "training time": f"{model.seconds:.1f} s",
+    }
+
+
+def describe_outcome(outcome: str, champion_after: int | None) -> str:
+    """Return the outcome of a decision in words: without a champion, there is none to keep."""
+    is_none = outcome == "kept" and champion_after is None
+    return "nothing promoted; still no champion" if is_none else outcome
 
 
 def describe_steps(steps: dict[str, str | None]) -> str:
@@ -189,7 +234,10 @@ def print_status(facts: dict[str, Any]) -> None:
             f"loss {champion['loss']:.4f}\n  model {champion['digest']}"
         )
     if last is not None:
-        click.echo(f"last decision, {last['time']}: {last['outcome']}: {last['reason']}")
+        outcome = describe_outcome(last["outcome"], last["champion_after"])
+        click.echo(f"last decision, {last['time']}: {outcome}: {last['reason']}")
+    if facts["report"] is not None:
+        click.echo(f"last report: {facts['report']}")
 
 
 def print_history(dataset: str, entries: list[dict[str, Any]]) -> None:
@@ -243,3 +291,13 @@ def print_export(folder: Path, facts: dict[str, Any]) -> None:
         f"each gives the same label as {facts['dataset']} version {facts['version']} on all "
         f"{facts['num_images_with_the_same_label']:,} test images"
     )
+
+
+def print_diagnosis(findings: "list[Finding]") -> None:
+    """Print each finding on one line, what to do about it on the next, and a count at the end."""
+    for finding in findings:
+        click.echo(f"{finding.state:8} {finding.subject:9} {finding.found}")
+        if finding.advice:
+            click.echo(f"{'':18} -> {finding.advice}")
+    num_wrong = sum(finding.state == "wrong" for finding in findings)
+    click.echo(f"{num_wrong} wrong" if num_wrong else "nothing is wrong")

@@ -10,6 +10,7 @@ from digits.layouts import LAYOUTS
 from digits.spec import MAX_SIDE, MIN_SIDE, load_spec
 from digits.storage.workspace import current_workspace
 from flows import console
+from flows.options import dataset_option
 
 if TYPE_CHECKING:
     from digits.intake.proposal import Wishes
@@ -68,11 +69,11 @@ def init(name: str, place: Path, as_json: bool, **wishes: Any) -> None:
 
 
 @dataset.command()
-@click.argument("name")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@dataset_option
 @console.json_option
-def add(name: str, files: tuple[Path, ...], as_json: bool) -> None:
-    """Add a batch of labeled images to dataset NAME: FILES in any layout, or a folder.
+def add(files: tuple[Path, ...], dataset: str, as_json: bool) -> None:
+    """Add a batch of labeled images: FILES in any layout, or a folder.
 
     Adding is atomic: if anything is wrong, nothing is added, and a copy of the batch is
     quarantined with a page that says why.
@@ -81,7 +82,7 @@ def add(name: str, files: tuple[Path, ...], as_json: bool) -> None:
     from digits.intake.additions import add_batch
 
     workspace = current_workspace()
-    addition = add_batch(files, load_spec(name, workspace.settings), workspace)
+    addition = add_batch(files, load_spec(dataset, workspace.settings), workspace)
     if as_json:
         console.print_json(addition.model_dump(mode="json"))
     else:
@@ -91,15 +92,15 @@ def add(name: str, files: tuple[Path, ...], as_json: bool) -> None:
 
 
 @dataset.command("add-incoming")
-@click.argument("name")
+@dataset_option
 @console.json_option
-def add_incoming(name: str, as_json: bool) -> None:
-    """Add the batches in dataset NAME's incoming folder, as the next run would."""
+def add_incoming(dataset: str, as_json: bool) -> None:
+    """Add the batches in the dataset's incoming folder, as the next run would."""
     console.show_logs()
     from digits.intake.additions import add_all_incoming
 
     workspace = current_workspace()
-    additions = list(add_all_incoming(load_spec(name, workspace.settings), workspace))
+    additions = list(add_all_incoming(load_spec(dataset, workspace.settings), workspace))
     if as_json:
         console.print_json([addition.model_dump(mode="json") for addition in additions])
     else:
@@ -110,36 +111,36 @@ def add_incoming(name: str, as_json: bool) -> None:
 
 
 @dataset.command()
-@click.argument("name")
 @click.argument("batch")
+@dataset_option
 @console.json_option
-def remove(name: str, batch: str, as_json: bool) -> None:
-    """Remove the batch whose digest begins with BATCH from dataset NAME."""
+def remove(batch: str, dataset: str, as_json: bool) -> None:
+    """Remove the batch whose digest begins with BATCH."""
     console.show_logs()
     from digits.datasets.versions import DatasetVersions
 
     workspace = current_workspace()
-    load_spec(name, workspace.settings)
-    with DatasetVersions(name, workspace.settings).changing() as changing:
+    load_spec(dataset, workspace.settings)
+    with DatasetVersions(dataset, workspace.settings).changing() as changing:
         change = changing.remove(batch)
     if as_json:
         console.print_json(change.model_dump(mode="json"))
     else:
         click.echo(
-            f"removed batch {change.batch[:12]}; {name} is now dataset version {change.version}"
+            f"removed batch {change.batch[:12]}; {dataset} is now dataset version {change.version}"
         )
 
 
 @dataset.command()
-@click.argument("name")
+@dataset_option
 @console.json_option
-def show(name: str, as_json: bool) -> None:
-    """Show the versions of dataset NAME, and its waiting and refused batches."""
+def show(dataset: str, as_json: bool) -> None:
+    """Show the dataset's versions, and its waiting and refused batches."""
     from digits.intake.incoming import describe_versions
 
     workspace = current_workspace()
-    load_spec(name, workspace.settings)
-    facts = describe_versions(name, workspace.settings)
+    load_spec(dataset, workspace.settings)
+    facts = describe_versions(dataset, workspace.settings)
     if as_json:
         console.print_json(facts)
     else:

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from digits.errors import DigitsError
-from digits.settings import Settings
+from digits.settings import HOME, Settings
 from flows.service import api_address
 
 
@@ -17,6 +17,8 @@ def prepare_environment(settings: Settings) -> None:
     """
     artifacts = settings.artifacts_dir
     defaults = {
+        # For processes that are started in another folder, such as the worker's.
+        "DIGITS_HOME": str(HOME),
         "PREFECT_HOME": str(artifacts / "prefect"),
         "PREFECT_LOCAL_STORAGE_PATH": str(artifacts / "cache" / "values"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

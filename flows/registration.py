@@ -18,10 +18,10 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectAlreadyExists
 
-from digits.settings import ROOT, Settings
+from digits.settings import PROJECT, ROOT, Settings
 
 PREFECT = str(Path(sys.executable).with_name("prefect"))
-AUTOMATIONS = ROOT / "automations.yaml"
+AUTOMATIONS = PROJECT / "automations.yaml"
 # Automations that earlier versions of this project registered.
 RETIRED = ("a run has died",)
 
@@ -31,7 +31,8 @@ async def register(settings: Settings) -> None:
     async with get_client() as client:
         await register_pool(client)
         await register_automations(client, await register_webhook(settings))
-    subprocess.run([PREFECT, "--no-prompt", "deploy", "--all"], cwd=ROOT, check=True)
+    described = ["--prefect-file", str(PROJECT / "prefect.yaml")]
+    subprocess.run([PREFECT, "--no-prompt", "deploy", "--all", *described], cwd=ROOT, check=True)
 
 
 async def register_pool(client: PrefectClient) -> None:

@@ -1,11 +1,13 @@
 """The build: packaged files, lock files, files that git ignores, and allowed imports."""
 
 import ast
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -21,6 +23,7 @@ PACKAGES = ("digits", "tasks", "flows")
 LOCKS = {
     "requirements.txt": (),
     "requirements-dev.txt": ("dev", "export"),
+    "requirements-export.txt": ("export",),
     "requirements-gpu.txt": ("gpu",),
 }
 PIN = re.compile(r"^([a-z0-9][a-z0-9.-]*)(?:\[[a-z0-9, -]+\])?==([^ ;\\]+)", re.MULTILINE)
@@ -69,6 +72,93 @@ def test_every_data_file_of_a_package_is_shipped() -> None:
         assert data <= shipped
 
 
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a wheel of the project installs into site-packages."""
+    folder = tmp_path_factory.mktemp("wheel")
+    sources = folder / "sources"
+    for name in (*PACKAGES, "data/datasets"):
+        shutil.copytree(
+            ROOT / name, sources / name, ignore=shutil.ignore_patterns("__pycache__", "wrong.py")
+        )
+    for name in ("pyproject.toml", "setup.py", "prefect.yaml", "automations.yaml"):
+        shutil.copy(ROOT / name, sources)
+    options = ["--disable-pip-version-check", "wheel", "-q", "--no-deps", "--no-build-isolation"]
+    command = [sys.executable, "-m", "pip", *options, "-w", folder, sources]
+    subprocess.run(command, check=True, timeout=200)
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        wheel.extractall(folder / "site-packages")
+    return folder / "site-packages"
+
+
+def call_installed(
+    installed: Path, folder: Path, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `digits ARGUMENTS` of the wheel in a folder, as a fresh shell would."""
+    ours = ("DIGITS_", "PREFECT_", "KERAS_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return subprocess.run(
+        [sys.executable, "-P", "-c", "from flows.cli import main; main()", *arguments],
+        cwd=folder,
+        env=kept
+        | {"PYTHONPATH": str(installed), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
+        | environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+def test_an_installed_wheel_works_from_any_folder_and_leaves_itself_alone(
+    installed: Path, tmp_path: Path
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in installed.rglob("*")}
+    (tmp_path / ".env").write_text("DIGITS_ARTIFACTS_DIR=results\n")
+
+    status = call_installed(installed, tmp_path, "status")
+    plan = call_installed(installed, tmp_path, "plan")
+    # Writes the lock and lists the folders of the workspace.
+    gc = call_installed(installed, tmp_path, "gc")
+
+    assert status.stdout == "mnist has no champion yet; `digits run` makes one\n", status.stderr
+    assert plan.stdout.startswith("ingest        runs     it never ran"), plan.stderr
+    assert gc.returncode == 0, gc.stderr
+    assert (tmp_path / "results").is_dir()
+    assert {path: path.stat().st_mtime_ns for path in installed.rglob("*")} == before
+
+
+def test_an_installed_wheel_keeps_its_workspace_in_digits_home(
+    installed: Path, tmp_path: Path
+) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    (home / "data" / "datasets").mkdir(parents=True)
+    elsewhere.mkdir()
+    shutil.copy(ROOT / "data/datasets/mnist.toml", home / "data/datasets/mine.toml")
+
+    status = call_installed(
+        installed, elsewhere, "status", "--dataset", "mine", DIGITS_HOME=str(home)
+    )
+
+    assert status.returncode == 0, status.stderr
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_an_installed_wheel_can_register_its_deployments(installed: Path, tmp_path: Path) -> None:
+    code = "from digits.settings import PROJECT; print(PROJECT)"
+    environment = {**os.environ, "PYTHONPATH": str(installed), "PYTHONDONTWRITEBYTECODE": "1"}
+    shown = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    project = Path(shown.stdout.strip())
+    for name in ("prefect.yaml", "automations.yaml"):
+        assert (project / name).read_bytes() == (ROOT / name).read_bytes()
+
+
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [("digits", ("export",)), ("tasks", ()), ("flows", ()), ("tests", ("dev", "export"))],
@@ -110,7 +200,7 @@ def test_lock_file_satisfies_the_declared_dependencies(lock: str, extras: tuple[
         assert all(version in requirement.specifier for version in versions), requirement
 
 
-@pytest.mark.parametrize("lock", ["requirements-dev.txt", "requirements-gpu.txt"])
+@pytest.mark.parametrize("lock", [name for name in LOCKS if name != "requirements.txt"])
 def test_extras_do_not_change_the_runtime_pins(lock: str) -> None:
     assert pins("requirements.txt").items() <= pins(lock).items()
 

@@ -226,7 +226,7 @@ class Refusal:
 def refuse(files: list[Path], settings: Settings) -> Refusal:
     """Add files and check that they are refused."""
     before = state(settings)
-    printed = call_digits("dataset", "add", NAME, *map(str, files))
+    printed = call_digits("dataset", "add", "--dataset", NAME, *map(str, files))
     assert printed.exit_code == 1, printed.output
     assert state(settings) == before
     page = Path(printed.stdout.splitlines()[-1].removeprefix("Page: "))

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,22 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES, PROJECT, DEVELOPMENT = ".venv/.libraries", ".venv/.project", ".venv/.development"
 
-# A fake interpreter: `-m venv` copies it into place, `-m pip` only records its arguments.
+# A fake interpreter of version VERSION: `-m venv` copies it into place, `-m pip` only records its
+# arguments, and code is run by the real one.
 FAKE_PYTHON = """\
 #!/bin/sh
 echo "$*" >> "$CALLS"
 case "$*" in
-    "-m venv"*) rm -rf .venv && mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
-    "-m pip"*"$BROKEN") echo "no such wheel" && exit 1 ;;
+    *'print("%d.%d"'*) echo VERSION ;;
+    "-c"*"$LACKING"*) echo "No module named $LACKING" >&2 && exit 1 ;;
+    "-c"*) exec "$REAL" "$@" ;;
+    "-m venv"*)
+        rm -rf .venv && mkdir -p .venv/bin && cp "$0" .venv/bin/python
+        echo "version = VERSION.1" > .venv/pyvenv.cfg ;;
+    "-m pip"*"$BROKEN") echo "$REASON" && exit 1 ;;
+    "-m pip"*)
+        env > environment
+        while test ! -e "$PIP_ENDS_AT"; do sleep 0.1; done ;;
 esac
 """
 
@@ -29,23 +39,39 @@ class Checkout:
         folder.mkdir()
         for path in (ROOT / "Makefile", ROOT / "pyproject.toml", *ROOT.glob("requirements*.txt")):
             shutil.copy(path, folder)
-        python = folder / "fake-python"
-        python.write_text(FAKE_PYTHON)
-        python.chmod(0o755)
+        for name, version in {"fake-python": "3.11", "fake-python3.12": "3.12"}.items():
+            python = folder / name
+            python.write_text(FAKE_PYTHON.replace("VERSION", version))
+            python.chmod(0o755)
 
     def make(
-        self, target: str, broken: str = "nothing", python: str = "./fake-python"
+        self, target: str, python: str = "./fake-python", **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run make; pip fails to install what `broken` names."""
-        calls = self.folder / "calls"
-        calls.write_text("")
+        """Run make; pip fails to install what BROKEN names, and says REASON."""
+        (self.folder / "calls").write_text("")
+        process = self.start(target, python, **environment)
+        stdout, stderr = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def start(
+        self, target: str, python: str = "./fake-python", **environment: str
+    ) -> "subprocess.Popen[str]":
         # A minimal environment: under `make test`, ours contains that make's variables.
-        environment = {"PATH": os.environ["PATH"], "CALLS": str(calls), "BROKEN": broken}
-        return subprocess.run(
+        defaults = {
+            "PATH": os.environ["PATH"],
+            "CALLS": str(self.folder / "calls"),
+            "REAL": sys.executable,
+            "BROKEN": "nothing",
+            "REASON": "no such wheel",
+            "LACKING": "nothing",
+            "PIP_ENDS_AT": "Makefile",
+        }
+        return subprocess.Popen(
             ["make", f"PYTHON={python}", target],
             cwd=self.folder,
-            env=environment,
-            capture_output=True,
+            env=defaults | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
 
@@ -90,7 +116,7 @@ def test_a_second_call_installs_nothing(checkout: Checkout, target: str) -> None
 
 
 def test_a_failed_setup_says_why_and_starts_from_scratch_next_time(checkout: Checkout) -> None:
-    result = checkout.make(PROJECT, broken="requirements.txt")
+    result = checkout.make(PROJECT, BROKEN="requirements.txt")
     assert result.returncode != 0
     assert "no such wheel" in result.stderr
     assert ".venv/install.log" in result.stderr
@@ -100,7 +126,7 @@ def test_a_failed_setup_says_why_and_starts_from_scratch_next_time(checkout: Che
 
 def test_a_failed_addition_starts_from_scratch_but_does_not_affect_runs(checkout: Checkout) -> None:
     checkout.make(PROJECT)
-    checkout.make(DEVELOPMENT, broken="requirements-dev.txt")
+    checkout.make(DEVELOPMENT, BROKEN="requirements-dev.txt")
     checkout.make(PROJECT)
     assert checkout.steps() == []
     checkout.make(DEVELOPMENT)
@@ -136,6 +162,61 @@ def test_an_environment_without_its_interpreter_is_rebuilt(checkout: Checkout) -
     (checkout.folder / ".venv/bin/python").unlink()
     checkout.make(PROJECT)
     assert checkout.steps() == ["venv", "requirements.txt", "."]
+
+
+def test_an_environment_of_another_python_than_asked_for_is_rebuilt(checkout: Checkout) -> None:
+    checkout.make(PROJECT)
+    checkout.make(PROJECT, python="./fake-python3.12")
+    assert checkout.steps() == ["venv", "requirements.txt", "."]
+    checkout.make(PROJECT, python="./fake-python3.12")
+    assert checkout.steps() == []
+
+
+def test_two_makes_at_once_set_up_one_environment(checkout: Checkout) -> None:
+    first = checkout.start(PROJECT, PIP_ENDS_AT="the end")
+    while not (checkout.folder / "environment").exists():
+        assert first.poll() is None
+    second = checkout.start(PROJECT)
+    assert second.stderr is not None
+    assert "Waiting for another make" in second.stderr.readline()
+    (checkout.folder / "the end").touch()
+    for process in (first, second):
+        process.communicate()
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert checkout.steps() == ["venv", "requirements.txt", "."]
+
+
+def test_settings_for_pip_and_python_do_not_reach_the_environment(checkout: Checkout) -> None:
+    outside = dict.fromkeys(("PIP_TARGET", "PIP_PREFIX", "PYTHONPATH"), "/elsewhere")
+    result = checkout.make(PROJECT, PIP_USER="1", PIP_INDEX_URL="https://index", **outside)
+    assert result.returncode == 0
+    seen = (checkout.folder / "environment").read_text().splitlines()
+    assert {"PIP_USER=no", "PIP_INDEX_URL=https://index"} <= set(seen)
+    assert not [line for line in seen if line.partition("=")[0] in outside]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError()'",
+        "ERROR: Could not find a version that satisfies absl-py==2.5.0 (from versions: none)",
+        "ERROR: Cannot install absl-py==2.5.0 because these package versions conflict.",
+    ],
+)
+def test_an_index_that_was_not_reached_is_called_that(checkout: Checkout, reason: str) -> None:
+    said = f"{reason}\nERROR: ResolutionImpossible: loosen the range of package versions"
+    result = checkout.make(PROJECT, BROKEN="requirements.txt", REASON=said)
+    assert result.returncode != 0
+    assert "No package index was reached" in result.stderr
+    assert reason in result.stderr
+    assert "loosen" not in result.stderr
+
+
+def test_a_python_without_venv_is_refused_with_the_name_of_the_package(checkout: Checkout) -> None:
+    result = checkout.make(PROJECT, LACKING="ensurepip")
+    assert result.returncode != 0
+    assert "python3.11-venv" in result.stderr
+    assert not (checkout.folder / ".venv").exists()
 
 
 @pytest.mark.parametrize("python", ["false", "no-such-python"])

@@ -74,8 +74,8 @@ def verify_batch(batch: Change, versions: DatasetVersions) -> None:
         raise DataError(
             f"batch {batch.batch[:12]} of {name}, added from {batch.source}, is missing or "
             f"corrupted: {error}; restore {folder} from a backup, add the same files again with "
-            f"`digits dataset add {name}`, or remove the batch with `digits dataset remove {name} "
-            f"{batch.batch[:12]}`"
+            f"`digits dataset add --dataset {name}`, or remove the batch with "
+            f"`digits dataset remove --dataset {name} {batch.batch[:12]}`"
         ) from error
 
 

@@ -4,45 +4,25 @@ import importlib.util
 import json
 import shutil
 import uuid
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
 from digits.datasets.images import Images, iter_split
 from digits.errors import DigitsError, UsageError
 from digits.registry.champion import Champion, dataset_folder
+from digits.registry.export_formats import FORMATS, INPUT, OUTPUT
+from digits.settings import IS_INSTALLED
 from digits.storage.files import TEMPORARY, file_digest, flush
 from digits.storage.workspace import Workspace
 from digits.training.devices import backend
-from digits.training.evaluation import load_model
-
-Array = npt.NDArray[Any]
-Predict = Callable[[Array], Array]
 
 BATCH_SIZE = 1000
 FACTS = "export.json"
-
-
-@dataclass(frozen=True)
-class Format:
-    """How a model is exported to a format, and loaded again with the library its users have.
-
-    `suffix` is appended to the model's name; `packages` maps the modules needed in addition to
-    TensorFlow to their package names.
-    """
-
-    suffix: str
-    write: Callable[[Champion, Path], None]
-    read: Callable[[Path], Predict]
-    packages: Mapping[str, str]
-    needs_tensorflow: bool = True
 
 
 def export_champion(
@@ -61,11 +41,8 @@ def export_champion(
     draft.mkdir(parents=True)
     try:
         paths = {form: draft / f"{name}{FORMATS[form].suffix}" for form in formats}
-        with warnings.catch_warnings():
-            # The converters use deprecated names of their libraries.
-            warnings.simplefilter("ignore", FutureWarning)
-            for form, path in paths.items():
-                FORMATS[form].write(champion, path)
+        for form, path in paths.items():
+            FORMATS[form].write(champion, path)
         chunks = (images for images, _ in iter_split(data, champion.layout))
         num_images = check_labels(champion.model, paths, chunks)
         facts = _facts(champion, paths, num_images)
@@ -111,11 +88,13 @@ def _check_request(folder: Path, formats: Sequence[str]) -> None:
     missing = {form: lacking for form in formats if (lacking := ", ".join(_missing_packages(form)))}
     if missing:
         needs = "; ".join(f"{form} needs {packages}" for form, packages in missing.items())
-        rest = ",".join(form for form in FORMATS if not _missing_packages(form))
-        raise UsageError(
-            f"missing packages: {needs}; install them with pip install -e '.[export]', or use "
-            f"--format {rest}"
+        advice = (
+            "install them with pip install 'digits[export]'"
+            if IS_INSTALLED
+            else "install them from the lock with `make export ARGS=FOLDER`"
         )
+        rest = ",".join(form for form in FORMATS if not _missing_packages(form))
+        raise UsageError(f"missing packages: {needs}; {advice}, or use --format {rest}")
     if backend() != "tensorflow" and any(FORMATS[form].needs_tensorflow for form in formats):
         raise UsageError(
             f"KERAS_BACKEND={backend()} can only export keras; unset it for the other formats"
@@ -145,6 +124,8 @@ def _facts(champion: Champion, paths: Mapping[str, Path], num_images: int) -> di
         "input": f"float32 (N, {', '.join(map(str, champion.layout.image_shape))}, 1) in 0..1",
         "output": f"float32 (N, {champion.layout.num_classes}), class probabilities",
         "class_names": champion.layout.class_names,
+        "names": {"input": INPUT, "output": OUTPUT},
+        "readable_by": {form: FORMATS[form].oldest_readers for form in paths},
         "formats": {form: path.name for form, path in paths.items()},
         "sha256": {
             str(path.relative_to(exported.parent)): file_digest(path)
@@ -154,58 +135,3 @@ def _facts(champion: Champion, paths: Mapping[str, Path], num_images: int) -> di
         },
         "libraries": {name: version(name) for name in sorted(packages | {"keras", backend()})},
     }
-
-
-def _write_keras(champion: Champion, path: Path) -> None:
-    shutil.copyfile(champion.path, path)
-
-
-def _read_keras(path: Path) -> Predict:
-    model = load_model(path)
-    return lambda images: np.asarray(model.predict_on_batch(images))
-
-
-def _exporter(form: str) -> Callable[[Champion, Path], None]:
-    def write(champion: Champion, path: Path) -> None:
-        model = champion.model
-        signature = [keras.InputSpec(shape=model.input_shape, dtype="float32", name="image")]
-        model.export(str(path), format=form, input_signature=signature, verbose=False)
-
-    return write
-
-
-def _read_saved_model(path: Path) -> Predict:
-    import tensorflow as tf
-
-    # The lambda must reference `loaded`: `serve` alone would not keep the variables alive.
-    loaded = tf.saved_model.load(str(path))
-    return lambda images: np.asarray(loaded.serve(images))
-
-
-def _read_onnx(path: Path) -> Predict:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda images: np.asarray(session.run(None, {"image": images})[0])
-
-
-def _read_litert(path: Path) -> Predict:
-    from ai_edge_litert.interpreter import Interpreter
-
-    runner = Interpreter(model_path=str(path)).get_signature_runner()
-    return lambda images: np.asarray(next(iter(runner(image=images).values())))
-
-
-FORMATS: Mapping[str, Format] = {
-    "keras": Format(".keras", _write_keras, _read_keras, {}, needs_tensorflow=False),
-    "savedmodel": Format("-savedmodel", _exporter("tf_saved_model"), _read_saved_model, {}),
-    "onnx": Format(
-        ".onnx",
-        _exporter("onnx"),
-        _read_onnx,
-        {"onnx": "onnx", "tf2onnx": "tf2onnx", "onnxruntime": "onnxruntime"},
-    ),
-    "litert": Format(
-        ".tflite", _exporter("litert"), _read_litert, {"ai_edge_litert": "ai-edge-litert"}
-    ),
-}

@@ -1,22 +1,41 @@
 """Roll back a promotion; describe the champion and the decisions about it."""
 
+from pathlib import Path
 from typing import Any
 
 from digits.errors import UsageError
 from digits.registry.ledger import Entry, Ledger, ModelVersion, Verdict, champion_of, find_version
+from digits.storage.records import Record
 from digits.storage.workspace import Workspace
 
 
 def status(dataset: str, workspace: Workspace) -> dict[str, Any]:
-    """Return a dataset's champion and its last decision, as plain values."""
+    """Return a dataset's champion, its last decision and last report, as plain values."""
     entries = Ledger(dataset, workspace.settings).entries()
     champion = champion_of(entries)
+    report = last_report(dataset, workspace)
     return {
         "dataset": dataset,
         "champion": describe_version(champion, entries) if champion else None,
         "last_decision": describe_entry(entries[-1]) if entries else None,
         "num_decisions": len(entries),
+        "report": str(report) if report else None,
     }
+
+
+def last_report(dataset: str, workspace: Workspace) -> Path | None:
+    """Return the page of the dataset's last run, or None if there is none."""
+    for record in workspace.records.of_step("report"):
+        page = workspace.store.folder(record.reference) / "report.html"
+        if _dataset_of(record) == dataset and page.is_file():
+            return page
+    return None
+
+
+def _dataset_of(report: Record) -> str | None:
+    # A lineage lacks the steps whose results could not be cached.
+    ingest = report.key.inputs["lineage"].get("ingest")
+    return ingest["key"]["inputs"]["layout"]["name"] if ingest else None
 
 
 def describe_version(version: ModelVersion, entries: list[Entry]) -> dict[str, Any]:

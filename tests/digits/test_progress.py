@@ -1,10 +1,13 @@
 import contextvars
 import logging
+import re
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
+from digits import progress
 from digits.progress import Progress, bars, console, transfer
 from tests.support.terminal import terminal
 
@@ -48,6 +51,36 @@ def test_a_training_outside_a_run_logs_lines_even_on_a_terminal(
 
     assert len(caplog.messages) == 1
     assert shown.text == ""
+
+
+def test_a_dumb_terminal_gets_lines(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with terminal(monkeypatch) as shown:
+        monkeypatch.setenv("TERM", "dumb")
+        with bars():
+            train()
+
+    assert len(caplog.messages) == 1
+    assert shown.text == ""
+
+
+@pytest.mark.parametrize(("columns", "has_figures"), [("60", False), ("100", True)])
+def test_a_bar_fits_its_terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: str, has_figures: bool
+) -> None:
+    console.cache_clear()
+    with terminal(monkeypatch) as shown:
+        monkeypatch.setenv("COLUMNS", columns)
+        with bars():
+            train()
+    console.cache_clear()
+
+    line = re.findall(r"train mlp [^\r\n\x1b]*", shown.text)[-1]
+    assert len(line) <= int(columns)
+    assert line.count("━") + line.count("╸") >= 12
+    assert "epoch 1/2" in line
+    assert ("test accuracy 91.23%" in line) == has_figures
 
 
 def test_a_terminal_gets_a_bar_instead(
@@ -111,6 +144,22 @@ def test_a_download_in_a_log_shows_nothing(capfd: pytest.CaptureFixture[str]) ->
         show(4_500_000)
 
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_long_download_in_a_log_shows_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    with transfer("mnist.npz", 11_000_000) as show:
+        for second in range(25):
+            clock.now = float(second)
+            show(second * 100_000)
+
+    assert caplog.messages == [
+        "mnist.npz: 1.0 of 11.0 MB received",
+        "mnist.npz: 2.0 of 11.0 MB received",
+    ]
 
 
 def test_a_failure_restores_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

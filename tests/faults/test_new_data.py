@@ -47,7 +47,7 @@ def test_an_addition_killed_before_any_of_its_changes_leaves_the_old_or_new_data
     complete: Copy, tmp_path: Path, tally: Tally
 ) -> None:
     path, total = save(make_more(80, 1), tmp_path / "a.npz"), tmp_path / "total"
-    add = ("dataset", "add", NAME, str(path))
+    add = ("dataset", "add", "--dataset", NAME, str(path))
     whole = complete.duplicate(tmp_path / "whole")
     assert whole.call(*add, prelude=Changes(whole.folder, total=total)).status == 0
     ledger = invariants.ledger(whole.settings)
@@ -73,7 +73,7 @@ def test_an_incoming_batch_is_never_lost_or_partially_added(
     batch = (images if is_good else 255 - images, labels)
     folder = incoming_folder(NAME, begin.settings)
     content = save(batch, folder / "a.npz").read_bytes()
-    add_incoming = ("dataset", "add-incoming", NAME)
+    add_incoming = ("dataset", "add-incoming", "--dataset", NAME)
     whole, total = begin.duplicate(tmp_path / "whole"), tmp_path / "total"
     ended = whole.call(*add_incoming, prelude=Changes(whole.folder, total=total))
     assert ended.status == (0 if is_good else 1), ended.log
@@ -98,7 +98,7 @@ def test_two_additions_at_once_both_succeed(complete: Copy, tmp_path: Path) -> N
     copy = complete.duplicate(tmp_path / "copy")
     paths = [save(make_more(80, seed), tmp_path / f"{seed}.npz") for seed in (1, 2)]
 
-    commands = [copy.start("dataset", "add", NAME, str(path)) for path in paths]
+    commands = [copy.start("dataset", "add", "--dataset", NAME, str(path)) for path in paths]
     ended = [command.wait() for command in commands]
 
     assert [one.status for one in ended] == [0, 0]
@@ -113,7 +113,7 @@ def test_an_addition_during_a_run_is_used_by_the_next_run(complete: Copy, tmp_pa
     path = save(make_more(80, 1), tmp_path / "a.npz")
 
     run = copy.start("run", "--seed", "5", "--json")
-    added = copy.start("dataset", "add", NAME, str(path)).wait()
+    added = copy.start("dataset", "add", "--dataset", NAME, str(path)).wait()
     ended = run.wait()
 
     assert (added.status, ended.status) == (0, 0), ended.log

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +11,11 @@ import pytest
 from digits.registry.ledger import Ledger
 from digits.settings import Settings
 from digits.storage.workspace import Workspace
-from tests.flows.conftest import DATASET, REQUEST
+from tests.flows.conftest import DATASET, REQUEST, FinishedRun
 from tests.support.commands import call_digits, read_json, run_digits, start_digits
 from tests.support.small_dataset import NAME
 
-COMMANDS = ("gc", "history", "plan", "reproduce", "rollback", "run", "status")
+COMMANDS = ("doctor", "gc", "history", "plan", "reproduce", "rollback", "run", "status")
 HEAVY = {"prefect", "tensorflow", "keras", "great_expectations", "matplotlib", "pyarrow", "scipy"}
 # Runs a command, then prints which of the libraries it imported.
 SPY = f"""
@@ -67,7 +69,7 @@ def test_status_without_a_champion_says_what_to_do() -> None:
     text = f"{NAME} has no champion yet; `digits run` makes one\n"
     assert call_digits("status", *DATASET).stdout == text
     facts = {"dataset": NAME, "champion": None, "last_decision": None, "num_decisions": 0}
-    assert read_json(call_digits("status", *DATASET, "--json")) == facts
+    assert read_json(call_digits("status", *DATASET, "--json")) == {**facts, "report": None}
 
 
 @pytest.mark.usefixtures("here")
@@ -131,6 +133,14 @@ def test_status_describes_the_champion(finished: Workspace) -> None:
     assert "promoted: the mlp reached" in text
 
 
+def test_status_names_the_last_report_of_its_dataset(finished: Workspace) -> None:
+    shown = read_json(call_digits("status", *DATASET, "--json"))["report"]
+    assert f"last report: {shown}" in call_digits("status", *DATASET).stdout
+    (page,) = finished.store.root("reports").glob("*/report.html")
+    assert Path(shown) == page
+    assert read_json(call_digits("status", "--dataset", "mnist", "--json"))["report"] is None
+
+
 @pytest.mark.usefixtures("finished")
 def test_history_lists_each_decision() -> None:
     (entry,) = read_json(call_digits("history", *DATASET, "--json"))
@@ -139,6 +149,38 @@ def test_history_lists_each_decision() -> None:
     (line,) = call_digits("history", *DATASET).stdout.splitlines()
     assert re.match(r" +1  20\S+  promoted     - -> 1 ", line)
     assert entry["reason"] in line
+
+
+def test_a_quiet_run_prints_only_its_result(first_run: FinishedRun, settings: Settings) -> None:
+    first_run.copy_to(settings)
+    result = run_digits(settings, "--quiet", "run", *REQUEST)
+    assert result.returncode == 0
+    assert "Decision: unchanged" in result.stdout
+    assert result.stderr == ""
+
+
+@pytest.mark.usefixtures("here")
+def test_the_version_is_that_of_the_package() -> None:
+    assert call_digits("--version").stdout == f"digits, version {version('digits')}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("run --rec", ["--recipe"]),
+        ("run --recipe q", ["quick"]),
+        ("plan --models m", ["mlp"]),
+        ("run --models mlp,", ["mlp,cnn"]),
+        ("status --dataset h", [NAME]),
+        ("export --format onnx,k", ["onnx,keras"]),
+    ],
+)
+def test_options_and_their_values_are_completed(
+    here: Settings, words: str, completed: list[str]
+) -> None:
+    shell = {"_DIGITS_COMPLETE": "bash_complete", "COMP_WORDS": f"digits {words}"}
+    result = run_digits(here, **shell, COMP_CWORD=str(words.count(" ") + 1))
+    assert result.stdout.splitlines() == [f"plain,{value}" for value in completed]
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])

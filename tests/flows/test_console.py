@@ -1,9 +1,12 @@
+import io
 import logging
 
 import pytest
+from rich.console import Console
 
 from digits.registry.reproduction import Reproduction
-from flows.console import Once, describe_steps, print_reproduction
+from flows.console import Once, describe_outcome, describe_steps, model_table, print_reproduction
+from tests.support.histories import make_model, make_score
 
 
 def record(name: str, message: str) -> logging.LogRecord:
@@ -23,6 +26,26 @@ def record(name: str, message: str) -> logging.LogRecord:
 )
 def test_steps_are_described_in_one_line(steps: dict[str, str | None], expected: str) -> None:
     assert describe_steps(steps) == expected
+
+
+@pytest.mark.parametrize(
+    ("columns", "dropped"),
+    [(80, set()), (70, {"95% interval"}), (40, {"95% interval", "test loss", "parameters"})],
+)
+def test_the_table_of_models_fits_the_terminal(columns: int, dropped: set[str]) -> None:
+    console, model = Console(width=columns, file=io.StringIO()), make_model()
+    with console.capture() as capture:
+        console.print(model_table([(model, make_score(model, 36))], console))
+    heading, row = capture.get().splitlines()
+    known = {"model", "parameters", "test accuracy", "95% interval", "test loss", "training time"}
+    assert {name for name in known if name in heading} == known - dropped
+    assert "…" not in heading + row
+
+
+def test_without_a_champion_none_is_said_to_be_kept() -> None:
+    assert describe_outcome("kept", None) == "nothing promoted; still no champion"
+    assert describe_outcome("kept", 3) == "kept"
+    assert describe_outcome("promoted", 1) == "promoted"
 
 
 def test_messages_of_one_logger_are_shown_once_and_others_always() -> None:

@@ -64,7 +64,12 @@ def test_new_data_is_trained_on_and_the_champion_is_scored_again_first(
 
     added = read_json(
         call_digits(
-            "dataset", "add", NAME, str(save(make_more(120, 1), tmp_path / "a.npz")), "--json"
+            "dataset",
+            "add",
+            "--dataset",
+            NAME,
+            str(save(make_more(120, 1), tmp_path / "a.npz")),
+            "--json",
         )
     )
     reason = planned()["ingest"]
@@ -136,12 +141,17 @@ def test_a_removed_batch_leaves_no_trace_in_the_training(
     run()
     added = read_json(
         call_digits(
-            "dataset", "add", NAME, str(save(make_more(120, 1), tmp_path / "a.npz")), "--json"
+            "dataset",
+            "add",
+            "--dataset",
+            NAME,
+            str(save(make_more(120, 1), tmp_path / "a.npz")),
+            "--json",
         )
     )
     grown = run()
 
-    removed = call_digits("dataset", "remove", NAME, added["batch"][:8])
+    removed = call_digits("dataset", "remove", "--dataset", NAME, added["batch"][:8])
     facts = run()
 
     assert removed.exit_code == 0
@@ -159,7 +169,7 @@ def test_a_corrupted_batch_stops_the_run_and_the_error_says_what_to_do(
     finished: Workspace, tmp_path: Path
 ) -> None:
     path = save(make_more(60, 1), tmp_path / "a.npz")
-    added = read_json(call_digits("dataset", "add", NAME, str(path), "--json"))
+    added = read_json(call_digits("dataset", "add", "--dataset", NAME, str(path), "--json"))
     kept = finished.settings.data_dir / "batches" / NAME / added["batch"] / "images.parquet"
     content = kept.read_bytes()
     kept.write_bytes(content[:-1])
@@ -169,8 +179,8 @@ def test_a_corrupted_batch_stops_the_run_and_the_error_says_what_to_do(
     assert printed.exit_code == 1
     line = printed.stderr.splitlines()[-1]
     assert line.startswith(f"Error: batch {added['batch'][:12]} of {NAME}, added from {path}")
-    assert f"digits dataset remove {NAME} {added['batch'][:12]}" in line
-    again = read_json(call_digits("dataset", "add", NAME, str(path), "--json"))
+    assert f"digits dataset remove --dataset {NAME} {added['batch'][:12]}" in line
+    again = read_json(call_digits("dataset", "add", "--dataset", NAME, str(path), "--json"))
     assert (again["status"], again["version"]) == ("known", 2)
     assert kept.read_bytes() == content
     assert run()["dataset"]["version"] == 2
@@ -183,9 +193,11 @@ def test_a_version_is_reproduced_from_the_batches_it_was_trained_on(
 ) -> None:
     write_small_dataset(current.settings)
     path = save(make_more(60, 1), tmp_path / "a.npz")
-    batch = read_json(call_digits("dataset", "add", NAME, str(path), "--json"))["batch"]
+    batch = read_json(call_digits("dataset", "add", "--dataset", NAME, str(path), "--json"))[
+        "batch"
+    ]
     assert run()["decision"]["champion_after"] == 1
-    assert call_digits("dataset", "remove", NAME, batch).exit_code == 0
+    assert call_digits("dataset", "remove", "--dataset", NAME, batch).exit_code == 0
     shutil.rmtree(current.settings.prepared_dir)
 
     outcome = read_json(call_digits("reproduce", "1", *DATASET, "--json"))

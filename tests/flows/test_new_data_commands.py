@@ -22,12 +22,14 @@ def test_show_lists_versions_and_waiting_and_refused_batches(
     here: Settings, tmp_path: Path
 ) -> None:
     path = save(tmp_path / "a.npz", 1)
-    added = read_json(call_digits("dataset", "add", NAME, str(path), "--json"))
-    refused = call_digits("dataset", "add", NAME, str(save(tmp_path / "b.npz", 2, is_good=False)))
+    added = read_json(call_digits("dataset", "add", "--dataset", NAME, str(path), "--json"))
+    refused = call_digits(
+        "dataset", "add", "--dataset", NAME, str(save(tmp_path / "b.npz", 2, is_good=False))
+    )
     waiting = save(incoming_folder(NAME, here) / "c.npz", 3)
 
-    facts = read_json(call_digits("dataset", "show", NAME, "--json"))
-    printed = call_digits("dataset", "show", NAME).stdout.splitlines()
+    facts = read_json(call_digits("dataset", "show", "--dataset", NAME, "--json"))
+    printed = call_digits("dataset", "show", "--dataset", NAME).stdout.splitlines()
 
     page = refused.stdout.splitlines()[-1].removeprefix("Page: ")
     assert (facts["version"], facts["waiting"], facts["quarantined"]) == (2, ["c.npz"], [page])
@@ -46,7 +48,7 @@ def test_a_refusal_prints_each_reason_on_a_line_and_exits_with_1(
 ) -> None:
     path = save(tmp_path / "b.npz", 2, is_good=False)
 
-    printed = call_digits("dataset", "add", NAME, str(path))
+    printed = call_digits("dataset", "add", "--dataset", NAME, str(path))
 
     first, *reasons, page = printed.stdout.splitlines()
     assert printed.exit_code == 1
@@ -60,10 +62,10 @@ def test_a_refusal_prints_each_reason_on_a_line_and_exits_with_1(
 
 def test_incoming_batches_can_be_added_without_a_run(here: Settings) -> None:
     save(incoming_folder(NAME, here) / "a.npz", 1)
-    good = call_digits("dataset", "add-incoming", NAME)
+    good = call_digits("dataset", "add-incoming", "--dataset", NAME)
     save(incoming_folder(NAME, here) / "b.npz", 2, is_good=False)
-    bad = call_digits("dataset", "add-incoming", NAME, "--json")
-    nothing = call_digits("dataset", "add-incoming", NAME)
+    bad = call_digits("dataset", "add-incoming", "--dataset", NAME, "--json")
+    nothing = call_digits("dataset", "add-incoming", "--dataset", NAME)
 
     assert (good.exit_code, bad.exit_code, nothing.exit_code) == (0, 1, 0)
     assert "added as batch" in good.stdout
@@ -73,10 +75,12 @@ def test_incoming_batches_can_be_added_without_a_run(here: Settings) -> None:
 
 def test_a_batch_is_removed_by_the_beginning_of_its_digest(here: Settings, tmp_path: Path) -> None:
     path = save(tmp_path / "a.npz", 1)
-    batch = read_json(call_digits("dataset", "add", NAME, str(path), "--json"))["batch"]
+    batch = read_json(call_digits("dataset", "add", "--dataset", NAME, str(path), "--json"))[
+        "batch"
+    ]
 
-    unknown = call_digits("dataset", "remove", NAME, "zz")
-    removed = call_digits("dataset", "remove", NAME, batch[:6])
+    unknown = call_digits("dataset", "remove", "--dataset", NAME, "zz")
+    removed = call_digits("dataset", "remove", "--dataset", NAME, batch[:6])
 
     assert unknown.exit_code == 2
     assert unknown.stderr == f"Error: {NAME} has no batch 'zz' (batches: {batch[:12]})\n"
@@ -85,8 +89,8 @@ def test_a_batch_is_removed_by_the_beginning_of_its_digest(here: Settings, tmp_p
 
 
 def test_an_unknown_dataset_or_file_is_named(here: Settings, tmp_path: Path) -> None:
-    no_dataset = call_digits("dataset", "add", "nothing", str(here.data_dir))
-    no_file = call_digits("dataset", "add", NAME, str(tmp_path / "a.npz"))
+    no_dataset = call_digits("dataset", "add", "--dataset", "nothing", str(here.data_dir))
+    no_file = call_digits("dataset", "add", "--dataset", NAME, str(tmp_path / "a.npz"))
 
     assert no_dataset.exit_code == 2
     assert "unknown dataset 'nothing'" in no_dataset.stderr

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from digits.datasets.sources.archives import FILE_NAMES, size_limit
+from digits.datasets.sources.by_content import find_by_content
 from digits.datasets.sources.local_files import find_files, measure, signatures
 from digits.datasets.sources.raw_files import Files, RawFile, find_raw, keep, sweep
 from digits.errors import DataError, UnreachableError
@@ -102,24 +103,28 @@ def _files_of(spec: DatasetSpec, settings: Settings) -> list[Path]:
 def obtain(spec: DatasetSpec, content: Content, settings: Settings) -> Files:
     """Return the IDX files with the digests of `content`, downloading missing ones.
 
-    Local files may be plain or .gz. Downloads are written atomically to data/raw/NAME. Raises
-    DataError with every source and the reason it failed, or the path that cannot be written.
+    Local files may be plain or .gz; those with other names are found by content. Downloads are
+    written atomically to data/raw/NAME. Raises DataError with every source and the
+    reason it failed, or the path that cannot be written.
     """
+    folder = settings.raw_dir / spec.name
     files, problems = _look(spec, content, settings)
+    lacking = {role: digest for role, digest in content.items() if role not in files}
+    by_hand = find_by_content(folder, lacking, spec.image_shape) if lacking else {}
     remote = [source for source in spec.sources if not isinstance(source, FolderSource)]
-    if len(files) < len(content) and not remote:
+    if len(by_hand) < len(lacking) and not remote:
         raise DataError(_missing(spec, settings, problems))
     for problem in problems:
         logger.warning("%s; ignoring this file", problem)
-    if len(files) == len(content):
+    if not lacking:
         return files
-    folder = settings.raw_dir / spec.name
     waiting = f"waiting for another run that is fetching {spec.name}"
     with _explained(folder), hold(folder / ".lock", waiting):
         # Another run may have fetched them in the meantime.
         files, problems = _look(spec, content, settings)
         if len(files) < len(content):
-            fetched = _fetch(spec, remote, content, settings, problems)
+            has_all = len(by_hand) == len(lacking)
+            fetched = by_hand if has_all else _fetch(spec, remote, content, settings, problems)
             sweep(folder)
             for role in ROLES:
                 if role not in files:
@@ -164,24 +169,22 @@ def _fetch(
 ) -> Mapping[Role, bytes]:
     """Return the files of the first source that provides the right ones."""
     from digits.datasets.sources.downloads import download
+    from digits.datasets.sources.race import Attempt, first_of
 
-    reasons = list(problems)
-    for source in sources:
-        logger.info("fetching %s from %s", spec.name, source.label)
-        try:
-            files = download(source, spec.image_shape)
-            for role in ROLES:
-                file = RawFile.of(source.label, files[role])
-                problem = _problem(file, role, content, f"{role} of {source.label}")
-                if problem is not None:
-                    raise DataError(problem)
-        except DataError as error:
-            reasons.append(str(error))
-            next_step = "" if source is sources[-1] else "; trying the next source"
-            logger.info("%s%s", error, next_step)
-        else:
-            return files
-    raise UnreachableError(_missing(spec, settings, reasons))
+    def ask(attempt: Attempt) -> Mapping[Role, bytes]:
+        source = attempt.source
+        files = download(source, spec.image_shape, attempt)
+        for role in ROLES:
+            file = RawFile.of(source.label, files[role])
+            problem = _problem(file, role, content, f"{role} of {source.label}")
+            if problem is not None:
+                raise DataError(problem)
+        return files
+
+    files, reasons = first_of(sources, ask, spec.name)
+    if files is None:
+        raise UnreachableError(_missing(spec, settings, [*problems, *reasons]))
+    return files
 
 
 def _problem(found: RawFile, role: Role, content: Content, name: str) -> str | None:

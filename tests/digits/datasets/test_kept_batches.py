@@ -81,7 +81,12 @@ def test_a_corrupted_batch_is_refused_with_advice(versions: DatasetVersions) -> 
     with pytest.raises(DataError) as refused:
         verify_batch(change, versions)
 
-    for said in (str(path), "a.npz", "digits dataset add", f"remove {NAME} {change.batch[:12]}"):
+    for said in (
+        str(path),
+        "a.npz",
+        "digits dataset add",
+        f"remove --dataset {NAME} {change.batch[:12]}",
+    ):
         assert said in str(refused.value)
     kept(versions)
     verify_batch(change, versions)

@@ -1,4 +1,5 @@
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pytest
 from digits.errors import DigitsError, UsageError
 from digits.registry import exporting
 from digits.registry.champion import Champion, load_champion
+from digits.registry.export_formats import NEWER_KEYS, without_newer_keys
 from digits.registry.exporting import FORMATS, export_champion
 from digits.settings import Settings
 from digits.storage.files import file_digest
 from digits.storage.workspace import Workspace
+from flows import options
 from tests.support.champions import crown
 from tests.support.handwriting import make_splits
 from tests.support.small_dataset import NAME
@@ -67,8 +70,69 @@ def test_an_export_is_described_by_its_facts(
     assert files == {*facts["sha256"], "export.json"}
     for name, digest in facts["sha256"].items():
         assert file_digest(folder / name) == digest
-    assert (folder / facts["formats"]["keras"]).read_bytes() == champion.path.read_bytes()
+    assert facts["names"] == {"input": "image", "output": "output_0"}
+    assert set(facts["readable_by"]) == {"keras", "savedmodel"}
     assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_keras_file_differs_only_in_what_older_versions_refuse(
+    champion: Champion, tmp_path: Path
+) -> None:
+    path = tmp_path / "champion.keras"
+    FORMATS["keras"].write(champion, path)
+
+    with zipfile.ZipFile(champion.path) as old, zipfile.ZipFile(path) as new:
+        for name in ("metadata.json", "model.weights.h5"):
+            assert new.read(name) == old.read(name)
+        config = json.loads(new.read("config.json"))
+    layers = [layer["config"] for layer in config["config"]["layers"]]
+    initializers = [one["kernel_initializer"]["config"] for one in layers if "units" in one]
+    assert initializers
+    assert not NEWER_KEYS & {key for one in (*layers, *initializers) for key in one}
+    loaded = keras.saving.load_model(path, compile=False)
+    assert loaded.get_config() == champion.model.get_config()
+
+
+def test_a_key_with_a_value_is_kept() -> None:
+    config = {"quantization_config": {"mode": "int8"}, "input_axes": None, "layers": [{"units": 3}]}
+    assert without_newer_keys(config) == {
+        "quantization_config": {"mode": "int8"},
+        "layers": [{"units": 3}],
+    }
+
+
+def test_an_onnx_file_has_stable_names_a_free_batch_and_an_old_opset(
+    champion: Champion, tmp_path: Path
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    path = tmp_path / "champion.onnx"
+    FORMATS["onnx"].write(champion, path)
+
+    model = onnx.load(path)
+
+    values = [*model.graph.input, *model.graph.output]
+    assert [value.name for value in values] == ["image", "output_0"]
+    assert [value.type.tensor_type.shape.dim[0].dim_param for value in values] == ["batch"] * 2
+    # ONNX Runtime 1.12 reads up to opset 17 and IR version 8.
+    assert {one.domain: one.version for one in model.opset_import}[""] <= 15
+    assert model.ir_version <= 8
+
+
+def test_a_savedmodel_has_the_signature_that_servers_call(
+    champion: Champion, tmp_path: Path
+) -> None:
+    import tensorflow as tf
+
+    FORMATS["savedmodel"].write(champion, tmp_path / "model")
+
+    signature = tf.saved_model.load(str(tmp_path / "model")).signatures["serving_default"]
+    (image,) = signature.structured_input_signature[1].values()
+    assert (image.name, image.dtype, image.shape[0]) == ("image", tf.float32, None)
+    assert list(signature.structured_outputs) == ["output_0"]
+
+
+def test_the_command_line_offers_every_format() -> None:
+    assert tuple(FORMATS) == options.FORMATS
 
 
 def write_another_model(champion: Champion, path: Path) -> None:

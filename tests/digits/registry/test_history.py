@@ -141,6 +141,7 @@ def test_the_status_of_a_dataset_without_decisions(workspace: Workspace) -> None
         "champion": None,
         "last_decision": None,
         "num_decisions": 0,
+        "report": None,
     }
 
 

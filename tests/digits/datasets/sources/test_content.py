@@ -84,7 +84,8 @@ def kept(settings: Settings) -> dict[str, bytes]:
     """The contents of the raw folder, without the lock."""
     folder = settings.raw_dir / NAME
     paths = folder.iterdir() if folder.is_dir() else ()
-    return {path.name: path.read_bytes() for path in paths if path.name != ".lock"}
+    files = (path for path in paths if path.is_file() and path.name != ".lock")
+    return {path.name: path.read_bytes() for path in files}
 
 
 def start(settings: Settings, code: str = OBTAIN) -> subprocess.Popen[str]:
@@ -185,6 +186,45 @@ def test_if_all_sources_fail_each_is_named_with_its_reason(
     )
     assert "next source" not in lines()[-1]
     assert kept(settings) == {}
+
+
+@pytest.mark.parametrize("how", ["keras", "torchvision", "names of their own"])
+def test_files_put_there_by_hand_are_found_by_their_content(
+    how: str, settings: Settings, server: Server
+) -> None:
+    folder = settings.raw_dir / NAME
+    folder.mkdir(parents=True)
+    if how == "keras":
+        (folder / "mnist.npz").write_bytes(npz(SPLITS))
+    elif how == "torchvision":
+        (folder / "MNIST" / "raw").mkdir(parents=True)
+        for role, content in FILES.items():
+            path = folder / "MNIST" / "raw" / f"{FILE_NAMES[role]}.gz"
+            path.write_bytes(gzip.compress(content))
+    else:
+        for number, content in enumerate(FILES.values()):
+            (folder / f"part {number}").write_bytes(content)
+
+    assert fetch(settings, serve_npz(server)) == FILES
+    assert fetch(settings) == FILES  # kept under the usual names
+    assert server.requests == []
+    assert WHOLE.keys() <= kept(settings).keys()
+
+
+def test_files_of_another_dataset_put_there_by_hand_are_not_taken(
+    settings: Settings, server: Server, lines: Callable[[], list[str]]
+) -> None:
+    folder = settings.raw_dir / NAME
+    folder.mkdir(parents=True)
+    (folder / "other.npz").write_bytes(
+        npz({split: (255 - images, labels) for split, (images, labels) in SPLITS.items()})
+    )
+    (folder / "broken.npz").write_bytes(b"PK")
+    (folder / "broken.gz").write_bytes(b"\x1f\x8b")
+
+    assert fetch(settings, serve_npz(server)) == FILES
+    assert server.requests == ["/digits.npz"]
+    assert sum("ignoring this file" in line for line in lines()) == 2
 
 
 def test_without_a_source_the_error_says_where_to_put_the_files(settings: Settings) -> None:

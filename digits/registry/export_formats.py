@@ -1,0 +1,151 @@
+"""How a model is written in each format, and read again with the library that its users have."""
+
+import json
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from digits.registry.champion import Champion
+from digits.training.evaluation import load_model
+
+Array = npt.NDArray[Any]
+Predict = Callable[[Array], Array]
+
+# The names of the input and the output in every format but Keras's, which has none.
+INPUT, OUTPUT = "image", "output_0"
+# Keys of a layer's configuration that Keras 3.15 writes and older versions refuse. None is the
+# default, so that a layer without the key is the same.
+NEWER_KEYS = frozenset({"quantization_config", "input_axes", "output_axes"})
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a model is exported to a format, and loaded again with the library its users have.
+
+    `suffix` is appended to the model's name; `packages` maps the modules needed in addition to
+    TensorFlow to their package names. `oldest_readers` are the oldest releases that were tried and
+    gave the same probabilities; docs/exports.md says how.
+    """
+
+    suffix: str
+    write: Callable[[Champion, Path], None]
+    read: Callable[[Path], Predict]
+    packages: Mapping[str, str]
+    oldest_readers: tuple[str, ...]
+    needs_tensorflow: bool = True
+
+
+def _write_keras(champion: Champion, path: Path) -> None:
+    """Copy the champion's archive, without keys that older versions of Keras do not know."""
+    with zipfile.ZipFile(champion.path) as source, zipfile.ZipFile(path, "w") as target:
+        for member in source.infolist():
+            content = source.read(member)
+            if member.filename == "config.json":
+                content = json.dumps(without_newer_keys(json.loads(content))).encode()
+            target.writestr(member, content)
+
+
+def without_newer_keys(value: Any) -> Any:
+    """Return a configuration without the newer keys that say nothing, at any depth."""
+    if isinstance(value, list):
+        return [without_newer_keys(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: without_newer_keys(one)
+        for key, one in value.items()
+        if key not in NEWER_KEYS or one is not None
+    }
+
+
+def _read_keras(path: Path) -> Predict:
+    model = load_model(path)
+    return lambda images: np.asarray(model.predict_on_batch(images))
+
+
+def _exporter(form: str) -> Callable[[Champion, Path], None]:
+    def write(champion: Champion, path: Path) -> None:
+        model = champion.model
+        signature = [keras.InputSpec(shape=model.input_shape, dtype="float32", name=INPUT)]
+        with warnings.catch_warnings():
+            # The converters use deprecated names of their libraries.
+            warnings.simplefilter("ignore", FutureWarning)
+            model.export(str(path), format=form, input_signature=signature, verbose=False)
+
+    return write
+
+
+def _read_saved_model(path: Path) -> Predict:
+    import tensorflow as tf
+
+    # The lambda must reference `loaded`: the signature alone would not keep the variables alive.
+    loaded = tf.saved_model.load(str(path))
+    return lambda images: np.asarray(
+        loaded.signatures["serving_default"](**{INPUT: tf.constant(images)})[OUTPUT]
+    )
+
+
+def _write_onnx(champion: Champion, path: Path) -> None:
+    """Export to ONNX with stable names; the converter numbers the output and the batch size."""
+    import onnx
+
+    _exporter("onnx")(champion, path)
+    model = onnx.load(path)
+    (image,), (output,) = model.graph.input, model.graph.output
+    for node in model.graph.node:
+        names = [OUTPUT if name == output.name else name for name in node.output]
+        node.output[:] = names
+    output.name = OUTPUT
+    for value in (image, output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def _read_onnx(path: Path) -> Predict:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: np.asarray(session.run([OUTPUT], {INPUT: images})[0])
+
+
+def _read_litert(path: Path) -> Predict:
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(model_path=str(path)).get_signature_runner()
+    return lambda images: np.asarray(runner(**{INPUT: images})[OUTPUT])
+
+
+FORMATS: Mapping[str, Format] = {
+    "keras": Format(
+        ".keras", _write_keras, _read_keras, {}, ("keras 3.0.5",), needs_tensorflow=False
+    ),
+    "savedmodel": Format(
+        "-savedmodel",
+        _exporter("tf_saved_model"),
+        _read_saved_model,
+        {},
+        ("tensorflow 2.12.1",),
+    ),
+    "onnx": Format(
+        ".onnx",
+        _write_onnx,
+        _read_onnx,
+        {"onnx": "onnx", "tf2onnx": "tf2onnx", "onnxruntime": "onnxruntime"},
+        ("onnxruntime 1.12.1",),
+    ),
+    "litert": Format(
+        ".tflite",
+        _exporter("litert"),
+        _read_litert,
+        {"ai_edge_litert": "ai-edge-litert"},
+        ("ai-edge-litert 1.0.1", "tflite-runtime 2.13.0"),
+    ),
+}
