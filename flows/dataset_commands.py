@@ -97,6 +97,7 @@ def add_incoming(name: str, as_json: bool) -> None:
     """Add the batches in dataset NAME's incoming folder, as the next run would."""
     console.show_logs()
     from digits.intake.additions import add_all_incoming
+    from digits.intake.incoming import incoming_folder
 
     workspace = current_workspace()
     additions = list(add_all_incoming(load_spec(name, workspace.settings), workspace))
@@ -105,7 +106,9 @@ def add_incoming(name: str, as_json: bool) -> None:
     else:
         for addition in additions:
             console.print_addition(addition)
-    if any(addition.status == "quarantined" for addition in additions):
+        if not additions:
+            click.echo(f"nothing waits in {incoming_folder(name, workspace.settings)}")
+    if any(addition.status in ("quarantined", "left") for addition in additions):
         raise click.exceptions.Exit(1)
 
 

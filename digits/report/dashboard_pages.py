@@ -113,10 +113,13 @@ def failure_page(title: str, outcome: ValidationOutcome, page: Path, link: str |
 
 
 def batch_page(title: str, addition: Addition) -> str:
-    """Render the page of a new batch: added, already known, or refused."""
+    """Render the page of a new batch: added, already known, refused, or left where it is."""
     if addition.status == "quarantined":
         heading = f"A batch for {title} was refused"
         text = "Nothing was added: the dataset and the champion are unchanged."
+    elif addition.status == "left":
+        heading = f"A batch for {title} was left in the incoming folder"
+        text = "The next run tries again."
     elif addition.status == "known":
         heading, text = f"{title} already has this batch", "Nothing was changed."
     else:

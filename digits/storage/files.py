@@ -1,5 +1,6 @@
 """Crash-safe writing of files, and file digests."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -38,9 +39,12 @@ def make_folder(path: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Delete a file, or a folder with its contents, if it exists."""
+    """Delete a file, or a folder with its contents, if it exists. Raises OSError."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        try:
+            shutil.rmtree(path)
+        except RecursionError as error:
+            raise OSError(errno.ENAMETOOLONG, "Nested too deeply", str(path)) from error
     else:
         path.unlink(missing_ok=True)
 
@@ -67,9 +71,19 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def printable(name: str) -> str:
-    r"""Escape the bytes of a file name that are not UTF-8: "M\xe4rz" for b"M\xe4rz"."""
-    raw = name.encode("utf-8", "surrogateescape")
-    return raw.decode("utf-8", "backslashreplace")
+    r"""Escape what a name from outside cannot show: "M\xe4rz" for b"M\xe4rz", r"a\nb" for "a\nb".
+
+    Bytes that are not UTF-8 have no text; control characters and those that change the direction of
+    text would alter what surrounds the name in a terminal or on a page.
+    """
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else _escaped(one) for one in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 def signature_of(path: Path) -> Signature:
