@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 from pathlib import Path
 
 from digits.storage import locks
@@ -19,6 +20,17 @@ def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_file(path: Path) -> bytes:
+    """Return the content of a regular file; a pipe in its place could block forever.
+
+    Raises OSError.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file", str(path))
+        return file.read()
 
 
 def flush(path: Path) -> None:
@@ -57,6 +69,8 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     make_folder(path.parent)
     temporary = path.with_name(f"{TEMPORARY}{path.name}")
+    if temporary.is_symlink():  # never ours; it could lead anywhere
+        temporary.unlink()
     with os.fdopen(locks.acquire(temporary), "wb") as file:
         try:
             file.truncate()
