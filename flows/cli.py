@@ -94,7 +94,7 @@ class Commands(click.Group):
             if ctx.params["traceback"]:
                 raise
             message, code = explain(error)
-            click.echo(f"Error: {message}", err=True)
+            console.echo(f"Error: {message}", err=True)
             ctx.exit(code)
 
 

@@ -7,6 +7,7 @@ import shutil
 import stat
 from pathlib import Path
 
+from digits.escaping.terminal import one_line
 from digits.storage import locks
 
 Signature = tuple[int, ...] | str
@@ -90,14 +91,7 @@ def printable(name: str) -> str:
     Bytes that are not UTF-8 have no text; control characters and those that change the direction of
     text would alter what surrounds the name in a terminal or on a page.
     """
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else _escaped(one) for one in text)
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode()
+    return one_line(name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
 
 
 def signature_of(path: Path) -> Signature:
