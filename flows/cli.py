@@ -14,6 +14,7 @@ import click
 from digits.errors import DigitsError, UsageError
 from digits.registry.ledger import Ledger
 from digits.settings import Settings
+from digits.storage.permissions import as_the_user_asked, write_for_owner
 from digits.storage.workspace import current_workspace
 from digits.training.devices import configure_backend, resolve_device
 from flows import console
@@ -114,7 +115,9 @@ def explain(error: Exception) -> tuple[str, int]:
 @click.option("--traceback", is_flag=True, help="Show the Python traceback of a failure.")
 def main(traceback: bool) -> None:  # noqa: ARG001  (`Commands.invoke` reads it)
     """Retrain two digit classifiers, promote the better one, and review or undo promotions."""
-    prepare_environment(Settings())
+    settings = Settings()
+    write_for_owner(settings)
+    prepare_environment(settings)
 
 
 @main.command()
@@ -274,7 +277,9 @@ def predict(
     from flows.labels import label_all
 
     champion = load_champion(dataset, workspace)
-    if not label_all(files, champion, form=form or "text", as_is=as_is, folder=folder):
+    with as_the_user_asked():
+        is_complete = label_all(files, champion, form=form or "text", as_is=as_is, folder=folder)
+    if not is_complete:
         raise click.exceptions.Exit(1)
 
 
@@ -301,7 +306,8 @@ def export(folder: Path, formats: str, dataset: str, as_json: bool) -> None:
     from digits.registry.exporting import export_champion
 
     champion = load_champion(dataset, workspace)
-    with native_errors_in(workspace.settings.artifacts_dir / "logs" / "export.log"):
+    log = workspace.settings.artifacts_dir / "logs" / "export.log"
+    with native_errors_in(log), as_the_user_asked():
         facts = export_champion(champion, folder, split_names(formats), workspace)
     if as_json:
         console.print_json(facts)
