@@ -324,8 +324,13 @@ def export(folder: Path, formats: str, dataset: str, as_json: bool) -> None:
     show_default=True,
     help="Number of cache records to keep per step.",
 )
+@click.option(
+    "--refused-days",
+    type=click.IntRange(min=1),
+    help="Also delete refused batches that are older than this (default: keep them all).",
+)
 @console.json_option
-def gc(dry_run: bool, keep: int, as_json: bool) -> None:
+def gc(dry_run: bool, keep: int, refused_days: int | None, as_json: bool) -> None:
     """Delete files that no model version, recent cache record or run needs."""
     console.show_logs()
     from digits.registry.garbage import collect
@@ -333,6 +338,7 @@ def gc(dry_run: bool, keep: int, as_json: bool) -> None:
     collect(
         current_workspace(),
         keep_records=keep,
+        refused_days=refused_days,
         is_dry_run=dry_run,
         announce=lambda garbage: (
             console.print_json(garbage.model_dump(mode="json"))

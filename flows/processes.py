@@ -111,7 +111,7 @@ class Process:
             pid = int(self.notes[0])
             while children_first and _kill_children(pid):
                 time.sleep(NOTICE_SECONDS)
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 self._stop(pid, time.monotonic() + seconds)
         if self._child is not None:
             self._child.wait()
@@ -146,12 +146,14 @@ def kill_holders(lock: Path, command: str) -> None:
 
 
 def _has_open(pid: int, path: Path) -> bool:
-    """Return whether a process has a file open; without /proc, whether the process exists."""
+    """Return whether a process has a file open, or may have: it is another user's, or no /proc."""
     descriptors = Path("/proc", str(pid), "fd")
     if not Path("/proc/self/fd").exists():
-        os.kill(pid, 0)
         return True
-    return any(_is_same(descriptor, path) for descriptor in descriptors.iterdir())
+    try:
+        return any(_is_same(descriptor, path) for descriptor in descriptors.iterdir())
+    except PermissionError:  # a teammate's; only root could end it
+        return True
 
 
 def _is_same(descriptor: Path, path: Path) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from digits.storage.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
+SECONDS_OF_A_DAY = 24 * 60 * 60
 DATA_STEPS: Mapping[str, Kind] = {"ingest": "datasets", "normalize": "arrays"}
 """The steps of a lineage that made a model version's data, and their bundles."""
 
@@ -36,6 +38,7 @@ def collect(
     workspace: Workspace,
     *,
     keep_records: int,
+    refused_days: int | None = None,
     is_dry_run: bool,
     announce: Callable[[Garbage], None],
 ) -> None:
@@ -45,16 +48,19 @@ def collect(
     of its promotion; the data that a champion was trained and scored on; the `keep_records` most
     recently used cache records of each step and model, with their bundles; the latest
     `keep_records` checkpoints of unfinished trainings; the latest `keep_records` failed
-    validations; and prepared data that another workspace uses. Waits for active runs, also those of
-    other workspaces on the same data, before deleting. What cannot be deleted is left, with a
-    warning. Raises LedgerError, and deletes nothing, if any ledger is corrupted.
+    validations; and prepared data that another workspace uses. Refused batches may be the only copy
+    of a user's data, so they are deleted only if they are older than `refused_days`.
+
+    Waits for active runs, also those of other workspaces on the same data, before deleting. What
+    cannot be deleted is left, with a warning. Raises LedgerError, and deletes nothing, if any
+    ledger is corrupted.
     """
     with _undisturbed(workspace, is_dry_run):
         # Records are deleted before bundles, so an interruption leaves at most unreferenced
         # bundles, which the next collection finds.
         kept, files = _sort_records(workspace, keep_records)
         files += _values(workspace, kept) + _checkpoints(workspace, keep_records)
-        files += _locks(workspace)
+        files += _locks(workspace) + _refused(workspace, refused_days)
         bundles = _bundles(workspace, kept, keep_records)
         paths = (*files, *bundles)
         announce(Garbage(paths=paths, num_bytes=sum(map(_size, paths))))
@@ -148,6 +154,21 @@ def _locks(workspace: Workspace) -> list[Path]:
     return [path for path in paths if KEY.fullmatch(path.stem)]
 
 
+def _refused(workspace: Workspace, days: int | None) -> list[Path]:
+    """Refused batches in quarantine that are older than this."""
+    datasets = _listed(workspace.settings.data_dir / "quarantine")
+    batches = [path for dataset in datasets if dataset.is_dir() for path in _listed(dataset)]
+    if days is None:
+        if batches:
+            logger.info(
+                "%d refused batches are kept in quarantine; --refused-days 90 deletes older ones",
+                len(batches),
+            )
+        return []
+    latest = time.time() - days * SECONDS_OF_A_DAY
+    return [path for path in batches if path.lstat().st_mtime < latest]
+
+
 def _bundles(workspace: Workspace, kept: Iterable[Record], keep: int) -> list[Path]:
     store = workspace.store
     needed: set[Reference] = {record.reference for record in kept}
@@ -228,9 +249,10 @@ def _newest_first(paths: Iterable[Path]) -> list[Path]:
 
 
 def _size(path: Path) -> int:
-    files = [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]
+    is_folder = path.is_dir() and not path.is_symlink()
     total = 0
-    for file in files:
-        with contextlib.suppress(FileNotFoundError):
-            total += file.lstat().st_size
+    with contextlib.suppress(RecursionError):  # nested too deeply for Python
+        for file in (path, *path.rglob("*")) if is_folder else (path,):
+            with contextlib.suppress(OSError):
+                total += file.lstat().st_size
     return total

@@ -1,5 +1,6 @@
 import contextlib
 import os
+import time
 from collections import Counter
 from itertools import count
 from pathlib import Path
@@ -64,10 +65,22 @@ def _without_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fsync", lambda _: None)
 
 
-def gc(workspace: Workspace, keep: int = 1, *, is_dry_run: bool = False) -> Garbage:
+def gc(
+    workspace: Workspace,
+    keep: int = 1,
+    *,
+    refused_days: int | None = None,
+    is_dry_run: bool = False,
+) -> Garbage:
     """Collect garbage and return what was announced."""
     announced: list[Garbage] = []
-    collect(workspace, keep_records=keep, is_dry_run=is_dry_run, announce=announced.append)
+    collect(
+        workspace,
+        keep_records=keep,
+        refused_days=refused_days,
+        is_dry_run=is_dry_run,
+        announce=announced.append,
+    )
     (garbage,) = announced
     return garbage
 
@@ -480,6 +493,26 @@ def test_what_cannot_be_deleted_is_left_and_the_rest_deleted(
 
     assert [path for path in dry if path.exists()] == [foreign]
     assert f"{foreign} cannot be deleted: Operation not permitted" in caplog.text
+
+
+def test_refused_batches_are_deleted_only_when_asked_for_and_by_age(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "digits")
+    folder = workspace.settings.data_dir / "quarantine" / NAME
+    for name, days in (("old", 100), ("new", 10)):
+        (folder / name / "originals").mkdir(parents=True)
+        (folder / name / "originals" / "a.npz").write_bytes(bytes(1000))
+        then = time.time() - days * 24 * 60 * 60
+        os.utime(folder / name, (then, then))
+
+    assert gc(workspace).paths == ()
+    garbage = gc(workspace, refused_days=90)
+
+    assert garbage.paths == (folder / "old",)
+    assert garbage.num_bytes > 1000
+    assert [path.name for path in folder.iterdir()] == ["new"]
+    assert "2 refused batches are kept in quarantine" in caplog.text
 
 
 def test_a_dry_run_works_where_nothing_can_be_written(workspace: Workspace) -> None:
