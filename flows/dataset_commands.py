@@ -63,7 +63,7 @@ def init(name: str, place: Path, as_json: bool, **wishes: Any) -> None:
         return
     click.echo(f"Wrote {proposal.path} with these assumptions:")
     for key, value in proposal.assumptions().items():
-        click.echo(f"  {key:8} {value}")
+        console.echo(f"  {key:8} {value}")
     click.echo(f"Correct the file if any are wrong, then run: digits run --dataset {name}")
 
 
