@@ -11,7 +11,7 @@ from digits.settings import ROOT, Settings
 OWNER_ONLY, NO_OTHERS = 0o077, 0o007
 GROUP = 0o070
 # Whoever can open a lock can hold it; the rest contains passwords, keys and logs.
-SECRETS = ("prefect/*", "logs/*", "locks/*")
+SECRETS = ("prefect/*", "logs/*", "locks/*", "locks/runs/*")
 SHARED_LOCKS = ("batches/*.lock", "prepared/*.lock")
 
 
