@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from digits.errors import UsageError
+from digits.escaping.addresses import without_password
 from digits.layouts import LAYOUTS
 from digits.settings import Settings
 from digits.thresholds import DEFECTS, DefectName, Severity, Thresholds
@@ -98,8 +99,8 @@ class WebSource(Part):
 
     @property
     def label(self) -> str:
-        """The name of the source in messages."""
-        return self.url
+        """The name of the source in messages, without a password."""
+        return without_password(self.url)
 
 
 class NpzSource(WebSource):

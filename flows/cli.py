@@ -16,6 +16,7 @@ from digits.models import MODELS
 from digits.recipes import RECIPES
 from digits.registry.ledger import Ledger
 from digits.settings import Settings
+from digits.storage.permissions import as_the_user_asked, write_for_owner
 from digits.storage.workspace import current_workspace
 from digits.training.devices import configure_backend, resolve_device
 from flows import console
@@ -93,7 +94,7 @@ class Commands(click.Group):
             if ctx.params["traceback"]:
                 raise
             message, code = explain(error)
-            click.echo(f"Error: {message}", err=True)
+            console.echo(f"Error: {message}", err=True)
             ctx.exit(code)
 
 
@@ -115,7 +116,9 @@ def explain(error: Exception) -> tuple[str, int]:
 @click.version_option(package_name="digits")
 def main(**_: bool) -> None:  # `Commands.invoke` and `console` read the options
     """Retrain two digit classifiers, promote the better one, and review or undo promotions."""
-    prepare_environment(Settings())
+    settings = Settings()
+    write_for_owner(settings)
+    prepare_environment(settings)
 
 
 @main.command()
@@ -273,7 +276,9 @@ def predict(
     from flows.labels import label_all
 
     champion = load_champion(dataset, workspace)
-    if not label_all(files, champion, form=form or "text", as_is=as_is, folder=folder):
+    with as_the_user_asked():
+        is_complete = label_all(files, champion, form=form or "text", as_is=as_is, folder=folder)
+    if not is_complete:
         raise click.exceptions.Exit(1)
 
 
@@ -301,7 +306,8 @@ def export(folder: Path, formats: list[str], dataset: str, as_json: bool) -> Non
     from digits.registry.exporting import export_champion
 
     champion = load_champion(dataset, workspace)
-    with native_errors_in(workspace.settings.artifacts_dir / "logs" / "export.log"):
+    log = workspace.settings.artifacts_dir / "logs" / "export.log"
+    with native_errors_in(log), as_the_user_asked():
         facts = export_champion(champion, folder, formats, workspace)
     if as_json:
         console.print_json(facts)
@@ -318,8 +324,13 @@ def export(folder: Path, formats: list[str], dataset: str, as_json: bool) -> Non
     show_default=True,
     help="Number of cache records to keep per step.",
 )
+@click.option(
+    "--refused-days",
+    type=click.IntRange(min=1),
+    help="Also delete refused batches that are older than this (default: keep them all).",
+)
 @console.json_option
-def gc(dry_run: bool, keep: int, as_json: bool) -> None:
+def gc(dry_run: bool, keep: int, refused_days: int | None, as_json: bool) -> None:
     """Delete files that no model version, recent cache record or run needs."""
     console.show_logs()
     from digits.registry.garbage import collect
@@ -327,6 +338,7 @@ def gc(dry_run: bool, keep: int, as_json: bool) -> None:
     collect(
         current_workspace(),
         keep_records=keep,
+        refused_days=refused_days,
         is_dry_run=dry_run,
         announce=lambda garbage: (
             console.print_json(garbage.model_dump(mode="json"))

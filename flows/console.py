@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from digits.escaping.terminal import lines
 from digits.progress import is_terminal
 from digits.storage.workspace import current_workspace
 from digits.training.streams import separate_error_stream
@@ -39,6 +40,19 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=1))
 
 
+def echo(text: str, *, err: bool = False) -> None:
+    """Print text of ours; foreign text in it cannot act in the terminal."""
+    click.echo(lines(text), err=err)
+
+
+class Inert(logging.Formatter):
+    """Formats log records so that foreign text in them cannot act in the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the formatted record."""
+        return lines(super().format(record))
+
+
 def show_logs() -> None:
     """Show the project's own log records on standard error, one line each.
 
@@ -61,9 +75,10 @@ def show_logs() -> None:
             highlighter=NullHighlighter(),
             keywords=[],
         )
+        handler.setFormatter(Inert())
     else:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", TIME_FORMAT))
+        handler.setFormatter(Inert("%(asctime)s %(message)s", TIME_FORMAT))
     handler.addFilter(Once("digits.training.devices"))
     for name in LOGGERS:
         logging.getLogger(name).addHandler(handler)
@@ -195,39 +210,39 @@ def describe_steps(steps: dict[str, str | None]) -> str:
 def print_addition(addition: "Addition") -> None:
     """Print what happened to a batch, with each reason on a separate line."""
     if addition.status == "quarantined":
-        click.echo(f"refused: {addition.source} was not added to {addition.dataset}")
+        echo(f"refused: {addition.source} was not added to {addition.dataset}")
         for reason in addition.reasons:
-            click.echo(f"  {reason}")
-        click.echo(f"Page: {addition.page}")
+            echo(f"  {reason}")
+        echo(f"Page: {addition.page}")
     else:
-        click.echo(addition.describe())
+        echo(addition.describe())
     for warning in addition.warnings:
-        click.echo(f"  warning: {warning}")
+        echo(f"  warning: {warning}")
 
 
 def print_versions(facts: dict[str, Any]) -> None:
     """Print each change of a dataset, then the waiting and the refused batches."""
-    click.echo(f"{facts['dataset']}: dataset version {facts['version']}")
+    echo(f"{facts['dataset']}: dataset version {facts['version']}")
     for change in facts["changes"]:
         images = f"{change['num_train']:+,} train {change['num_test']:+,} test"
-        click.echo(
+        echo(
             f"{change['version']:4}  {change['time']}  {change['action']:7}  "
             f"{change['batch'][:12]}  {images}  [{change['source']}]"
         )
     for name in facts["waiting"]:
-        click.echo(f"waiting in the incoming folder: {name}")
+        echo(f"waiting in the incoming folder: {name}")
     for page in facts["quarantined"]:
-        click.echo(f"refused: {page}")
+        echo(f"refused: {page}")
 
 
 def print_status(facts: dict[str, Any]) -> None:
     """Print the champion and the last decision."""
     champion, last = facts["champion"], facts["last_decision"]
     if champion is None:
-        click.echo(f"{facts['dataset']} has no champion yet; `digits run` makes one")
+        echo(f"{facts['dataset']} has no champion yet; `digits run` makes one")
     else:
         low, high = champion["interval"]
-        click.echo(
+        echo(
             f"{facts['dataset']}: version {champion['version']}, {champion['model']} with "
             f"{champion['num_parameters']:,} parameters, since {champion['since']}\n"
             f"  test accuracy {champion['accuracy']:.2%} ({low:.2%} to {high:.2%}), "
@@ -235,19 +250,19 @@ def print_status(facts: dict[str, Any]) -> None:
         )
     if last is not None:
         outcome = describe_outcome(last["outcome"], last["champion_after"])
-        click.echo(f"last decision, {last['time']}: {outcome}: {last['reason']}")
+        echo(f"last decision, {last['time']}: {outcome}: {last['reason']}")
     if facts["report"] is not None:
-        click.echo(f"last report: {facts['report']}")
+        echo(f"last report: {facts['report']}")
 
 
 def print_history(dataset: str, entries: list[dict[str, Any]]) -> None:
     """Print each decision on one line."""
     if not entries:
-        click.echo(f"no decisions about {dataset} yet; `digits run` makes the first one")
+        echo(f"no decisions about {dataset} yet; `digits run` makes the first one")
     for entry in entries:
         before, after = entry["champion_before"], entry["champion_after"]
         champion = f"{before or '-'} -> {after or '-'}"
-        click.echo(
+        echo(
             f"{entry['number']:4}  {entry['time']}  {entry['outcome']:11}  {champion:9}  "
             f"{entry['reason']}  [{entry['run']}]"
         )
@@ -257,37 +272,37 @@ def print_plan(steps: "list[PlannedStep]") -> None:
     """Print what each step would do, and whether anything would run."""
     would = {"run": "runs", "stay cached": "cached", "depend": "depends"}
     for step in steps:
-        click.echo(f"{step.step:13} {would[step.would]:8} {step.reason}")
+        echo(f"{step.step:13} {would[step.would]:8} {step.reason}")
     if all(step.would == "stay cached" or step.step == "promote" for step in steps):
-        click.echo("nothing has changed: `run` would only decide about the promotion")
+        echo("nothing has changed: `run` would only decide about the promotion")
 
 
 def print_reproduction(outcome: "Reproduction") -> None:
     """Print whether a version was reproduced, and what differs from the original run."""
     if outcome.is_same:
-        click.echo(f"version {outcome.version} was reproduced bit for bit: {outcome.recorded}")
+        echo(f"version {outcome.version} was reproduced bit for bit: {outcome.recorded}")
     else:
-        click.echo(
+        echo(
             f"version {outcome.version} was not reproduced: recorded {outcome.recorded[:12]}, "
             f"now {outcome.reproduced[:12]}"
         )
     for difference in outcome.differences:
-        click.echo(f"  differs: {difference}")
+        echo(f"  differs: {difference}")
 
 
 def print_garbage(garbage: "Garbage", *, is_dry_run: bool) -> None:
     """Print what is or would be deleted, and how much space that frees."""
     for path in garbage.paths:
-        click.echo(str(path))
+        echo(str(path))
     verb = "would free" if is_dry_run else "freeing"
-    click.echo(f"{verb} {garbage.num_bytes / 1e6:.1f} MB in {len(garbage.paths)} places")
+    echo(f"{verb} {garbage.num_bytes / 1e6:.1f} MB in {len(garbage.paths)} places")
 
 
 def print_export(folder: Path, facts: dict[str, Any]) -> None:
     """Print the path of each exported format, and the result of the check."""
     for form, name in facts["formats"].items():
-        click.echo(f"{form:10} {folder / name}")
-    click.echo(
+        echo(f"{form:10} {folder / name}")
+    echo(
         f"each gives the same label as {facts['dataset']} version {facts['version']} on all "
         f"{facts['num_images_with_the_same_label']:,} test images"
     )

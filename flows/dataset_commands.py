@@ -64,7 +64,7 @@ def init(name: str, place: Path, as_json: bool, **wishes: Any) -> None:
         return
     click.echo(f"Wrote {proposal.path} with these assumptions:")
     for key, value in proposal.assumptions().items():
-        click.echo(f"  {key:8} {value}")
+        console.echo(f"  {key:8} {value}")
     click.echo(f"Correct the file if any are wrong, then run: digits run --dataset {name}")
 
 
@@ -98,6 +98,7 @@ def add_incoming(dataset: str, as_json: bool) -> None:
     """Add the batches in the dataset's incoming folder, as the next run would."""
     console.show_logs()
     from digits.intake.additions import add_all_incoming
+    from digits.intake.incoming import incoming_folder
 
     workspace = current_workspace()
     additions = list(add_all_incoming(load_spec(dataset, workspace.settings), workspace))
@@ -106,7 +107,9 @@ def add_incoming(dataset: str, as_json: bool) -> None:
     else:
         for addition in additions:
             console.print_addition(addition)
-    if any(addition.status == "quarantined" for addition in additions):
+        if not additions:
+            click.echo(f"nothing waits in {incoming_folder(dataset, workspace.settings)}")
+    if any(addition.status in ("quarantined", "left") for addition in additions):
         raise click.exceptions.Exit(1)
 
 

@@ -8,9 +8,13 @@ from digits.errors import DigitsError
 from digits.settings import HOME, Settings
 from flows.service import api_address
 
+BACKEND = "KERAS_BACKEND"
+
 
 def prepare_environment(settings: Settings) -> None:
     """Set defaults for unset variables: no telemetry, no user configuration, one place for files.
+
+    Keras's own variables are ours, except for the choice of the backend.
 
     While `digits up` is running, flows use its server. Otherwise, unless PREFECT_API_URL names
     another one, each run starts its own.
@@ -35,9 +39,7 @@ def prepare_environment(settings: Settings) -> None:
         # The first start migrates a new database, which is slow on a busy machine.
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "GX_ANALYTICS_ENABLED": "false",
-        # Ignore ~/.keras/keras.json, which could change the arithmetic.
-        "KERAS_HOME": str(artifacts / "keras"),
-        "KERAS_BACKEND": "tensorflow",
+        BACKEND: "tensorflow",
         # TensorFlow raises real errors in Python; its log lines mean nothing to a user (0 shows
         # them all).
         "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -45,6 +47,11 @@ def prepare_environment(settings: Settings) -> None:
     api = api_address(settings)
     if api is not None:
         defaults["PREFECT_API_URL"] = api
+    # Each can change the training, such as KERAS_MAX_EPOCHS, but is no part of a cache key.
+    for name in [name for name in os.environ if name.startswith("KERAS_") and name != BACKEND]:
+        del os.environ[name]
+    # Not ~/.keras, whose keras.json could change the arithmetic.
+    os.environ["KERAS_HOME"] = str(artifacts / "keras")
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
 

@@ -16,15 +16,22 @@ from tasks.dashboard import show
     persist_result=False,
     on_running=[hold_run_lock],
 )
-def gc(*, keep: Positive = 5, dry_run: bool = False) -> None:
+def gc(*, keep: Positive = 5, refused_days: Positive | None = None, dry_run: bool = False) -> None:
     """Delete files that no model version, recent cache record or run needs.
 
     Args:
         keep: Number of cache records to keep per step.
+        refused_days: Also delete refused batches that are older than this (default: keep all).
         dry_run: Only show what would be deleted.
     """
 
     def announce(garbage: Garbage) -> None:
         show("gc", garbage_page(garbage, is_dry_run=dry_run), "Files that are no longer needed")
 
-    collect(current_workspace(), keep_records=keep, is_dry_run=dry_run, announce=announce)
+    collect(
+        current_workspace(),
+        keep_records=keep,
+        refused_days=refused_days,
+        is_dry_run=dry_run,
+        announce=announce,
+    )

@@ -10,6 +10,8 @@ from typing import Literal
 
 import click
 
+from digits.escaping import spreadsheet
+from digits.escaping.terminal import one_line
 from digits.labeling.explanation import explain, explanation_path
 from digits.labeling.image_files import find_files
 from digits.labeling.labeler import Answer, Labeled, label_files
@@ -43,11 +45,10 @@ def label_all(
 
 
 def _print_text(answer: Answer) -> None:
-    name = _printable(answer.file)
     if isinstance(answer, Labeled):
-        click.echo(f"{answer.name}  {answer.probability:7.2%}  {name}")
+        click.echo(one_line(f"{answer.name}  {answer.probability:7.2%}  {answer.file}"))
     else:
-        click.echo(f"Error: {name} {answer.error}", err=True)
+        click.echo(one_line(f"Error: {answer.file} {answer.error}"), err=True)
 
 
 def _print_json(answer: Answer) -> None:
@@ -60,9 +61,9 @@ def _print_json(answer: Answer) -> None:
 
 
 def _print_csv(answer: Answer) -> None:
-    name = _printable(answer.file)
+    name = one_line(answer.file)
     if isinstance(answer, Labeled):
-        _write_row(name, str(answer.label), answer.name, f"{answer.probability:.6f}", "")
+        _write_row(name, str(answer.label), one_line(answer.name), f"{answer.probability:.6f}", "")
     else:
         _write_row(name, "", "", "", answer.error)
 
@@ -75,12 +76,4 @@ PRINTERS: Mapping[Form, Callable[[Answer], None]] = {
 
 
 def _write_row(*cells: str) -> None:
-    csv.writer(sys.stdout, lineterminator="\n").writerow(cells)
-
-
-def _printable(name: str) -> str:
-    """Escape unprintable characters, so that a file name fits on one line of a terminal."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in name
-    )
+    csv.writer(sys.stdout, lineterminator="\n").writerow(map(spreadsheet.cell, cells))

@@ -10,7 +10,7 @@ from digits.cache.differences import differences
 from digits.cache.keys import STEPS, step_key, step_label
 from digits.datasets.versions import DatasetVersions
 from digits.errors import DamagedError
-from digits.intake.incoming import incoming_folder, waiting
+from digits.intake.incoming import incoming_folder, names_waiting
 from digits.registry.ledger import (
     Ledger,
     Verdict,
@@ -101,7 +101,7 @@ class Planner:
 
     def _add_incoming(self, *, spec: DatasetSpec) -> Any:
         settings = self._workspace.settings
-        names = [entry.name for entry in waiting(spec.name, settings)]
+        names = names_waiting(spec.name, settings)
         if not names:
             return DatasetVersions(spec.name, settings).current()
         more = f", and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""

@@ -13,6 +13,7 @@ from pathlib import Path
 from digits.errors import DigitsError
 from digits.settings import ROOT, Settings
 from digits.storage import locks
+from digits.storage.files import read_file
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +45,15 @@ class Process:
 
     @property
     def notes(self) -> list[str]:
-        """Return the pid and the notes of the living process, or nothing if none is alive."""
-        return self._lock.read_text(encoding="utf-8").split() if self.is_alive else []
+        """Return the pid and the notes of the living process, or nothing if none is alive.
+
+        Whoever can open a lock file can hold it, so a note counts only if that process holds it.
+        """
+        try:
+            notes = read_file(self._lock).decode().split() if self.is_alive else []
+            return notes if notes and _has_open(int(notes[0]), self._lock) else []
+        except (OSError, ValueError):  # another user's, or never written
+            return []
 
     @contextlib.contextmanager
     def be_this(self) -> Iterator[Callable[[str], None]]:
@@ -110,7 +118,7 @@ class Process:
             pid = int(self.notes[0])
             while children_first and _kill_children(pid):
                 time.sleep(NOTICE_SECONDS)
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 self._stop(pid, time.monotonic() + seconds)
         if self._child is not None:
             self._child.wait()
@@ -149,6 +157,24 @@ def kill_holders(lock: Path, command: str) -> None:
         with contextlib.suppress(OSError):
             if command in Path("/proc", pid, "cmdline").read_text(encoding="utf-8"):
                 os.killpg(int(pid), signal.SIGKILL)
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    """Return whether a process has a file open, or may have: it is another user's, or no /proc."""
+    descriptors = Path("/proc", str(pid), "fd")
+    if not Path("/proc/self/fd").exists():
+        return True
+    try:
+        return any(_is_same(descriptor, path) for descriptor in descriptors.iterdir())
+    except PermissionError:  # a teammate's; only root could end it
+        return True
+
+
+def _is_same(descriptor: Path, path: Path) -> bool:
+    try:
+        return descriptor.samefile(path)
+    except OSError:  # closed meanwhile, or a pipe
+        return False
 
 
 def _kill_children(pid: int) -> bool:

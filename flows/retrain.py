@@ -11,10 +11,9 @@ from prefect.runtime import flow_run
 from digits.cache.keys import find_code, keep_known_code
 from digits.errors import DamagedError, DigitsError
 from digits.progress import ending_together
-from digits.registry.garbage import runs_lock
+from digits.registry.garbage import running
 from digits.registry.ledger import Ledger
 from digits.registry.promotion import RunOutcome, needs_score
-from digits.storage.locks import hold
 from digits.storage.references import ArraysRef, EvaluationRef
 from digits.storage.workspace import current_workspace
 from digits.training.devices import Device
@@ -81,9 +80,9 @@ def retrain(
         settings=workspace.settings,
         require_significance=require_significance,
     )
-    spec, lock = request.spec, runs_lock(workspace)
+    spec = request.spec
     with (
-        hold(lock, "waiting for garbage collection to end", shared=True),
+        running(workspace),
         journal() as kept,
         on_dashboard(dataset, spec.title, (recipe, request.device), page_address),
         ending_together(),  # innermost: what shows the trainings waits for their last messages

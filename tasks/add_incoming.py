@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from digits.datasets.versions import DatasetVersion, DatasetVersions
-from digits.intake.incoming import waiting
+from digits.intake.incoming import names_waiting
 from digits.report.dashboard_pages import batch_page
 from digits.spec import DatasetSpec
 from digits.storage.workspace import current_workspace
@@ -28,7 +28,7 @@ def add_incoming(spec: DatasetSpec) -> DatasetVersion:
     A refused batch does not stop the run.
     """
     workspace = current_workspace()
-    if waiting(spec.name, workspace.settings):
+    if names_waiting(spec.name, workspace.settings):
         from digits.intake.additions import add_all_incoming
 
         for addition in add_all_incoming(spec, workspace):

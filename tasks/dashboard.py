@@ -17,6 +17,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runtime import flow_run
 
 from digits.errors import DamagedError
+from digits.escaping import markdown
 from digits.progress import followed
 from digits.registry.ledger import Entry, Ledger, champion_of
 from digits.registry.promotion import RunOutcome
@@ -103,8 +104,12 @@ def announce(entry: Entry) -> None:
 
 
 def show(key: str, page: str, description: str) -> None:
-    """Show a page as the newest one of its key, which consists of a-z, 0-9 and dashes."""
-    _patiently(lambda: artifacts.create("markdown", key, page, description))
+    """Show a page as the newest one of its key, which consists of a-z, 0-9 and dashes.
+
+    The page is Markdown; the description is text, which the dashboard would render as well.
+    """
+    text = markdown.text(description)
+    _patiently(lambda: artifacts.create("markdown", key, page, text))
 
 
 def slug(name: str) -> str:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from digits.errors import DamagedError
 from digits.settings import Settings
-from digits.storage.files import write_whole
+from digits.storage.files import read_file, write_whole
 from digits.storage.references import Digest, Frozen
 from digits.storage.seals import seal, unseal
 
@@ -64,7 +64,7 @@ class KnownCode:
 
     def _read(self) -> dict[str, dict[str, str]]:
         try:
-            kept = _Kept.model_validate_json(unseal(self._path.read_bytes())[0])
+            kept = _Kept.model_validate_json(unseal(read_file(self._path))[0])
         except (OSError, DamagedError, ValidationError):
             return {}
         is_same = (kept.sources, kept.python) == (self._sources, PYTHON)

@@ -1,49 +1,44 @@
 """Adds new data: reads a batch, validates it against its dataset, and adds or quarantines it."""
 
+import errno
 import logging
-import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from digits.datasets.defects import DefectError
 from digits.datasets.growth import Growth
 from digits.datasets.kept_batches import batch_digest, is_kept, keep_batch, sweep
 from digits.datasets.versions import Change, Changing, DatasetVersions
-from digits.errors import DataError, UsageError
-from digits.intake.batch_files import BatchRows, read_rows
+from digits.errors import DataError, DigitsError, UsageError
+from digits.intake.batch_files import BatchRows, of_files, read_rows
 from digits.intake.batch_validation import validate_batch
-from digits.intake.incoming import Addition, waiting
+from digits.intake.claims import Claim, are_claims_left, claim, put_all_back, unclaimed
+from digits.intake.contents import digests_of, list_files
+from digits.intake.incoming import Addition, Entry, incoming_folder, waiting
 from digits.intake.quarantine import set_aside
 from digits.spec import DatasetSpec
-from digits.storage.files import TEMPORARY, discard, file_digest, printable
+from digits.storage.files import printable
 from digits.storage.workspace import Workspace
 from digits.validation.findings import ValidationOutcome
 
 logger = logging.getLogger(__name__)
 
 
+# What the names in a batch can cause; other errors of the operating system may pass.
+FAULTS_OF_NAMES = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR})
+
+
 @dataclass(frozen=True)
 class Arrival:
-    """The files of a batch; if `moves`, they leave their folder once it is added or refused."""
+    """The files of a batch. If claimed, they disappear once the batch is added or refused."""
 
     paths: tuple[Path, ...]
-    moves: bool = False
+    source: str
+    """Where the batch came from, for messages and records."""
+    claimed: Claim | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def source(self) -> str:
-        """Where the batch came from, for messages and records."""
-        return printable(" and ".join(map(str, self.paths)))
-
-    def state(self) -> list[tuple[str, int, int]]:
-        """Sizes and modification times of the files, to notice that one is still being written."""
-        return [
-            (name, status.st_size, status.st_mtime_ns)
-            for name, path in _files(self.paths)
-            for status in [path.lstat()]
-        ]
 
 
 def add_batch(paths: Sequence[Path], spec: DatasetSpec, workspace: Workspace) -> Addition:
@@ -56,43 +51,101 @@ def add_batch(paths: Sequence[Path], spec: DatasetSpec, workspace: Workspace) ->
             raise DataError(f"{path}: not found; name the files or the folder of one batch")
         if workspace.settings.data_dir.resolve().is_relative_to(path.resolve()):
             raise UsageError(f"{path}: contains the data folder; name the folder of one batch")
-    return _add(Arrival(tuple(path.absolute() for path in paths)), spec, workspace)
+    here = tuple(path.absolute() for path in paths)
+    with DatasetVersions(spec.name, workspace.settings).changing() as changing:
+        return _add(Arrival(here, _source(here)), spec, changing, workspace)
 
 
 def add_all_incoming(spec: DatasetSpec, workspace: Workspace) -> Iterator[Addition]:
     """Add or quarantine the batches in the incoming folder, one after the other.
 
-    A batch that cannot be read stays there, with a warning in the log.
+    A batch that the operating system does not let us read or move stays there, with a warning in
+    the log. Raises LedgerError if the record of the dataset's versions is corrupted.
     """
+    versions = DatasetVersions(spec.name, workspace.settings)
+    incoming = incoming_folder(spec.name, workspace.settings)
+    try:
+        if are_claims_left(incoming):
+            with versions.changing():
+                put_all_back(incoming)
+    except OSError as error:
+        logger.warning("%s: cannot take up batches of a killed run: %s", incoming, error)
     for entry in waiting(spec.name, workspace.settings):
-        try:
-            yield _add(Arrival(entry.paths, moves=True), spec, workspace)
-        except (DataError, OSError) as error:
-            logger.warning("%s: left in the incoming folder: %s", entry.name, error)
+        addition = _add_entry(entry, spec, versions, workspace)
+        if addition is not None:
+            yield addition
 
 
-def _add(arrival: Arrival, spec: DatasetSpec, workspace: Workspace) -> Addition:
-    with DatasetVersions(spec.name, workspace.settings).changing() as changing:
-        sweep(changing.versions)
-        before = arrival.state()
-        arrival = replace(arrival, digests=_digests(arrival.paths))
+def _add_entry(
+    entry: Entry, spec: DatasetSpec, versions: DatasetVersions, workspace: Workspace
+) -> Addition | None:
+    """Claim and add one batch; None if another process did."""
+    try:
+        with versions.changing() as changing:
+            try:
+                claimed = claim(entry.paths)
+            except FileNotFoundError:
+                return None
+            try:
+                arrival = Arrival(claimed.paths, _source(entry.paths), claimed)
+                return _add(arrival, spec, changing, workspace)
+            except BaseException:
+                claimed.put_back()
+                raise
+    except (DataError, OSError) as error:
+        reason = printable(unclaimed(str(error)))
+        logger.warning("%s: left in the incoming folder: %s", entry.name, reason)
+        return Addition(
+            dataset=spec.name,
+            source=_source(entry.paths),
+            status="left",
+            version=versions.current().number,
+            reasons=(reason,),
+        )
+
+
+def _source(paths: Sequence[Path]) -> str:
+    return printable(" and ".join(map(str, paths)))
+
+
+def _add(arrival: Arrival, spec: DatasetSpec, changing: Changing, workspace: Workspace) -> Addition:
+    sweep(changing.versions)
+    known, growth, rows = None, Growth(), None
+    try:
+        files = list_files(arrival.paths, are_links_followed=arrival.claimed is None)
+        arrival = replace(arrival, digests=digests_of(files))
         rows, found = read_rows(arrival.paths, spec)
-        if arrival.state() != before:
+        if list_files(arrival.paths, are_links_followed=arrival.claimed is None) != files:
             raise DataError(f"{arrival.source}: changed while being read; try again later")
         known = rows and changing.current.find(batch_digest(*rows.in_order))
         if known and rows:
             return _skip_known(known, rows, arrival, changing)
         outcome, growth = validate_batch(rows, found, spec, changing.current, workspace)
-        if outcome.success and rows:
-            return _accept(rows, outcome, growth, arrival, changing)
-        return _refuse(outcome, arrival, changing, workspace)
+    except DefectError as error:
+        outcome = _refusal(error, arrival)
+    except (DigitsError, OSError) as error:
+        if not isinstance(error, OSError) or error.errno not in FAULTS_OF_NAMES:
+            raise
+        outcome = _refusal(DefectError("corrupt_file", str(error)), arrival)
+    except Exception as error:  # whatever a library makes of hostile files must not stop a run
+        logger.debug("%s cannot be read", arrival.source, exc_info=True)
+        problem = f"{arrival.source} cannot be read: {type(error).__name__}: {error}"
+        outcome = _refusal(DefectError("corrupt_file", problem), arrival)
+    if outcome.success and rows:
+        return _accept(rows, outcome, growth, arrival, changing)
+    return _refuse(outcome, arrival, changing, workspace)
+
+
+def _refusal(error: DefectError, arrival: Arrival) -> ValidationOutcome:
+    return ValidationOutcome(findings=(of_files(error, arrival.paths),))
 
 
 def _skip_known(known: Change, rows: BatchRows, arrival: Arrival, changing: Changing) -> Addition:
     """Change nothing, unless the stored batch is missing or corrupted: then store it again."""
     if not is_kept(known, changing.versions):
         keep_batch(*rows.in_order, changing.versions)
-    _remove_originals(arrival, changing.versions)
+    if arrival.claimed:
+        arrival.claimed.finish()
     return _addition(arrival, changing, status="known", batch=known.batch)
 
 
@@ -112,7 +165,8 @@ def _accept(
         files=arrival.digests,
         growth=growth,
     )
-    _remove_originals(arrival, changing.versions)
+    if arrival.claimed:
+        arrival.claimed.finish()
     warnings = tuple(str(warning) for warning in outcome.warnings)
     return _addition(
         arrival, changing, status="accepted", batch=batch, growth=growth, warnings=warnings
@@ -128,7 +182,7 @@ def _refuse(
         arrival.digests,
         dataset=changing.versions.dataset,
         source=arrival.source,
-        moves=arrival.moves,
+        claimed=arrival.claimed,
         settings=workspace.settings,
     )
     return _addition(
@@ -148,35 +202,3 @@ def _addition(arrival: Arrival, changing: Changing, **facts: Any) -> Addition:
         version=changing.current.number,
         **facts,
     )
-
-
-def _remove_originals(arrival: Arrival, versions: DatasetVersions) -> None:
-    """Remove the original of a stored batch; a rename makes each path disappear at once."""
-    if not arrival.moves:
-        return
-    for path in arrival.paths:
-        hidden = versions.folder / f"{TEMPORARY}{path.name}"
-        try:
-            path.rename(hidden)
-        except OSError:  # on another disk
-            hidden = path
-        discard(hidden)
-
-
-def _digests(paths: Sequence[Path]) -> dict[str, str]:
-    """SHA-256 of each regular file, by name."""
-    files = _files(paths)
-    return {name: file_digest(file) for name, file in files if stat.S_ISREG(file.lstat().st_mode)}
-
-
-def _files(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    """All files, including those in folders, with their names within the batch."""
-    for path in paths:
-        if not path.is_dir():
-            yield printable(path.name), path
-            continue
-        for folder, folders, names in os.walk(path):
-            folders.sort()
-            for name in sorted(names):
-                file = Path(folder, name)
-                yield printable(str(path.name / file.relative_to(path))), file

@@ -2,7 +2,7 @@
 
 import functools
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -11,15 +11,20 @@ import numpy as np
 import numpy.typing as npt
 
 from digits.datasets.defects import Defect, DefectError, Defects, refuse
+from digits.datasets.formats.chunks import LabeledChunk
 from digits.datasets.formats.readers import read_files
 from digits.datasets.images import Images, Labels
 from digits.datasets.kept_batches import canonical_order
+from digits.datasets.sources.archives import MAX_IMAGES
 from digits.datasets.sources.file_layouts import detect_layout, files_in
 from digits.errors import DataError
 from digits.spec import DatasetSpec
 from digits.storage.files import printable
 from digits.thresholds import CheckName, Severity
 from digits.validation.findings import Finding
+
+# The rows of a batch are compared with all images of its dataset, which takes several times this.
+MAX_PIXELS = 2**28
 
 
 @dataclass(frozen=True)
@@ -68,12 +73,13 @@ def read_rows(paths: Sequence[Path], spec: DatasetSpec) -> tuple[BatchRows | Non
             if not (file.is_file() or file.is_dir()):
                 refuse("file_type", str(file), "is not a regular file", "one")
         read_options = spec.read_options.model_copy(update={"file_layout": layout})
-        chunks = list(read_files(files, spec.layout, read_options, defects))
+        read = read_files(files, spec.layout, read_options, defects)
+        chunks = list(_bounded(read, paths))
     except DataError as error:
         # An OSError from the operating system has an errno; one about corrupted data has none.
         if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
             raise
-        found.append(_of_files(error, paths))
+        found.append(of_files(error, paths))
     found += [
         _of_rows(defect, severity, paths)
         for severity in ("error", "warning")
@@ -81,10 +87,23 @@ def read_rows(paths: Sequence[Path], spec: DatasetSpec) -> tuple[BatchRows | Non
     ]
     if not chunks:
         nothing = DefectError("empty_file", "no images, expected images and their labels")
-        return None, found or [_of_files(nothing, paths)]
+        return None, found or [of_files(nothing, paths)]
     images = np.concatenate([chunk.images for chunk in chunks])
     labels = np.concatenate([chunk.labels for chunk in chunks])
     return BatchRows(images, labels, [chunk.names for chunk in chunks], paths), found
+
+
+def _bounded(chunks: Iterable[LabeledChunk], paths: Sequence[Path]) -> Iterator[LabeledChunk]:
+    """Stop at the first chunk that makes a batch too large: all of it must fit into memory."""
+    num_rows = num_bytes = 0
+    for chunk in chunks:
+        num_rows += len(chunk.images)
+        num_bytes += chunk.images.nbytes
+        if num_rows > MAX_IMAGES or num_bytes > MAX_PIXELS:
+            most = min(MAX_IMAGES, MAX_PIXELS * num_rows // num_bytes)
+            found = f"has at least {num_rows:,} images"
+            refuse("unbounded", str(paths[0]), found, f"at most {most:,}; split it into batches")
+        yield chunk
 
 
 def shortened(name: str, roots: Sequence[Path]) -> str:
@@ -104,14 +123,15 @@ def _of_rows(defect: Defect, severity: Severity, paths: Sequence[Path]) -> Findi
         severity=severity,
         success=False,
         about="rows that cannot be used",
-        found=f"{places[0]} {defect.found}",
-        expected=defect.expected,
+        found=f"{places[0]} {printable(defect.found)}",
+        expected=printable(defect.expected),
         names=places,
         num_rows=defect.count,
     )
 
 
-def _of_files(error: DataError, paths: Sequence[Path]) -> Finding:
+def of_files(error: DataError, paths: Sequence[Path]) -> Finding:
+    """The finding of a problem that makes a complete file unusable."""
     check: CheckName = error.check if isinstance(error, DefectError) else "file_type"
     found, _, expected = (
         shortened(str(error), paths).removesuffix(f" ({check})").partition(", expected ")

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from digits.datasets.growth import Growth
 from digits.datasets.versions import DatasetVersions, version_of
+from digits.intake.claims import left_claims
 from digits.settings import Settings
 from digits.storage.files import printable
 from digits.storage.references import Frozen
@@ -42,14 +43,14 @@ class Entry:
 class Addition(Frozen):
     """The outcome of adding a batch.
 
-    `batch` is the digest of its images and labels, empty if it was refused; `version` is the
-    dataset version afterwards. `reasons` and `page` say why it was refused; `warnings` are the
-    failed checks that only warn.
+    `batch` is the digest of its images and labels, empty if it was refused, or left where it is
+    because the operating system refused something; `version` is the dataset version afterwards.
+    `reasons` and `page` say why; `warnings` are the failed checks that only warn.
     """
 
     dataset: str
     source: str
-    status: Literal["accepted", "known", "quarantined"]
+    status: Literal["accepted", "known", "quarantined", "left"]
     version: int
     batch: str = ""
     growth: Growth = Growth()
@@ -71,6 +72,8 @@ class Addition(Frozen):
                 f"{self.source}: {self.dataset} already has this batch ({self.batch[:12]}) and "
                 f"stays at dataset version {self.version}"
             )
+        if self.status == "left":
+            return f"{self.source}: left in the incoming folder: {'; '.join(self.reasons)}"
         return (
             f"{self.source}: refused, nothing was added to {self.dataset}: "
             f"{'; '.join(self.reasons)}; see {self.page}"
@@ -113,6 +116,13 @@ def waiting(dataset: str, settings: Settings) -> list[Entry]:
     return entries
 
 
+def names_waiting(dataset: str, settings: Settings) -> list[str]:
+    """The names of the batches in the incoming folder, including those that are claimed."""
+    claimed = left_claims(incoming_folder(dataset, settings))
+    names = [entry.name for entry in waiting(dataset, settings)]
+    return [*names, *(printable(path.name) for path in claimed)]
+
+
 def describe_versions(dataset: str, settings: Settings) -> dict[str, Any]:
     """The changes of a dataset, its incoming batches, and the pages of its refused batches."""
     changes = DatasetVersions(dataset, settings).changes()
@@ -132,6 +142,6 @@ def describe_versions(dataset: str, settings: Settings) -> dict[str, Any]:
             }
             for change in changes
         ],
-        "waiting": [entry.name for entry in waiting(dataset, settings)],
+        "waiting": names_waiting(dataset, settings),
         "quarantined": [str(page) for page in refusals(dataset, settings)],
     }

@@ -1,12 +1,13 @@
 """Refused batches: one folder for each, with its files and a page that says why."""
 
-import contextlib
 import errno
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from digits.intake.claims import Claim
+from digits.intake.contents import others_of
 from digits.intake.incoming import quarantine_folder
 from digits.settings import Settings
 from digits.storage.files import TEMPORARY, discard, flush, make_folder, write_whole
@@ -24,26 +25,28 @@ def set_aside(
     *,
     dataset: str,
     source: str,
-    moves: bool,
+    claimed: Claim | None,
     settings: Settings,
 ) -> Path:
     """Quarantine the files of a refused batch with its findings; return the page's path.
 
     The folder is named by a digest of the files, so the same files are kept once, with the latest
-    page. The folder is created atomically. Files that move follow afterwards; at any moment each is
-    intact in one place or the other. The caller must hold the lock on the dataset's versions.
+    page. It is created atomically. A claimed batch follows as a whole; at any moment it is in one
+    place or the other. Other files are copied if they have digests: those that exceed a bound do
+    not, and would fill the disk. The caller must hold the lock on the dataset's versions.
     """
     root = quarantine_folder(dataset, settings)
-    final = root / canonical_digest(files)
+    final = root / canonical_digest(files or others_of(paths))
     facts = {"dataset": dataset, "source": source, "time": datetime.now(UTC).isoformat()}
     pages = validation_files(outcome, "batch", **facts, files=dict(files))
     if not final.exists():
         make_folder(root)
         draft = root / f"{TEMPORARY}{final.name}"
         discard(draft)
-        (draft / ORIGINALS).mkdir(parents=True)
-        if not moves:
-            for path in paths:
+        draft.mkdir()
+        if claimed is None:
+            (draft / ORIGINALS).mkdir()
+            for path in paths if files else ():
                 _copy(path, draft / ORIGINALS / path.name)
         for name, content in pages.items():
             write_whole(draft / name, content)
@@ -52,9 +55,8 @@ def set_aside(
     else:
         for name, content in pages.items():
             write_whole(final / name, content)
-    if moves:
-        for path in paths:
-            _move(path, final / ORIGINALS / path.name)
+    if claimed is not None:
+        _move(claimed, final / ORIGINALS)
     return final / PAGE_FILE
 
 
@@ -71,18 +73,19 @@ def _special(folder: str, names: list[str]) -> list[str]:
     return [p.name for p in paths if not (p.is_symlink() or p.is_file() or p.is_dir())]
 
 
-def _move(path: Path, target: Path) -> None:
-    """Move a file or folder; at any moment it is intact in one of the two places."""
-    if not target.exists():
-        try:
-            path.rename(target)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            draft = target.with_name(f"{TEMPORARY}{target.name}")
-            discard(draft)
-            _copy(path, draft)
-            draft.rename(target)
-        flush(target.parent)
-    with contextlib.suppress(FileNotFoundError):
-        discard(path)
+def _move(claimed: Claim, target: Path) -> None:
+    """Move a claimed batch, or delete it if the same files are in quarantine already."""
+    if target.exists() and any(target.iterdir()):
+        claimed.finish()
+        return
+    try:
+        claimed.folder.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        draft = target.with_name(f"{TEMPORARY}{target.name}")
+        discard(draft)
+        _copy(claimed.folder, draft)
+        draft.rename(target)
+        claimed.finish()
+    flush(target.parent)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from digits.escaping import markdown
 from digits.storage.references import Frozen
 
 
@@ -49,7 +50,10 @@ def label_page(labels: LabelReport) -> str:
     share = {
         name: count / max(labels.num_labelled, 1) for name, count in labels.class_counts.items()
     }
-    rows = [f"| {name} | {labels.class_counts[name]:,} | {share[name]:.1%} |" for name in share]
+    rows = [
+        (markdown.text(name), f"{labels.class_counts[name]:,}", f"{share[name]:.1%}")
+        for name in share
+    ]
     drift = [
         f"| {measure.name} | {_mean(measure.expected)} | {_mean(measure.found)} "
         f"| {measure.index:.3f} | {measure.limit:.3f} | {'yes' if measure.has_drifted else 'no'} |"
@@ -64,9 +68,7 @@ def label_page(labels: LabelReport) -> str:
         "|---|---:|---:|---:|---:|---|",
         *drift,
         "",
-        "| label | images | share |",
-        "|---|---:|---:|",
-        *rows,
+        markdown.table(("label", "images", "share"), rows),
     ]
     return "\n".join(lines)
 
@@ -75,7 +77,7 @@ def _summary(labels: LabelReport) -> str:
     return (
         f"**{labels.num_labelled:,}** images labeled by version {labels.version} of "
         f"{labels.dataset}; {labels.num_refused:,} could not be labeled. The table is in "
-        f"`{labels.path}`."
+        f"{markdown.code(str(labels.path))}."
     )
 
 

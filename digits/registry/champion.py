@@ -94,6 +94,6 @@ def dataset_folder(version: ModelVersion, workspace: Workspace) -> Path:
     except DamagedError as error:
         raise DigitsError(
             f"the training data of version {version.number} is missing or corrupted ({error}); "
-            "`digits run` rebuilds it from the same sources"
+            "restore it from a backup, or run `digits run` if the dataset has not changed since"
         ) from error
     return workspace.store.folder(bundle)

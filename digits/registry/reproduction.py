@@ -11,11 +11,10 @@ from digits.datasets.sources.content import content_of
 from digits.errors import DigitsError
 from digits.models import MODELS, Builder
 from digits.progress import Progress
-from digits.registry.garbage import runs_lock
+from digits.registry.garbage import running
 from digits.registry.ledger import Ledger, ModelVersion, find_version
 from digits.spec import load_spec
 from digits.storage.lineage import LineageStep, read_lineage
-from digits.storage.locks import hold
 from digits.storage.references import ArraysRef, Frozen, ModelRef
 from digits.storage.workspace import Workspace
 from digits.training.checkpoints import Checkpoint
@@ -47,7 +46,7 @@ def reproduce(dataset: str, number: int, workspace: Workspace) -> Reproduction:
     data or its model's code is neither available nor reproducible.
     """
     version = find_version(Ledger(dataset, workspace.settings).entries(), number, dataset)
-    with hold(runs_lock(workspace), "waiting for garbage collection to end", shared=True):
+    with running(workspace):
         return _reproduce(version, dataset, workspace)
 
 

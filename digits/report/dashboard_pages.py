@@ -5,11 +5,14 @@ from pathlib import Path
 
 from digits.datasets.growth import Growth
 from digits.datasets.versions import DatasetVersion
+from digits.escaping import markdown
+from digits.escaping.markdown import table
 from digits.intake.incoming import Addition
 from digits.registry.garbage import Garbage
 from digits.registry.ledger import Entry, ModelVersion, Verdict
 from digits.registry.promotion import RunOutcome
 from digits.report.sentences import headline
+from digits.storage.files import printable
 from digits.storage.records import Record
 from digits.storage.references import ValidationRef
 from digits.thresholds import SPLITS
@@ -42,8 +45,8 @@ def run_page(
     """
     verdict = outcome.decision.entry.verdict
     parts = [
-        f"# {headline(verdict)}",
-        f"{title}: {verdict.reason}.",
+        f"# {markdown.text(headline(verdict))}",
+        markdown.text(f"{title}: {verdict.reason}."),
         _models(outcome),
         _comparison(verdict),
         _page("Full report", report, link),
@@ -54,15 +57,15 @@ def run_page(
         "## Validation",
         _validation(outcome.validation),
         "## Steps",
-        _table(
+        table(
             ("step", "result from"),
-            ((step, _origin(run, origins.get(step))) for step, run in steps.items()),
+            ((markdown.text(step), _origin(run, origins.get(step))) for step, run in steps.items()),
         ),
         "## Lineage",
-        _table(
+        table(
             ("step", "output", "cache key"),
             (
-                (label, _code(step.output), _code(step.key.digest))
+                (markdown.text(label), _code(step.output), _code(step.key.digest))
                 for label, step in outcome.lineage.items()
             ),
         ),
@@ -81,11 +84,12 @@ def champion_page(title: str, entries: Sequence[Entry]) -> str:
     champion = versions[last.verdict.champion_after or 0]
     return "\n\n".join(
         (
-            f"# {title}: version {champion.number} is the champion",
-            f"Since {last.time:%Y-%m-%d %H:%M} UTC, set by {last.run}: {last.verdict.reason}.",
+            f"# {markdown.text(title)}: version {champion.number} is the champion",
+            f"Since {last.time:%Y-%m-%d %H:%M} UTC, set by "
+            + markdown.text(f"{last.run}: {last.verdict.reason}."),
             _champion(champion),
             "## History",
-            _table(
+            table(
                 ("time (UTC)", "outcome", "version", "reason"),
                 (_change(entry) for entry in reversed(changes)),
             ),
@@ -97,14 +101,17 @@ def failure_page(title: str, outcome: ValidationOutcome, page: Path, link: str |
     """Render the page of a validation that stopped a run."""
     return "\n\n".join(
         (
-            f"# {title}: data validation failed",
+            f"# {markdown.text(title)}: data validation failed",
             f"{len(outcome.failures)} of {outcome.num_expectations} expectations failed.",
             "Nothing was trained, and the champion is unchanged.",
             _page("All findings", page, link),
-            _table(
+            table(
                 ("split", "property", "found", "expected", "rows"),
                 (
-                    (f.split, f.about, f.found, f.expected, ", ".join(map(str, f.rows)))
+                    [
+                        markdown.text(cell)
+                        for cell in (f.split, f.about, f.found, f.expected, ", ".join(f.named))
+                    ]
                     for f in outcome.failures
                 ),
             ),
@@ -113,25 +120,28 @@ def failure_page(title: str, outcome: ValidationOutcome, page: Path, link: str |
 
 
 def batch_page(title: str, addition: Addition) -> str:
-    """Render the page of a new batch: added, already known, or refused."""
+    """Render the page of a new batch: added, already known, refused, or left where it is."""
     if addition.status == "quarantined":
         heading = f"A batch for {title} was refused"
         text = "Nothing was added: the dataset and the champion are unchanged."
+    elif addition.status == "left":
+        heading = f"A batch for {title} was left in the incoming folder"
+        text = "The next run tries again."
     elif addition.status == "known":
         heading, text = f"{title} already has this batch", "Nothing was changed."
     else:
         heading = f"{title}: dataset version {addition.version}"
-        text = f"Batch `{addition.batch}` was added; the next training uses it."
+        text = f"Batch {markdown.code(addition.batch)} was added; the next training uses it."
     return "\n\n".join(
         filter(
             None,
             (
-                f"# {heading}",
-                f"Source: `{addition.source}`. {text}",
-                "\n".join(f"- {reason}" for reason in addition.reasons),
+                f"# {markdown.text(heading)}",
+                f"Source: {markdown.code(addition.source)}. {text}",
+                _listed(addition.reasons),
                 _page("All findings", addition.page, None) if addition.page else "",
                 _growth(addition.growth) if addition.status == "accepted" else "",
-                "\n".join(f"- warning: {warning}" for warning in addition.warnings),
+                _listed(f"warning: {warning}" for warning in addition.warnings),
             ),
         )
     )
@@ -144,7 +154,7 @@ def garbage_page(garbage: Garbage, *, is_dry_run: bool) -> str:
         (
             f"# Garbage collection {verb} {garbage.num_bytes / 1e6:.1f} MB",
             "",
-            *(f"- `{path}`" for path in garbage.paths),
+            *(f"- {markdown.code(printable(str(path)))}" for path in garbage.paths),
         )
     )
 
@@ -157,18 +167,18 @@ def _version(version: DatasetVersion) -> str:
             f"version {batch.version}, {batch.time:%Y-%m-%d %H:%M} UTC",
             f"{batch.growth.train.num_images:,}",
             f"{batch.growth.test.num_images:,}",
-            batch.source,
+            markdown.text(batch.source),
         )
         for batch in version.batches
     ]
     if rows:
-        lines.append(_table(("batch", "added in", "train", "test", "source"), rows))
+        lines.append(table(("batch", "added in", "train", "test", "source"), rows))
     return "\n\n".join(lines)
 
 
 def _growth(growth: Growth) -> str:
     splits = {split: growth.of(split).class_sizes for split in SPLITS}
-    return _table(
+    return table(
         ("split", "images", *(f"class {label}" for label in range(len(splits["train"])))),
         (
             (split, f"{sum(sizes):,}", *(f"{size:,}" for size in sizes))
@@ -179,14 +189,15 @@ def _growth(growth: Growth) -> str:
 
 def _models(outcome: RunOutcome) -> str:
     verdict, rival = outcome.decision.entry.verdict, outcome.decision.rival
+    candidate = verdict.candidate
     rows = [
-        (f"**{model.model}**" if model.model == verdict.candidate else model.model, model, score)
+        (_emphasized(model.model, is_bold=model.model == candidate), model, score)
         for model, score in outcome.scored
     ]
     if rival is not None and verdict.champion_score is not None:
-        name = f"champion, v{rival.number} ({rival.model.model})"
+        name = markdown.text(f"champion, v{rival.number} ({rival.model.model})")
         rows.append((name, rival.model, verdict.champion_score))
-    return _table(
+    return table(
         ("model", "test accuracy", "95% interval", "test loss", "parameters", "training"),
         (
             (
@@ -195,20 +206,25 @@ def _models(outcome: RunOutcome) -> str:
                 f"{score.interval[0]:.2%} to {score.interval[1]:.2%}",
                 f"{score.loss:.4f}",
                 f"{score.num_parameters:,}",
-                f"{model.seconds:.1f} s, {model.device}",
+                markdown.text(f"{model.seconds:.1f} s, {model.device}"),
             )
             for name, model, score in rows
         ),
     )
 
 
+def _emphasized(name: str, *, is_bold: bool) -> str:
+    return f"**{markdown.text(name)}**" if is_bold else markdown.text(name)
+
+
 def _comparison(verdict: Verdict) -> str:
     if verdict.discordant is None or verdict.p_value is None:
-        return f"Rule: {verdict.rule}."
+        return markdown.text(f"Rule: {verdict.rule}.")
     champion, candidate = verdict.discordant
     return (
         f"Test images that only the candidate classified correctly: {candidate:,}; only the "
-        f"champion: {champion:,} (exact McNemar p = {verdict.p_value:.3g}). Rule: {verdict.rule}."
+        f"champion: {champion:,} (exact McNemar p = {verdict.p_value:.3g}). "
+        + markdown.text(f"Rule: {verdict.rule}.")
     )
 
 
@@ -217,20 +233,21 @@ def _validation(validation: ValidationRef) -> str:
     if validation.warnings:
         num_warnings = len(validation.warnings)
         lines[0] += f", {num_warnings} {'warning' if num_warnings == 1 else 'warnings'}:"
-    return "\n".join((*lines, "", *(f"- {warning}" for warning in validation.warnings))).strip()
+    return "\n".join((*lines, "", _listed(validation.warnings))).strip()
 
 
 def _origin(run: str | None, record: Record | None) -> str:
     if run is None:
         return "this run"
     if record is None:
-        return f"the cache: {run}"
+        return f"the cache: {markdown.text(run)}"
     made = f"{record.created:%Y-%m-%d %H:%M} UTC"
-    return f"the cache: [{record.run_name}](/runs/flow-run/{record.run_id}), {made}"
+    linked = markdown.link(record.run_name, f"/runs/flow-run/{record.run_id}")
+    return f"the cache: {linked}, {made}"
 
 
 def _page(name: str, path: Path, link: str | None) -> str:
-    return f"[{name}]({link})" if link else f"{name}: `{path}`"
+    return markdown.link(name, link) if link else f"{name}: {markdown.code(str(path))}"
 
 
 def _champion(version: ModelVersion) -> str:
@@ -238,11 +255,11 @@ def _champion(version: ModelVersion) -> str:
     low, high = score.interval
     return "\n".join(
         (
-            f"- {version.model.model} with {score.num_parameters:,} parameters",
+            f"- {markdown.text(version.model.model)} with {score.num_parameters:,} parameters",
             f"- test accuracy {score.accuracy:.2%} ({low:.2%} to {high:.2%})",
             f"- test loss {score.loss:.4f}",
-            f"- model `{version.model.digest}`",
-            f"- lineage `{version.lineage}`",
+            f"- model {markdown.code(version.model.digest)}",
+            f"- lineage {markdown.code(version.lineage)}",
         )
     )
 
@@ -257,18 +274,13 @@ def _change(entry: Entry) -> tuple[str, ...]:
         f"{entry.time:%Y-%m-%d %H:%M}",
         verdict.outcome,
         f"{verdict.champion_before or '-'} → {verdict.champion_after}",
-        verdict.reason,
+        markdown.text(verdict.reason),
     )
 
 
 def _code(digest: str) -> str:
-    return f"`{digest[:NUM_SHOWN]}`"
+    return markdown.code(digest[:NUM_SHOWN])
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+def _listed(texts: Iterable[str]) -> str:
+    return "\n".join(f"- {markdown.text(text)}" for text in texts)

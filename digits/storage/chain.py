@@ -15,7 +15,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, ValidationError
 
 from digits.errors import DamagedError, LedgerError
-from digits.storage.files import make_folder, write_whole
+from digits.storage.files import make_folder, read_file, write_whole
 from digits.storage.references import Digest, Frozen
 from digits.storage.seals import seal, unseal
 
@@ -61,7 +61,7 @@ class Chain:
         # Read before the lines, because another process may append one at any moment.
         head = self._read_head()
         try:
-            content = self.path.read_bytes()
+            content = read_file(self.path)
         except FileNotFoundError:
             content = b""
         except OSError as error:
@@ -82,8 +82,8 @@ class Chain:
         """
         text = seal({**fields, "previous": after.last_digest})
         make_folder(self.path.parent)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        descriptor = os.open(self.path, flags, 0o644)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        descriptor = os.open(self.path, flags, 0o666)
         try:
             if os.fstat(descriptor).st_size != after.size:
                 logger.warning("%s: removed an incomplete line left by a killed run", self.path)
@@ -127,7 +127,7 @@ class Chain:
 
     def _read_head(self) -> Head | None:
         try:
-            return Head.model_validate_json(unseal(self.head_path.read_bytes())[0])
+            return Head.model_validate_json(unseal(read_file(self.head_path))[0])
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -1,10 +1,13 @@
 """Crash-safe writing of files, and file digests."""
 
+import errno
 import hashlib
 import os
 import shutil
+import stat
 from pathlib import Path
 
+from digits.escaping.terminal import one_line
 from digits.storage import locks
 
 Signature = tuple[int, ...] | str
@@ -18,6 +21,17 @@ def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_file(path: Path) -> bytes:
+    """Return the content of a regular file; a pipe in its place could block forever.
+
+    Raises OSError.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file", str(path))
+        return file.read()
 
 
 def flush(path: Path) -> None:
@@ -38,9 +52,12 @@ def make_folder(path: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Delete a file, or a folder with its contents, if it exists."""
+    """Delete a file, or a folder with its contents, if it exists. Raises OSError."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        try:
+            shutil.rmtree(path)
+        except RecursionError as error:
+            raise OSError(errno.ENAMETOOLONG, "Nested too deeply", str(path)) from error
     else:
         path.unlink(missing_ok=True)
 
@@ -53,6 +70,8 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     make_folder(path.parent)
     temporary = path.with_name(f"{TEMPORARY}{path.name}")
+    if temporary.is_symlink():  # never ours; it could lead anywhere
+        temporary.unlink()
     with os.fdopen(locks.acquire(temporary), "wb") as file:
         try:
             file.truncate()
@@ -67,9 +86,12 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def printable(name: str) -> str:
-    r"""Escape the bytes of a file name that are not UTF-8: "M\xe4rz" for b"M\xe4rz"."""
-    raw = name.encode("utf-8", "surrogateescape")
-    return raw.decode("utf-8", "backslashreplace")
+    r"""Escape what a name from outside cannot show: "M\xe4rz" for b"M\xe4rz", r"a\nb" for "a\nb".
+
+    Bytes that are not UTF-8 have no text; control characters and those that change the direction of
+    text would alter what surrounds the name in a terminal or on a page.
+    """
+    return one_line(name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
 
 
 def signature_of(path: Path) -> Signature:

@@ -63,11 +63,16 @@ def attempt(path: Path) -> Iterator[bool]:
 
 
 def is_free(path: Path) -> bool:
-    """Return whether the lock at `path` is currently free."""
+    """Return whether the lock at `path` is currently free.
+
+    Needs no permission to write. A lock that cannot even be read counts as taken.
+    """
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
         return True
+    except OSError:
+        return False
     try:
         return _is_taken(descriptor, fcntl.LOCK_EX)
     finally:
@@ -76,7 +81,9 @@ def is_free(path: Path) -> bool:
 
 def _open(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    # A link could lead to a file of someone else's choice. Whoever can open a lock can hold it, so
+    # it is never for everyone; the umask decides about the group.
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o660)
 
 
 def _is_taken(descriptor: int, operation: int) -> bool:

@@ -18,7 +18,7 @@ from pydantic import AwareDatetime, ValidationError
 
 from digits.errors import DamagedError
 from digits.settings import Settings
-from digits.storage.files import write_whole
+from digits.storage.files import read_file, write_whole
 from digits.storage.references import (
     ArraysRef,
     DatasetRef,
@@ -125,7 +125,7 @@ class Records:
             return None
         path = self.path(key)
         try:
-            record = Record.model_validate_json(unseal(path.read_bytes())[0])
+            record = Record.model_validate_json(unseal(read_file(path))[0])
             _ = record.reference
         except FileNotFoundError:
             return None

@@ -24,7 +24,7 @@ from digits.storage.references import Kind, Reference
 logger = logging.getLogger(__name__)
 
 PUBLISHING = ".publish.lock"
-PREPARED_KINDS = frozenset({"datasets", "arrays"})
+PREPARED_KINDS: frozenset[Kind] = frozenset({"datasets", "arrays"})
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 NO_ACCESS = frozenset({errno.EACCES, errno.EPERM, errno.EIO})

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from digits.errors import DamagedError
-from digits.storage.files import file_digest, flush, write_whole
+from digits.storage.files import file_digest, flush, read_file, write_whole
 from digits.storage.references import Digest, Frozen
 from digits.storage.seals import seal, unseal
 
@@ -67,7 +67,7 @@ class Checkpoint:
             return None
 
     def _read(self) -> tuple[Variables, list[dict[str, Any]], float]:
-        sealed = (self._folder / DESCRIPTION).read_bytes()
+        sealed = read_file(self._folder / DESCRIPTION)
         description = Description.model_validate_json(unseal(sealed)[0])
         state = self._folder / description.state
         if file_digest(state) != description.sha256:

@@ -154,8 +154,19 @@ def _configure(device: str) -> None:
 
 def _load_backend(device: str) -> list[str]:
     """Import Keras and its backend, set it up for the device, and return its visible devices."""
-    if backend() == "tensorflow":
-        return _load_tensorflow(device)
+    visible = _load_tensorflow(device) if backend() == "tensorflow" else _load_other(device)
+    from keras import config
+
+    # Whatever keras.json and KERAS_... say: results are cached as those of these settings.
+    config.set_floatx("float32")
+    config.set_epsilon(1e-7)
+    config.set_image_data_format("channels_last")
+    config.set_max_epochs(None)
+    config.set_max_steps_per_epoch(None)
+    return visible
+
+
+def _load_other(device: str) -> list[str]:
     if backend() == "jax" and device == "cpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
     import keras

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 NATIVE = 2
 
@@ -29,20 +30,28 @@ def separate_error_stream() -> None:
 def native_errors_in(path: Path) -> Iterator[None]:
     """Redirect descriptor 2 to a file during the block, overwriting the file.
 
-    Redirects nothing if Python writes there too: its errors belong on the terminal.
+    Redirects nothing if Python writes there too: its errors belong on the terminal. Where the file
+    cannot be written, what native code says is lost.
     """
     if not _is_separate():
         yield
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     terminal = os.dup(NATIVE)
     try:
-        with path.open("wb") as file:
+        with _opened(path) as file:
             os.dup2(file.fileno(), NATIVE)
         yield
     finally:
         os.dup2(terminal, NATIVE)
         os.close(terminal)
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("wb")
+    except OSError:  # a read-only workspace
+        return Path(os.devnull).open("wb")
 
 
 def _is_separate() -> bool:

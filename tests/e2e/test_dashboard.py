@@ -2,11 +2,16 @@
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
+from digits.escaping import markdown
+from digits.intake.incoming import Addition
+from digits.report.dashboard_pages import batch_page
 from tests.e2e.conftest import PATIENCE, Service, wait_for
+from tests.support.names import HOSTILE_NAMES
 from tests.support.small_dataset import NAME
 
 CHROMIUM = shutil.which("chromium")
@@ -106,3 +111,34 @@ def test_the_champion_is_shown_with_its_history(tab: Page, service: Service) -> 
     tab.goto(f"/artifacts/key/champion-{NAME}")
     expect(tab.get_by_text("Version 2, ").first).to_be_visible()
     expect(tab.locator("a[href^='/artifacts/artifact/']")).to_have_count(2)
+
+
+def test_names_from_outside_are_inert_in_the_dashboard(tab: Page, service: Service) -> None:
+    everything = " ".join(name for name in HOSTILE_NAMES if name.isascii())
+    addition = Addition(
+        dataset=NAME,
+        source=f"/incoming/{everything}",
+        status="quarantined",
+        version=1,
+        reasons=(*HOSTILE_NAMES[1:], "![](//127.0.0.1:9/tracked)", "https://a.example www.b.org"),
+        page=Path("/quarantine/page.html"),
+    )
+    shown = service.ask(
+        "POST",
+        "/artifacts/",
+        {
+            "type": "markdown",
+            "key": "hostile",
+            "data": batch_page(everything, addition),
+            "description": markdown.text(everything),
+        },
+    )
+    tab.on("dialog", lambda dialog: pytest.fail(dialog.message))
+
+    for address in (f"/artifacts/artifact/{shown['id']}", "/artifacts", "/artifacts/key/hostile"):
+        tab.goto(address)
+        expect(tab.get_by_text("alert(1)").first).to_be_visible()
+        links = tab.evaluate("[...document.links].map(link => link.href)")
+        assert [link for link in links if not link.startswith(service.url)] == []
+        sources = tab.evaluate("[...document.images].map(image => image.src)")
+        assert [source for source in sources if "host" in source or "tracked" in source] == []

@@ -83,7 +83,8 @@ def test_an_incoming_batch_is_never_lost_or_partially_added(
             killed = copy.call(*add_incoming, prelude=Changes(copy.folder, kill_at=number))
             assert killed.status == -signal.SIGKILL
             version, quarantine = check(copy), quarantine_folder(NAME, copy.settings)
-            left = [*incoming_folder(NAME, copy.settings).glob("a.npz")]
+            # Claimed batches are in a hidden folder.
+            left = [*incoming_folder(NAME, copy.settings).rglob("a.npz")]
             left += quarantine.glob("[!.]*/originals/a.npz")
             assert version == 2 or left[0].read_bytes() == content
             copy.call(*add_incoming)
@@ -92,6 +93,29 @@ def test_an_incoming_batch_is_never_lost_or_partially_added(
             expected = names(quarantine_folder(NAME, whole.settings))
             assert names(quarantine) == expected
             assert len(expected) == (0 if is_good else 3)
+
+
+def test_a_batch_that_replaces_one_whose_addition_was_killed_is_added_as_well(
+    complete: Copy, tmp_path: Path, tally: Tally
+) -> None:
+    begin = complete.duplicate(tmp_path / "begin")
+    path, total = incoming_folder(NAME, begin.settings) / "a.npz", tmp_path / "total"
+    save(make_more(80, 1), path)
+    new = save(make_more(80, 2), tmp_path / "new.npz").read_bytes()
+    add_incoming = ("dataset", "add-incoming", NAME)
+    whole = begin.duplicate(tmp_path / "whole")
+    assert whole.call(*add_incoming, prelude=Changes(whole.folder, total=total)).status == 0
+    for number in range(1, int(total.read_text()) + 1):
+        with tally.attempt("kills"):
+            copy = begin.duplicate(tmp_path / str(number))
+            copy.call(*add_incoming, prelude=Changes(copy.folder, kill_at=number))
+            incoming = incoming_folder(NAME, copy.settings)
+            was_claimed = not (incoming / "a.npz").exists()
+            (incoming / ".new").write_bytes(new)
+            (incoming / ".new").replace(incoming / "a.npz")
+            assert copy.call(*add_incoming).status == 0
+            assert check(copy) == (3 if was_claimed else 2)
+            assert not list(incoming.iterdir())
 
 
 def test_two_additions_at_once_both_succeed(complete: Copy, tmp_path: Path) -> None:

@@ -5,8 +5,11 @@ import pytest
 from rich.console import Console
 
 from digits.registry.reproduction import Reproduction
+from digits.storage.files import printable
+from flows import console
 from flows.console import Once, describe_outcome, describe_steps, model_table, print_reproduction
 from tests.support.histories import make_model, make_score
+from tests.support.names import HOSTILE_NAMES, is_inert
 
 
 def record(name: str, message: str) -> logging.LogRecord:
@@ -80,3 +83,24 @@ def test_a_version_that_was_not_reproduced_is_printed_with_the_differences(
         "  differs: keras 3.14.0 -> 3.15.1",
         "  differs: device gpu:A -> gpu:B",
     ]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_foreign_text_is_inert_in_messages_and_logs(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console.echo(f"one\n{printable(name)}")
+    record = logging.LogRecord("digits", logging.INFO, "", 0, "read %s", (printable(name),), None)
+
+    shown = capsys.readouterr().out
+
+    assert shown.count("\n") == 2
+    assert is_inert(shown.replace("\n", ""))
+    assert is_inert(console.Inert("%(message)s").format(record))
+
+
+def test_escape_sequences_of_any_message_do_not_reach_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    console.echo("red \x1b[31m and \u202eback")
+    assert capsys.readouterr().out == "red \\x1b[31m and \\u202eback\n"

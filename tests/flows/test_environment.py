@@ -81,6 +81,17 @@ def test_variables_that_are_already_set_are_kept(settings: Settings) -> None:
         assert os.environ.items() >= own.items()
 
 
+def test_variables_of_keras_that_change_a_training_are_removed(settings: Settings) -> None:
+    outside = {"KERAS_HOME": "/mine", "KERAS_MAX_EPOCHS": "1", "KERAS_MAX_STEPS_PER_EPOCH": "1"}
+    with patch.dict(os.environ, outside, clear=True):
+        prepare_environment(settings)
+        found = {name: value for name, value in os.environ.items() if name.startswith("KERAS_")}
+    assert found == {
+        "KERAS_HOME": str(settings.artifacts_dir / "keras"),
+        "KERAS_BACKEND": "tensorflow",
+    }
+
+
 def test_folders_are_created_and_left_empty(settings: Settings, prepared: dict[str, str]) -> None:
     with patch.dict(os.environ, prepared):
         prepare_folders(settings)

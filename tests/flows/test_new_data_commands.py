@@ -7,6 +7,7 @@ import numpy as np
 from digits.intake.incoming import incoming_folder
 from digits.settings import Settings
 from tests.support.commands import call_digits, read_json
+from tests.support.disks import full_disk
 from tests.support.handwriting import make_more
 from tests.support.small_dataset import NAME
 
@@ -70,7 +71,20 @@ def test_incoming_batches_can_be_added_without_a_run(here: Settings) -> None:
     assert (good.exit_code, bad.exit_code, nothing.exit_code) == (0, 1, 0)
     assert "added as batch" in good.stdout
     assert '"status": "quarantined"' in bad.stdout
-    assert nothing.stdout == ""
+    assert nothing.stdout == f"nothing waits in {incoming_folder(NAME, here)}\n"
+
+
+def test_a_batch_that_cannot_be_stored_is_left_with_exit_code_1(here: Settings) -> None:
+    path = save(incoming_folder(NAME, here) / "a.npz", 1)
+    content = path.read_bytes()
+
+    with full_disk(2000):
+        left = call_digits("dataset", "add-incoming", NAME)
+
+    assert left.exit_code == 1
+    assert left.stdout.startswith(f"{path}: left in the incoming folder: [Errno 27]")
+    assert path.read_bytes() == content
+    assert call_digits("dataset", "add-incoming", NAME).exit_code == 0
 
 
 def test_a_batch_is_removed_by_the_beginning_of_its_digest(here: Settings, tmp_path: Path) -> None:

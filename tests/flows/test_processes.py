@@ -191,6 +191,39 @@ def test_a_free_lock_has_no_holders(tmp_path: Path) -> None:
     kill_holders(tmp_path / "lock", "prefect.engine")
 
 
+def test_a_pid_in_a_lock_that_a_stranger_holds_is_not_killed(
+    process: Process, settings: Settings
+) -> None:
+    stranger = subprocess.Popen(SLEEP)
+    lock = settings.artifacts_dir / "locks" / "made-up.lock"
+    descriptor = acquire(lock)
+    try:
+        lock.write_text(f"{stranger.pid} http://127.0.0.1:4200/api")
+
+        process.end(0)
+
+        assert process.notes == []
+        assert stranger.poll() is None
+    finally:
+        os.close(descriptor)
+        stranger.kill()
+        stranger.wait()
+
+
+@pytest.mark.parametrize("content", [b"", b"no pid", b"-1", b"\xff"])
+def test_a_lock_without_a_valid_pid_names_no_process(
+    content: bytes, process: Process, settings: Settings
+) -> None:
+    lock = settings.artifacts_dir / "locks" / "made-up.lock"
+    descriptor = acquire(lock)
+    try:
+        lock.write_bytes(content)
+        assert process.notes == []
+        process.end(0)
+    finally:
+        os.close(descriptor)
+
+
 def test_a_long_log_is_moved_aside_while_its_process_goes_on(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:

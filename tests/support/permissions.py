@@ -24,17 +24,45 @@ def mode(path: Path, bits: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def read_only(*folders: Path) -> Iterator[None]:
+    """Take away all permissions to write below folders, as on a read-only disk, for a block.
+
+    They apply to processes that give up their privileges.
+    """
+    paths = [path for folder in folders for path in (folder, *folder.rglob("*"))]
+    before = {path: path.stat().st_mode for path in paths if not path.is_symlink()}
+    try:
+        for path, bits in before.items():
+            path.chmod(bits & ~0o222)
+        yield
+    finally:
+        for path, bits in before.items():
+            path.chmod(bits)
+
+
+def give_up_privileges() -> None:
+    """Make permissions apply to this process and those that it forks, for good."""
+    if os.geteuid() == 0:
+        _set_capabilities(without=READ_AND_WRITE_ALL)
+
+
+@contextlib.contextmanager
 def _without_privileges() -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
-    libc = ctypes.CDLL(None, use_errno=True)
-    header, kept = (ctypes.c_uint32 * 2)(VERSION, 0), (ctypes.c_uint32 * 6)()
-    assert libc.capget(header, kept) == 0
-    fewer = type(kept)(*kept)
-    fewer[0] &= ~READ_AND_WRITE_ALL
-    assert libc.capset(header, fewer) == 0
+    _set_capabilities(without=READ_AND_WRITE_ALL)
     try:
         yield
     finally:
-        assert libc.capset(header, kept) == 0
+        _set_capabilities(without=0)
+
+
+def _set_capabilities(without: int) -> None:
+    """Make the permitted capabilities effective, but for some; they apply to this thread."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, sets = (ctypes.c_uint32 * 2)(VERSION, 0), (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, sets) == 0
+    # Two triples of effective, permitted and inheritable ones.
+    sets[0], sets[3] = sets[1] & ~without, sets[4]
+    assert libc.capset(header, sets) == 0

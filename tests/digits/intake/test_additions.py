@@ -10,7 +10,7 @@ from digits.datasets.ingestion import ingest_dataset
 from digits.datasets.sources.content import content_of
 from digits.datasets.versions import DatasetVersions
 from digits.errors import DataError, UsageError
-from digits.intake import additions
+from digits.intake import additions, contents
 from digits.intake.additions import add_all_incoming, add_batch
 from digits.intake.incoming import (
     Addition,
@@ -234,21 +234,23 @@ def test_an_unreadable_batch_stays_in_place_and_the_others_are_added(
     folder = incoming_folder(NAME, workspace.settings)
     save(make_more(60, 1), folder / "a.npz")
     save(make_more(60, 2), folder / "b.npz")
-    digest = additions.file_digest
+    digest = contents.file_digest
 
     def refuse_a(path: Path) -> str:
         if path.name == "a.npz":
             raise PermissionError(13, "Permission denied", str(path))
         return digest(path)
 
-    monkeypatch.setattr(additions, "file_digest", refuse_a)
+    monkeypatch.setattr(contents, "file_digest", refuse_a)
     caplog.set_level(logging.WARNING)
 
     outcomes = list(add_all_incoming(spec, workspace))
 
-    assert [outcome.status for outcome in outcomes] == ["accepted"]
+    assert [outcome.status for outcome in outcomes] == ["left", "accepted"]
     assert [path.name for path in folder.iterdir()] == ["a.npz"]
-    assert "a.npz: left in the incoming folder" in caplog.text
+    reason = f"[Errno 13] Permission denied: '{folder / 'a.npz'}'"
+    assert f"a.npz: left in the incoming folder: {reason}" in caplog.text
+    assert outcomes[0].reasons == (reason,)
 
 
 @pytest.mark.parametrize("is_folder", [False, True])

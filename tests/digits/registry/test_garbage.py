@@ -1,4 +1,6 @@
+import contextlib
 import os
+import time
 from collections import Counter
 from itertools import count
 from pathlib import Path
@@ -7,15 +9,21 @@ from typing import get_args
 import pytest
 
 from digits.errors import LedgerError
-from digits.registry.garbage import Garbage, collect, runs_lock
+from digits.registry import garbage
+from digits.registry.champion import dataset_folder
+from digits.registry.garbage import Garbage, collect, running, runs_lock
 from digits.registry.history import roll_back
 from digits.registry.ledger import Ledger, ModelVersion
+from digits.settings import Settings
 from digits.storage.lineage import read_lineage
 from digits.storage.locks import hold
 from digits.storage.records import Record
 from digits.storage.references import Kind, ReportRef
+from digits.storage.sharing import data_lock
+from digits.storage.store import PREPARED_KINDS
 from digits.storage.workspace import Workspace
 from tests.support.histories import digest
+from tests.support.permissions import mode
 from tests.support.processes import kill, start, wait_for
 from tests.support.runs import Run, leave_remains, run_once
 from tests.support.small_dataset import NAME
@@ -32,6 +40,24 @@ print("running", flush=True)
 sys.stdin.read()
 """
 
+COLLECTOR = """
+import sys
+from pathlib import Path
+from digits.settings import Settings
+from digits.settings import Settings
+from digits.storage.sharing import data_lock
+from digits.storage.store import PREPARED_KINDS
+from digits.storage.workspace import Workspace
+from tests.digits.registry.test_garbage import gc
+
+folder = Path(sys.argv[1])
+workspace = Workspace(
+    Settings(data_dir=folder / "data", artifacts_dir=folder / "artifacts")
+)
+print("waiting", flush=True)
+print(len(gc(workspace).paths), flush=True)
+"""
+
 
 @pytest.fixture(autouse=True)
 def _without_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,10 +65,22 @@ def _without_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fsync", lambda _: None)
 
 
-def gc(workspace: Workspace, keep: int = 1, *, is_dry_run: bool = False) -> Garbage:
+def gc(
+    workspace: Workspace,
+    keep: int = 1,
+    *,
+    refused_days: int | None = None,
+    is_dry_run: bool = False,
+) -> Garbage:
     """Collect garbage and return what was announced."""
     announced: list[Garbage] = []
-    collect(workspace, keep_records=keep, is_dry_run=is_dry_run, announce=announced.append)
+    collect(
+        workspace,
+        keep_records=keep,
+        refused_days=refused_days,
+        is_dry_run=is_dry_run,
+        announce=announced.append,
+    )
     (garbage,) = announced
     return garbage
 
@@ -309,23 +347,7 @@ def test_it_waits_for_active_runs(workspace: Workspace, caplog: pytest.LogCaptur
         run_once(workspace, code=f"code {number}")
     run = start(SHARER, runs_lock(workspace))
     wait_for(run, "running")
-    waiting = start(
-        """
-        import sys
-        from pathlib import Path
-        from digits.settings import Settings
-        from digits.storage.workspace import Workspace
-        from tests.digits.registry.test_garbage import gc
-
-        folder = Path(sys.argv[1])
-        workspace = Workspace(
-            Settings(data_dir=folder / "data", artifacts_dir=folder / "artifacts")
-        )
-        print("waiting", flush=True)
-        print(len(gc(workspace).paths), flush=True)
-        """,
-        workspace.settings.artifacts_dir.parent,
-    )
+    waiting = start(COLLECTOR, workspace.settings.artifacts_dir.parent)
     wait_for(waiting, "waiting")
     would_go = gc(workspace, is_dry_run=True).paths
     assert all(path.exists() for path in would_go)
@@ -337,6 +359,170 @@ def test_it_waits_for_active_runs(workspace: Workspace, caplog: pytest.LogCaptur
 
     assert output == f"{len(would_go)}\n", errors
     assert not any(path.exists() for path in would_go)
+
+
+@pytest.fixture
+def neighbor(workspace: Workspace) -> Workspace:
+    """Another workspace on the same data, which has made runs."""
+    there = workspace.settings.artifacts_dir.with_name("neighbor")
+    return Workspace(workspace.settings.model_copy(update={"artifacts_dir": there}))
+
+
+def prepared(workspace: Workspace) -> set[Path]:
+    return {path for kind in PREPARED_KINDS for path in workspace.store.contents(kind)}
+
+
+def test_the_data_of_a_champion_is_kept_however_old_it_is(workspace: Workspace) -> None:
+    first = Run(workspace, data="week 1")
+    first.run()
+    for week in range(2, 5):
+        run_once(workspace, data=f"week {week}", wrong=90)
+
+    gc(workspace, keep=1)
+
+    champion = Ledger(NAME, workspace.settings).champion()
+    assert champion is not None
+    assert dataset_folder(champion, workspace).name == first.made["ingest"].digest
+    assert workspace.store.is_whole(first.made["normalize"])
+    assert len(prepared(workspace)) == 4
+
+
+def test_prepared_data_that_another_workspace_uses_is_kept(
+    workspace: Workspace, neighbor: Workspace
+) -> None:
+    with running(neighbor):
+        run_once(neighbor, data="theirs")
+    theirs = prepared(neighbor)
+    with running(workspace):
+        run_once(workspace, data="mine")
+        run_once(workspace, data="mine, newer", wrong=90)
+        run_once(workspace, data="mine, newest", wrong=90)
+
+    garbage = gc(workspace, keep=1)
+
+    assert theirs <= prepared(workspace)
+    again = Run(neighbor, data="theirs")
+    again.run()
+    assert again.executed == []
+    assert any(path.is_relative_to(workspace.settings.prepared_dir) for path in garbage.paths)
+
+
+@pytest.mark.parametrize("how", ["gone", "unreadable", "damaged"])
+def test_all_prepared_data_is_kept_if_another_workspace_cannot_be_read(
+    how: str, workspace: Workspace, neighbor: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(neighbor):
+        run_once(neighbor, data="theirs")
+    run_once(workspace, data="mine")
+    before = prepared(workspace)
+    there = neighbor.settings.artifacts_dir
+    if how == "gone":
+        there.rename(there.with_name("elsewhere"))
+    if how == "damaged":
+        ledger = Ledger(NAME, neighbor.settings).path
+        ledger.write_bytes(b"no ledger\n")
+    limits = mode(there / "ledger", 0) if how == "unreadable" else contextlib.nullcontext()
+
+    with limits:
+        gc(workspace)
+
+    assert prepared(workspace) == before
+    assert "so all of it is kept" in caplog.text
+    assert str(workspace.settings.prepared_dir / "users") in caplog.text
+
+
+def test_workspaces_that_are_moved_together_still_know_each_other(
+    workspace: Workspace, neighbor: Workspace
+) -> None:
+    with running(neighbor):
+        run_once(neighbor)
+    root = workspace.settings.artifacts_dir.parent
+    root.rename(root.with_name("moved"))
+    moved = Workspace(
+        Settings(
+            data_dir=root.with_name("moved") / "data",
+            artifacts_dir=root.with_name("moved") / "artifacts",
+        )
+    )
+    before = prepared(moved)
+
+    gc(moved)
+
+    assert before
+    assert prepared(moved) == before
+
+
+@pytest.mark.faults
+def test_it_waits_for_the_runs_of_other_workspaces_on_the_same_data(
+    workspace: Workspace, neighbor: Workspace
+) -> None:
+    run = start(SHARER, data_lock(neighbor.settings))
+    wait_for(run, "running")
+    waiting = start(COLLECTOR, workspace.settings.artifacts_dir.parent)
+    wait_for(waiting, "waiting")
+    assert waiting.poll() is None
+    with running(neighbor):
+        run_once(neighbor)
+
+    kill(run)
+
+    _, errors = waiting.communicate()
+    assert waiting.returncode == 0, errors
+    again = Run(neighbor)
+    again.run()
+    assert again.executed == []
+
+
+def test_what_cannot_be_deleted_is_left_and_the_rest_deleted(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(3):
+        run_once(workspace, code=f"code {number}")
+    dry = gc(workspace, is_dry_run=True).paths
+    foreign = dry[len(dry) // 2]
+    delete = garbage.discard
+
+    def refuse(path: Path) -> None:
+        if path == foreign:
+            raise PermissionError(1, "Operation not permitted", str(path))
+        delete(path)
+
+    monkeypatch.setattr(garbage, "discard", refuse)
+
+    gc(workspace)
+
+    assert [path for path in dry if path.exists()] == [foreign]
+    assert f"{foreign} cannot be deleted: Operation not permitted" in caplog.text
+
+
+def test_refused_batches_are_deleted_only_when_asked_for_and_by_age(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "digits")
+    folder = workspace.settings.data_dir / "quarantine" / NAME
+    for name, days in (("old", 100), ("new", 10)):
+        (folder / name / "originals").mkdir(parents=True)
+        (folder / name / "originals" / "a.npz").write_bytes(bytes(1000))
+        then = time.time() - days * 24 * 60 * 60
+        os.utime(folder / name, (then, then))
+
+    assert gc(workspace).paths == ()
+    garbage = gc(workspace, refused_days=90)
+
+    assert garbage.paths == (folder / "old",)
+    assert garbage.num_bytes > 1000
+    assert [path.name for path in folder.iterdir()] == ["new"]
+    assert "2 refused batches are kept in quarantine" in caplog.text
+
+
+def test_a_dry_run_works_where_nothing_can_be_written(workspace: Workspace) -> None:
+    for number in range(3):
+        run_once(workspace, code=f"code {number}")
+    dry = gc(workspace, is_dry_run=True)
+    (workspace.settings.artifacts_dir / "locks" / "runs.lock").unlink(missing_ok=True)
+
+    with mode(workspace.settings.artifacts_dir / "locks", 0o500):
+        assert gc(workspace, is_dry_run=True) == dry
 
 
 def test_a_run_cannot_start_during_garbage_collection(workspace: Workspace) -> None:
@@ -391,6 +577,8 @@ def test_two_hundred_scheduled_runs_leave_only_what_is_kept(workspace: Workspace
     numbers = {kind: len(workspace.store.contents(kind)) for kind in KINDS}
     # Each run trains two models, and no validation fails.
     most = {"datasets": keep, "arrays": keep, "validations": 2 * keep, "lineages": num_versions}
+    # The champion's data may be older.
+    most |= {"datasets": keep + 1, "arrays": keep + 1}
     most |= {"models": 2 * keep + num_versions, "evaluations": 2 * keep + num_versions}
     most |= {"reports": keep + num_versions}
     assert all(numbers[kind] <= most[kind] for kind in KINDS), numbers

@@ -1,11 +1,20 @@
 import hashlib
+import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from digits.storage.files import TEMPORARY, file_digest, make_folder, write_whole
+from digits.storage.files import (
+    TEMPORARY,
+    file_digest,
+    make_folder,
+    printable,
+    read_file,
+    write_whole,
+)
+from tests.support.names import HOSTILE_NAMES, is_inert
 from tests.support.processes import result_of, start
 
 WRITER_ON_A_FULL_DISK = """
@@ -122,3 +131,32 @@ def test_a_file_in_place_of_a_folder_is_reported(tmp_path: Path) -> None:
 
     with pytest.raises(FileExistsError):
         make_folder(tmp_path / "a")
+
+
+def test_a_link_in_place_of_the_temporary_file_is_not_followed(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"kept")
+    (tmp_path / f"{TEMPORARY}file").symlink_to(precious)
+
+    write_whole(tmp_path / "file", b"new")
+
+    assert precious.read_bytes() == b"kept"
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert not (tmp_path / "file").is_symlink()
+
+
+def test_a_pipe_in_place_of_a_file_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(OSError, match="Not a regular file"):
+        read_file(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_a_name_from_outside_becomes_one_line_of_printable_text(name: str) -> None:
+    assert is_inert(printable(name))
+    assert printable(printable(name)) == printable(name)
+
+
+def test_a_harmless_name_stays_as_it_is() -> None:
+    assert printable("März 数字 (1)_a-b.npz") == "März 数字 (1)_a-b.npz"

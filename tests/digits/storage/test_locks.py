@@ -1,4 +1,5 @@
 import os
+import stat
 import threading
 import time
 from pathlib import Path
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from digits.storage.locks import acquire, attempt, hold, is_free
+from tests.support.permissions import mode
 from tests.support.processes import kill, start, wait_for
 
 HOLD = """
@@ -132,3 +134,34 @@ def test_processes_that_delete_the_lock_file_never_overlap(lock: Path, tmp_path:
         assert process.returncode == 0, errors
 
     assert counter.read_text() == "1200"
+
+
+def test_whether_a_lock_is_free_can_be_told_without_permission_to_write(lock: Path) -> None:
+    descriptor = acquire(lock)
+    lock.chmod(0o400)
+    with mode(lock.parent, 0o500):
+        assert not is_free(lock)
+        os.close(descriptor)
+        assert is_free(lock)
+        assert is_free(lock.with_name("never made"))
+    with mode(lock, 0):
+        assert not is_free(lock)
+
+
+def test_a_lock_is_not_for_everyone(lock: Path) -> None:
+    before = os.umask(0)
+    try:
+        os.close(acquire(lock))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(lock.stat().st_mode) == 0o660
+
+
+def test_a_link_in_place_of_a_lock_is_not_followed(lock: Path, tmp_path: Path) -> None:
+    lock.parent.mkdir()
+    lock.symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(OSError, match="symbolic links"):
+        acquire(lock)
+
+    assert not (tmp_path / "elsewhere").exists()

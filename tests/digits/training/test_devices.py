@@ -1,4 +1,5 @@
 import ctypes
+import json
 import os
 import re
 import subprocess
@@ -218,15 +219,32 @@ except RuntimeError as error:
     assert "determinism is enabled" in str(error)
 else:
     raise AssertionError("unseeded randomness was allowed")
+
+from keras import config
+
+assert (config.floatx(), config.image_data_format()) == ("float32", "channels_last")
+assert (config.epsilon(), config.max_epochs(), config.max_steps_per_epoch()) == (1e-7, None, None)
 """
+PLANTED = {"floatx": "float16", "epsilon": 0.1, "image_data_format": "channels_first"}
 
 
-def test_the_backend_is_set_up_once_and_does_not_write_to_the_terminal(tmp_path: Path) -> None:
+def test_the_backend_is_set_up_once_whatever_is_configured_and_does_not_write_to_the_terminal(
+    tmp_path: Path,
+) -> None:
     log = tmp_path / "logs" / "tensorflow.log"
+    (tmp_path / "keras").mkdir()
+    (tmp_path / "keras" / "keras.json").write_text(json.dumps(PLANTED))
+    outside = {"KERAS_MAX_EPOCHS": "1", "KERAS_MAX_STEPS_PER_EPOCH": "1"}
 
     result = subprocess.run(
         [sys.executable, "-c", CONFIGURE],
-        env={**os.environ, "DIGITS_ARTIFACTS_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        env={
+            **os.environ,
+            **outside,
+            "KERAS_HOME": str(tmp_path / "keras"),
+            "DIGITS_ARTIFACTS_DIR": str(tmp_path),
+            "PYTHONPATH": str(ROOT),
+        },
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -1,11 +1,14 @@
+import contextlib
 import gzip
 import hashlib
 import json
 import logging
 import os
 import shutil
+import socket
 import time
 from pathlib import Path
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import httpx
@@ -150,6 +153,47 @@ def test_a_server_that_is_too_slow_is_abandoned(
 
     with pytest.raises(DataError, match=f"^{url} sent 6 bytes in 0 s: too slow"):
         fetch(url, LIMIT)
+
+
+def test_a_server_that_drips_its_headers_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "HEADER_SECONDS", 0.3)
+    is_over = Event()
+
+    def drip(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            while not is_over.wait(0.05):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        Thread(target=drip, args=[listener], daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/file"
+        with pytest.raises(DataError, match=f"^{url} did not send its headers within 0 s"):
+            fetch(url, LIMIT)
+    is_over.set()
+
+
+def test_a_password_in_an_address_is_in_no_message_or_log(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "digits")
+    host = server.url.removeprefix("http://")
+    server.answers["/large"] = [Answer(bytes(LIMIT + 1))]
+    server.answers["/broken"] = [Answer(status=503)]
+    problems = []
+    for path in ("large", "broken", "missing"):
+        with pytest.raises(DataError) as failure:
+            fetch(f"http://me:secret@{host}/{path}", LIMIT)
+        problems.append(str(failure.value))
+    source = parsed({"kind": "idx", "url": f"http://me:secret@{host}"})
+    with pytest.raises(DataError) as failure:
+        download(source, SHAPE)
+    problems += [str(failure.value), source.label]
+
+    assert server.headers["Authorization"].startswith("Basic ")
+    assert "secret" not in "".join([*problems, *caplog.messages])
+    assert all(f"http://***@{host}" in problem for problem in problems)
 
 
 def test_an_unreachable_server_is_retried(pauses: list[float]) -> None:
