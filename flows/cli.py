@@ -20,6 +20,7 @@ from flows import console
 from flows.dataset_commands import dataset as dataset_commands
 from flows.environment import prepare_environment, prepare_folders
 from flows.interrupts import Interrupted, interruptible
+from flows.processes import NEUTRAL_FOLDER
 
 if TYPE_CHECKING:
     from flows.labels import Form
@@ -133,7 +134,12 @@ def run(as_json: bool, models: str, **options: Any) -> None:
     from digits.progress import bars
     from flows.embedded_server import prefect_server
 
-    with interruptible(), prefect_server() as wait_for_server, bars():
+    with (
+        contextlib.chdir(NEUTRAL_FOLDER),
+        interruptible(),
+        prefect_server() as wait_for_server,
+        bars(),
+    ):
         with uncollected():
             from flows.retrain import retrain
 
@@ -346,7 +352,8 @@ def up() -> None:
 
     console.show_logs()
     prepare_folders(Settings())
-    service.up(Settings())
+    with contextlib.chdir(NEUTRAL_FOLDER):
+        service.up(Settings())
 
 
 @main.command()

@@ -1,5 +1,6 @@
 """Environment variables that must be set before the libraries are imported."""
 
+import importlib.util
 import os
 import tempfile
 from pathlib import Path
@@ -7,10 +8,14 @@ from pathlib import Path
 from digits.errors import DigitsError
 from digits.settings import Settings
 from flows.service import api_address
+from flows.serving.proxies import exempt_loopback
 
 
 def prepare_environment(settings: Settings) -> None:
     """Set defaults for unset variables: no telemetry, no user configuration, one place for files.
+
+    Prefect's configuration comes from these variables alone: its files could name code to execute.
+    It also reads files of the current folder, which `digits run` and the service therefore leave.
 
     While `digits up` is running, flows use its server. Otherwise, unless PREFECT_API_URL names
     another one, each run starts its own.
@@ -18,6 +23,8 @@ def prepare_environment(settings: Settings) -> None:
     artifacts = settings.artifacts_dir
     defaults = {
         "PREFECT_HOME": str(artifacts / "prefect"),
+        "PREFECT_PROFILES_PATH": _in_prefect("settings", "profiles.toml"),
+        "PREFECT_LOGGING_CONFIG_PATH": _in_prefect("logging", "logging.yml"),
         "PREFECT_LOCAL_STORAGE_PATH": str(artifacts / "cache" / "values"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
@@ -45,6 +52,7 @@ def prepare_environment(settings: Settings) -> None:
         defaults["PREFECT_API_URL"] = api
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    exempt_loopback()
 
 
 def prepare_folders(settings: Settings) -> None:
@@ -65,3 +73,10 @@ def prepare_folders(settings: Settings) -> None:
                 "free some space, fix the permissions, or choose other folders with "
                 "DIGITS_ARTIFACTS_DIR and DIGITS_DATA_DIR"
             ) from error
+
+
+def _in_prefect(*path: str) -> str:
+    """Return the path of a file that Prefect was installed with, without importing Prefect."""
+    specification = importlib.util.find_spec("prefect")
+    folders = specification.submodule_search_locations if specification else None
+    return str(Path(*(folders or [])[:1], *path))

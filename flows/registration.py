@@ -19,9 +19,13 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectAlreadyExists
 
 from digits.settings import ROOT, Settings
+from flows.serving.proxies import reach_loopback_directly
 
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 AUTOMATIONS = ROOT / "automations.yaml"
+POOL = "digits"
+# The dashboard offers no job variables, since they have no effect (see flows/worker.py).
+FIXED_JOB = {"job_configuration": {}, "variables": {"type": "object", "properties": {}}}
 
 
 async def register(settings: Settings) -> None:
@@ -35,7 +39,8 @@ async def register(settings: Settings) -> None:
 async def register_pool(client: PrefectClient) -> None:
     """Create the work pool; leave an existing one alone, since it may be limited or paused."""
     with contextlib.suppress(ObjectAlreadyExists):
-        await client.create_work_pool(WorkPoolCreate(name="digits", type="process"))
+        pool = WorkPoolCreate(name=POOL, type="process", base_job_template=FIXED_JOB)
+        await client.create_work_pool(pool)
 
 
 async def register_webhook(settings: Settings) -> UUID | None:
@@ -83,4 +88,5 @@ def _with_webhook(described: dict[str, Any], webhook: UUID | None) -> dict[str, 
 
 
 if __name__ == "__main__":
+    reach_loopback_directly()
     asyncio.run(register(Settings()))
