@@ -346,14 +346,19 @@ main.add_command(dataset_commands)
 
 
 @main.command()
-def up() -> None:
+@click.option(
+    "--new-database",
+    is_flag=True,
+    help="Move the dashboard's history aside and start a new one; models and decisions are kept.",
+)
+def up(new_database: bool) -> None:
     """Start server, dashboard, deployments and worker on this machine, until Ctrl-C."""
     from flows import service
 
     console.show_logs()
     prepare_folders(Settings())
     with contextlib.chdir(NEUTRAL_FOLDER):
-        service.up(Settings())
+        service.up(Settings(), has_new_database=new_database)
 
 
 @main.command()

@@ -24,6 +24,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from digits.errors import DigitsError
+from flows.database import check_database
 from flows.processes import NEUTRAL_FOLDER
 from flows.serving.proxies import reach_loopback_directly
 
@@ -113,12 +114,14 @@ def prefect_server() -> Iterator[Callable[[], None]]:
     """Use the server that PREFECT_API_URL names, or start one, for the flows of a block.
 
     Enter the block before Prefect is imported, and call the yielded function before a flow runs:
-    it returns once the server answers. Raises DigitsError if no server answers, or if it is lost.
+    it returns once the server answers. Raises DigitsError if no server answers, if it is lost, or
+    if it could not use its database.
     """
     # Report a lost server once, not for every log line that can no longer be sent to it.
     logging.raiseExceptions = False
     own = None
     if not os.environ.get("PREFECT_API_URL"):
+        check_database()
         logger.info("starting Prefect's server for this run")
         own = OwnServer()
         os.environ["PREFECT_API_URL"] = own.url

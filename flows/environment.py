@@ -1,12 +1,12 @@
 """Environment variables that must be set before the libraries are imported."""
 
-import importlib.util
 import os
 import tempfile
 from pathlib import Path
 
 from digits.errors import DigitsError
 from digits.settings import Settings
+from flows.installed_prefect import in_prefect
 from flows.service import api_address
 from flows.serving.proxies import exempt_loopback
 
@@ -23,8 +23,8 @@ def prepare_environment(settings: Settings) -> None:
     artifacts = settings.artifacts_dir
     defaults = {
         "PREFECT_HOME": str(artifacts / "prefect"),
-        "PREFECT_PROFILES_PATH": _in_prefect("settings", "profiles.toml"),
-        "PREFECT_LOGGING_CONFIG_PATH": _in_prefect("logging", "logging.yml"),
+        "PREFECT_PROFILES_PATH": str(in_prefect("settings", "profiles.toml")),
+        "PREFECT_LOGGING_CONFIG_PATH": str(in_prefect("logging", "logging.yml")),
         "PREFECT_LOCAL_STORAGE_PATH": str(artifacts / "cache" / "values"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
@@ -73,10 +73,3 @@ def prepare_folders(settings: Settings) -> None:
                 "free some space, fix the permissions, or choose other folders with "
                 "DIGITS_ARTIFACTS_DIR and DIGITS_DATA_DIR"
             ) from error
-
-
-def _in_prefect(*path: str) -> str:
-    """Return the path of a file that Prefect was installed with, without importing Prefect."""
-    specification = importlib.util.find_spec("prefect")
-    folders = specification.submodule_search_locations if specification else None
-    return str(Path(*(folders or [])[:1], *path))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import yaml
 from prefect._internal.control_listener import configure_from_env
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
@@ -24,9 +23,9 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.states import Failed
 
 from digits.settings import ROOT
+from flows.registration import own_entrypoints
 from flows.serving.proxies import reach_loopback_directly
 
-DEPLOYMENTS = ROOT / "prefect.yaml"
 CHANGE_FOLDER = "prefect.deployments.steps.set_working_directory"
 AGAIN = "start the service again (`make up`) to register this project's deployments"
 
@@ -62,12 +61,6 @@ def requested_flow(flow_run: FlowRun) -> Flow[..., Any]:
         known = ", ".join(inspect.signature(flow.fn).parameters)
         raise RefusedError(f"unknown parameter {', '.join(unknown)} (expected {known})")
     return flow
-
-
-def own_entrypoints() -> dict[str, str]:
-    """Return the entrypoint of each deployment of this project, by name."""
-    described = yaml.safe_load(DEPLOYMENTS.read_text(encoding="utf-8"))["deployments"]
-    return {one["name"]: one["entrypoint"] for one in described}
 
 
 def own_flow(deployment: DeploymentResponse, entrypoints: Mapping[str, str]) -> Flow[..., Any]:

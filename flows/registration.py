@@ -14,7 +14,7 @@ from uuid import UUID
 import yaml
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectAlreadyExists
 
@@ -24,8 +24,7 @@ from flows.serving.proxies import reach_loopback_directly
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 AUTOMATIONS = ROOT / "automations.yaml"
 POOL = "digits"
-# The dashboard offers no job variables, since they have no effect (see flows/worker.py).
-FIXED_JOB = {"job_configuration": {}, "variables": {"type": "object", "properties": {}}}
+DEPLOYMENTS = ROOT / "prefect.yaml"
 
 
 async def register(settings: Settings) -> None:
@@ -34,13 +33,32 @@ async def register(settings: Settings) -> None:
         await register_pool(client)
         await register_automations(client, await register_webhook(settings))
     subprocess.run([PREFECT, "--no-prompt", "deploy", "--all"], cwd=ROOT, check=True)
+    async with get_client() as client:
+        await refuse_unknown_parameters(client)
+
+
+async def refuse_unknown_parameters(client: PrefectClient) -> None:
+    """Make the server refuse runs with parameters that their flow does not have.
+
+    Prefect's schemas allow them, and the run would then fail when it starts.
+    """
+    for name in own_entrypoints():
+        deployment = await client.read_deployment_by_name(f"{name}/{name}")
+        schema = {**(deployment.parameter_openapi_schema or {}), "additionalProperties": False}
+        changed = DeploymentUpdate(parameter_openapi_schema=schema, enforce_parameter_schema=True)
+        await client.update_deployment(deployment.id, changed)
+
+
+def own_entrypoints() -> dict[str, str]:
+    """Return the entrypoint of each deployment of this project, by name."""
+    described = yaml.safe_load(DEPLOYMENTS.read_text(encoding="utf-8"))["deployments"]
+    return {one["name"]: one["entrypoint"] for one in described}
 
 
 async def register_pool(client: PrefectClient) -> None:
     """Create the work pool; leave an existing one alone, since it may be limited or paused."""
     with contextlib.suppress(ObjectAlreadyExists):
-        pool = WorkPoolCreate(name=POOL, type="process", base_job_template=FIXED_JOB)
-        await client.create_work_pool(pool)
+        await client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
 
 
 async def register_webhook(settings: Settings) -> UUID | None:

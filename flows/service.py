@@ -20,6 +20,7 @@ from digits.errors import DigitsError, UsageError
 from digits.registry.garbage import runs_lock
 from digits.settings import Settings
 from digits.storage.workspace import Workspace
+from flows.database import check_database, move_database_aside
 from flows.processes import NEUTRAL_FOLDER, Process, kill_holders
 from flows.serving.guard import allowed_names
 from flows.serving.listening import configured_port, listen
@@ -39,16 +40,20 @@ START_SECONDS = 180
 END_SECONDS = 20
 
 
-def up(settings: Settings) -> None:
+def up(settings: Settings, *, has_new_database: bool = False) -> None:
     """Start the service and keep it running until a signal; if it is already up, only say so.
 
-    Raises DigitsError if a port is taken, or if a part does not start or does not stay up.
+    Raises DigitsError if a port is taken, if the database cannot be used, or if a part does not
+    start or does not stay up.
     """
     api = prepare_service()
     try:
         with Process("service", settings).be_this() as note, _signals_interrupt():
             try:
                 _end_parts(settings)
+                if has_new_database:
+                    _start_new_database()
+                check_database()
                 with listening() as sockets:
                     _keep_up(settings, api, sockets, note)
             except KeyboardInterrupt:
@@ -125,6 +130,11 @@ def prepare_service() -> str:
     os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "INFO"
     os.environ["PREFECT_LOGGING_INTERNAL_LEVEL"] = "ERROR"
     return api
+
+
+def _start_new_database() -> None:
+    aside = move_database_aside()
+    logger.info("The old database is now %s", aside or "nowhere: there was none")
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from asyncio import Protocol, Transport
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,10 @@ from flows.serving.guard import Guard, allowed_names
 
 # The folders of the store that are served to browsers; the dashboard links to them.
 PAGES = ("reports", "validations")
-# Prefect's dashboard compiles the schemas of forms, and draws with inline styles. Pictures from
+# Prefect's dashboard draws with inline styles. Pictures from
 # elsewhere are refused: a label or file name could name one.
 DASHBOARD_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; "
     "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; "
     "frame-ancestors 'none'"
@@ -39,6 +40,7 @@ PAGES_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
+LOGS: Mapping[str, Any] = {"log_level": "info", "access_log": False}
 OTHER_USER = b"Refused: this service belongs to another user of this machine\n"
 REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s"
 
@@ -84,14 +86,14 @@ def run_server() -> ASGIApp:
 def pages(folder: Path) -> ASGIApp:
     """The reports and validations below a folder."""
     routes = [Mount(f"/{name}", Pages(directory=folder / name, check_dir=False)) for name in PAGES]
-    return Guard(Starlette(routes=routes), names=allowed_names(), policy=PAGES_POLICY)
+    app = Starlette(routes=routes)
+    app.router.redirect_slashes = False  # a redirect would tell which folders there are
+    return Guard(app, names=allowed_names(), policy=PAGES_POLICY)
 
 
 def serve(app: ASGIApp, descriptor: int, **options: Any) -> None:
-    """Serve an app on a listening socket until a signal."""
-    if not os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
-        options["http"] = OwnUserProtocol
-    config = uvicorn.Config(app, server_header=False, **options)
+    """Serve an app on a listening socket until a signal, for this user and root."""
+    config = uvicorn.Config(app, server_header=False, **{"http": OwnUserProtocol, **options})
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
 
 
@@ -101,9 +103,12 @@ def main(kind: str, descriptor: str, *folder: str) -> None:
         threading.Thread(target=_end_with_input, daemon=True).start()
         serve(run_server(), int(descriptor), lifespan="on", log_level="error")
     elif kind == "dashboard":
-        serve(dashboard(), int(descriptor), lifespan="on", log_level="info", access_log=False)
+        # With a password, it may be used from other machines, by a proxy of another user.
+        has_password = bool(os.environ.get("PREFECT_SERVER_API_AUTH_STRING"))
+        protocol = AutoHTTPProtocol if has_password else OwnUserProtocol
+        serve(dashboard(), int(descriptor), lifespan="on", http=protocol, **LOGS)
     else:
-        serve(pages(Path(*folder)), int(descriptor), log_level="info", access_log=False)
+        serve(pages(Path(*folder)), int(descriptor), **LOGS)
 
 
 def _end_with_input() -> None:
