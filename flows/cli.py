@@ -24,6 +24,7 @@ from flows.dataset_commands import dataset as dataset_commands
 from flows.environment import prepare_environment, prepare_folders
 from flows.interrupts import Interrupted, interruptible, received
 from flows.options import FORMATS, Names, dataset_option
+from flows.processes import NEUTRAL_FOLDER
 
 if TYPE_CHECKING:
     from flows.labels import Form
@@ -136,7 +137,12 @@ def run(as_json: bool, **options: Any) -> None:
     from digits.progress import bars
     from flows.embedded_server import prefect_server
 
-    with interruptible(), prefect_server() as wait_for_server, bars(not console.is_quiet()):
+    with (
+        contextlib.chdir(NEUTRAL_FOLDER),
+        interruptible(),
+        prefect_server() as wait_for_server,
+        bars(not console.is_quiet()),
+    ):
         with uncollected():
             from flows.retrain import retrain
 
@@ -367,13 +373,19 @@ def doctor(as_json: bool) -> None:
 
 
 @main.command()
-def up() -> None:
+@click.option(
+    "--new-database",
+    is_flag=True,
+    help="Move the dashboard's history aside and start a new one; models and decisions are kept.",
+)
+def up(new_database: bool) -> None:
     """Start server, dashboard, deployments and worker on this machine, until Ctrl-C."""
     from flows import service
 
     console.show_logs()
     prepare_folders(Settings())
-    service.up(Settings())
+    with contextlib.chdir(NEUTRAL_FOLDER):
+        service.up(Settings(), has_new_database=new_database)
 
 
 @main.command()

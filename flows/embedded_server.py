@@ -4,6 +4,10 @@ Prefect would start the same server itself, but later, in the terminal's process
 stopping it if the run is killed. Started here, it comes up while the libraries load, does not
 receive the run's Ctrl-C, ends with the run however that ends, is restarted if it dies, and keeps
 its log out of the terminal.
+
+It writes into the same database as the server of `digits up`, so that the dashboard shows runs by
+hand. Each one asks for a password of its own, which only this run knows, so that nobody else on
+this machine can write there.
 """
 
 import atexit
@@ -11,8 +15,7 @@ import contextlib
 import logging
 import os
 import re
-import runpy
-import signal
+import secrets
 import socket
 import subprocess
 import sys
@@ -21,6 +24,9 @@ import threading
 from collections.abc import Callable, Iterator
 
 from digits.errors import DigitsError
+from flows.database import check_database
+from flows.processes import NEUTRAL_FOLDER
+from flows.serving.proxies import reach_loopback_directly
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +35,7 @@ STARTUP_SECONDS = 120
 SHUTDOWN_SECONDS = 5
 # A server that dies more often would only die again.
 MAX_STARTS = 4
+UNAUTHORIZED = 401
 SERVER_ENVIRONMENT = {
     # As Prefect sets them for its temporary server: no dashboard, few services.
     "PREFECT__SERVER_EPHEMERAL": "1",
@@ -47,7 +54,9 @@ class OwnServer:
     def __init__(self) -> None:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  (open until the process ends)
-        self._environment = os.environ | SERVER_ENVIRONMENT
+        self.password = f"run:{secrets.token_urlsafe(32)}"
+        own = {"PREFECT_SERVER_API_AUTH_STRING": self.password}
+        self._environment = os.environ | SERVER_ENVIRONMENT | own
         self._is_ending = self._has_answered = False
         self._start()
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}/api"
@@ -69,7 +78,8 @@ class OwnServer:
     def _start(self) -> None:
         descriptor = self._listening.fileno()
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__, str(descriptor)],
+            [sys.executable, "-P", "-m", "flows.serving.web", "run", str(descriptor)],
+            cwd=NEUTRAL_FOLDER,
             stdin=subprocess.PIPE,
             stdout=self._output,
             stderr=self._output,
@@ -104,15 +114,18 @@ def prefect_server() -> Iterator[Callable[[], None]]:
     """Use the server that PREFECT_API_URL names, or start one, for the flows of a block.
 
     Enter the block before Prefect is imported, and call the yielded function before a flow runs:
-    it returns once the server answers. Raises DigitsError if no server answers, or if it is lost.
+    it returns once the server answers. Raises DigitsError if no server answers, if it is lost, or
+    if it could not use its database.
     """
     # Report a lost server once, not for every log line that can no longer be sent to it.
     logging.raiseExceptions = False
     own = None
     if not os.environ.get("PREFECT_API_URL"):
+        check_database()
         logger.info("starting Prefect's server for this run")
         own = OwnServer()
         os.environ["PREFECT_API_URL"] = own.url
+        os.environ["PREFECT_API_AUTH_STRING"] = own.password
     try:
         yield lambda: _wait(own)
     except Exception as error:
@@ -127,11 +140,17 @@ def prefect_server() -> Iterator[Callable[[], None]]:
 
 
 def _wait(own: OwnServer | None) -> None:
-    """Wait until the server answers."""
+    """Wait until the server answers, and check that it lets this run in."""
     from prefect.client.orchestration import get_client
 
+    reach_loopback_directly()
     with get_client(sync_client=True, httpx_settings={"timeout": STARTUP_SECONDS}) as client:
         error = client.api_healthcheck()
+        if error is None and client.hello().status_code == UNAUTHORIZED:
+            raise DigitsError(
+                f"Prefect's server at {os.environ['PREFECT_API_URL']} asks for a password; set "
+                "PREFECT_API_AUTH_STRING to the server's PREFECT_SERVER_API_AUTH_STRING"
+            )
     if error is None:
         if own is not None:
             own.has_answered()
@@ -145,23 +164,3 @@ def _wait(own: OwnServer | None) -> None:
         f"Prefect's server did not start ({own.reason() or error}); run again, or "
         "start one with `prefect server start` and set PREFECT_API_URL to its address"
     )
-
-
-def serve(descriptor: str) -> None:
-    """Run the server on a listening socket until standard input is closed."""
-    threading.Thread(target=_end_with_input, daemon=True).start()
-    # The command that Prefect uses for its temporary server, but on our socket.
-    sys.argv[1:] = ["--factory", "prefect.server.api.server:create_app", "--fd", descriptor]
-    sys.argv += ["--lifespan", "on", "--log-level", "error"]
-    runpy.run_module("uvicorn", run_name="__main__", alter_sys=True)
-
-
-def _end_with_input() -> None:
-    # The run holds the other end of the pipe and writes nothing; the kernel closes it when the run
-    # ends, even after a kill -9.
-    os.read(sys.stdin.fileno(), 1)
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-if __name__ == "__main__":
-    serve(sys.argv[1])

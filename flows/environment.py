@@ -6,7 +6,9 @@ from pathlib import Path
 
 from digits.errors import DigitsError
 from digits.settings import HOME, Settings
+from flows.installed_prefect import in_prefect
 from flows.service import api_address
+from flows.serving.proxies import exempt_loopback
 
 BACKEND = "KERAS_BACKEND"
 
@@ -14,7 +16,9 @@ BACKEND = "KERAS_BACKEND"
 def prepare_environment(settings: Settings) -> None:
     """Set defaults for unset variables: no telemetry, no user configuration, one place for files.
 
-    Keras's own variables are ours, except for the choice of the backend.
+    Keras's own variables are ours, except for the choice of the backend. Prefect's configuration
+    comes from these variables alone: its files could name code to execute. It also reads files of
+    the current folder, which `digits run` and the service therefore leave.
 
     While `digits up` is running, flows use its server. Otherwise, unless PREFECT_API_URL names
     another one, each run starts its own.
@@ -24,6 +28,8 @@ def prepare_environment(settings: Settings) -> None:
         # For processes that are started in another folder, such as the worker's.
         "DIGITS_HOME": str(HOME),
         "PREFECT_HOME": str(artifacts / "prefect"),
+        "PREFECT_PROFILES_PATH": str(in_prefect("settings", "profiles.toml")),
+        "PREFECT_LOGGING_CONFIG_PATH": str(in_prefect("logging", "logging.yml")),
         "PREFECT_LOCAL_STORAGE_PATH": str(artifacts / "cache" / "values"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
@@ -54,6 +60,7 @@ def prepare_environment(settings: Settings) -> None:
     os.environ["KERAS_HOME"] = str(artifacts / "keras")
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    exempt_loopback()
 
 
 def prepare_folders(settings: Settings) -> None:

@@ -7,16 +7,19 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from digits.errors import DigitsError
-from digits.settings import ROOT, Settings
+from digits.settings import Settings
 from digits.storage import locks
 from digits.storage.files import read_file
 
 logger = logging.getLogger(__name__)
 
+# Processes start here: Prefect executes what configuration files of the current folder name, and
+# only root can write to this one.
+NEUTRAL_FOLDER = Path("/")
 # A process that ends sooner than this after its start is not restarted: it would only end again.
 STEADY_SECONDS = 30
 # A log that grows beyond this is moved aside, in place of the one moved before.
@@ -37,6 +40,7 @@ class Process:
         self._lock = settings.artifacts_dir / "locks" / f"{name}.lock"
         self._child: subprocess.Popen[bytes] | None = None
         self._started = 0.0
+        self._inherited: Sequence[int] = ()
 
     @property
     def is_alive(self) -> bool:
@@ -68,19 +72,23 @@ class Process:
         finally:
             os.close(descriptor)
 
-    def start(self, command: list[str]) -> None:
-        """Start the process in its own session, so that the terminal's Ctrl-C does not reach it."""
+    def start(self, command: list[str], inherited: Sequence[int] = ()) -> None:
+        """Start the process in its own session, so that the terminal's Ctrl-C does not reach it.
+
+        It inherits the file descriptors `inherited`.
+        """
+        self._inherited = inherited
         descriptor = locks.acquire(self._lock, wait=False)
         try:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             with self.log.open("ab") as log:
                 self._child = subprocess.Popen(
                     command,
-                    cwd=ROOT,
+                    cwd=NEUTRAL_FOLDER,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    pass_fds=(descriptor,),
+                    pass_fds=(descriptor, *inherited),
                     start_new_session=True,
                 )
             _write(descriptor, str(self._child.pid))
@@ -107,7 +115,7 @@ class Process:
                 self.check()
             code = self._child.returncode
             logger.warning("the %s ended with exit code %d: starting it again", self.name, code)
-            self.start(command)
+            self.start(command, self._inherited)
 
     def end(self, seconds: float, *, children_first: bool = False) -> None:
         """Terminate the process and wait for its end; kill it if that takes over `seconds`.

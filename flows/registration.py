@@ -14,16 +14,19 @@ from uuid import UUID
 import yaml
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectAlreadyExists
 
 from digits.settings import PROJECT, ROOT, Settings
+from flows.serving.proxies import reach_loopback_directly
 
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 AUTOMATIONS = PROJECT / "automations.yaml"
 # Automations that earlier versions of this project registered.
 RETIRED = ("a run has died",)
+POOL = "digits"
+DEPLOYMENTS = PROJECT / "prefect.yaml"
 
 
 async def register(settings: Settings) -> None:
@@ -31,14 +34,34 @@ async def register(settings: Settings) -> None:
     async with get_client() as client:
         await register_pool(client)
         await register_automations(client, await register_webhook(settings))
-    described = ["--prefect-file", str(PROJECT / "prefect.yaml")]
+    described = ["--prefect-file", str(DEPLOYMENTS)]
     subprocess.run([PREFECT, "--no-prompt", "deploy", "--all", *described], cwd=ROOT, check=True)
+    async with get_client() as client:
+        await refuse_unknown_parameters(client)
+
+
+async def refuse_unknown_parameters(client: PrefectClient) -> None:
+    """Make the server refuse runs with parameters that their flow does not have.
+
+    Prefect's schemas allow them, and the run would then fail when it starts.
+    """
+    for name in own_entrypoints():
+        deployment = await client.read_deployment_by_name(f"{name}/{name}")
+        schema = {**(deployment.parameter_openapi_schema or {}), "additionalProperties": False}
+        changed = DeploymentUpdate(parameter_openapi_schema=schema, enforce_parameter_schema=True)
+        await client.update_deployment(deployment.id, changed)
+
+
+def own_entrypoints() -> dict[str, str]:
+    """Return the entrypoint of each deployment of this project, by name."""
+    described = yaml.safe_load(DEPLOYMENTS.read_text(encoding="utf-8"))["deployments"]
+    return {one["name"]: one["entrypoint"] for one in described}
 
 
 async def register_pool(client: PrefectClient) -> None:
     """Create the work pool; leave an existing one alone, since it may be limited or paused."""
     with contextlib.suppress(ObjectAlreadyExists):
-        await client.create_work_pool(WorkPoolCreate(name="digits", type="process"))
+        await client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
 
 
 async def register_webhook(settings: Settings) -> UUID | None:
@@ -88,4 +111,5 @@ def _with_webhook(described: dict[str, Any], webhook: UUID | None) -> dict[str, 
 
 
 if __name__ == "__main__":
+    reach_loopback_directly()
     asyncio.run(register(Settings()))

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,36 +19,44 @@ from typing import Any
 
 from digits.errors import DigitsError, UsageError
 from digits.registry.garbage import runs_lock
-from digits.settings import ROOT, Settings
+from digits.settings import Settings
 from digits.storage.workspace import Workspace
-from flows.processes import Process, kill_holders
+from flows.database import check_database, move_database_aside
+from flows.processes import NEUTRAL_FOLDER, Process, kill_holders
+from flows.serving.guard import allowed_names
+from flows.serving.listening import configured_port, listen
+from flows.serving.proxies import LOOPBACK
 
 logger = logging.getLogger(__name__)
 
 PREFECT = str(Path(sys.executable).with_name("prefect"))
-SERVER = [PREFECT, "server", "start"]
-WORKER = [PREFECT, "worker", "start", "--pool", "digits", "--type", "process", "--name", "local"]
-REGISTRATION = [sys.executable, "-m", "flows.registration"]
-# The folders of the store that are served to browsers; the dashboard links to them.
-PAGES = ("reports", "validations")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+WEB = [sys.executable, "-P", "-m", "flows.serving.web"]
+WORKER = [sys.executable, "-P", "-m", "flows.worker"]
+# What the worker starts for each run.
+RUN = "flows.execution"
+REGISTRATION = [sys.executable, "-P", "-m", "flows.registration"]
 PARTS = ("server", "worker", "pages")
 # The first start creates a database, which is slow on a busy machine.
 START_SECONDS = 180
 END_SECONDS = 20
 
 
-def up(settings: Settings) -> None:
+def up(settings: Settings, *, has_new_database: bool = False) -> None:
     """Start the service and keep it running until a signal; if it is already up, only say so.
 
-    Raises DigitsError if a part does not start, or does not stay up.
+    Raises DigitsError if a port is taken, if the database cannot be used, or if a part does not
+    start or does not stay up.
     """
     api = prepare_service()
     try:
         with Process("service", settings).be_this() as note, _signals_interrupt():
             try:
                 _end_parts(settings)
-                _keep_up(settings, api, note)
+                if has_new_database:
+                    _start_new_database()
+                check_database()
+                with listening() as sockets:
+                    _keep_up(settings, api, sockets, note)
             except KeyboardInterrupt:
                 logger.info("Stopping the worker, its runs and the server")
             finally:
@@ -82,10 +91,12 @@ def page_address(path: Path) -> str | None:
 def prepare_service() -> str:
     """Set environment variables for the server and the worker, and return the API's URL.
 
-    Raises UsageError if other machines could reach the server without a password.
+    Raises UsageError if the port cannot be one, if a host name is invalid, or if other machines
+    could reach the server without a password.
     """
     host = os.environ.setdefault("PREFECT_SERVER_API_HOST", "127.0.0.1")
-    port = os.environ.setdefault("PREFECT_SERVER_API_PORT", "4200")
+    port = configured_port()
+    allowed_names()
     password = os.environ.get("PREFECT_SERVER_API_AUTH_STRING")
     if host not in LOOPBACK and not password:
         raise UsageError(
@@ -96,6 +107,7 @@ def prepare_service() -> str:
     api = f"http://{f'[{host}]' if ':' in host else host}:{port}/api"
     defaults = {
         "PREFECT_API_URL": api,
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": api.removesuffix("/api"),
         # Relative, so that the dashboard works under any host name.
         "PREFECT_SERVER_UI_API_URL": "/api",
         # Version 2 of the dashboard reports each visit to its vendor's analytics service.
@@ -120,16 +132,42 @@ def prepare_service() -> str:
     return api
 
 
-def _keep_up(settings: Settings, api: str, note: Callable[[str], None]) -> None:
+def _start_new_database() -> None:
+    aside = move_database_aside()
+    logger.info("The old database is now %s", aside or "nowhere: there was none")
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Listen at the addresses of the server and of the pages for the duration of a block.
+
+    The servers inherit the sockets. Raises DigitsError if one is taken.
+    """
+    host, port = os.environ["PREFECT_SERVER_API_HOST"], configured_port()
+    with listen(host, port) as server, listen("127.0.0.1", port + 1) as pages:
+        yield server, pages
+
+
+def _keep_up(
+    settings: Settings,
+    api: str,
+    sockets: tuple[socket.socket, socket.socket],
+    note: Callable[[str], None],
+) -> None:
     server, worker, pages = (Process(name, settings) for name in PARTS)
-    commands = {server: SERVER, worker: WORKER, pages: _pages_command(settings, api)}
+    for_server, for_pages = (one.fileno() for one in sockets)
+    commands = {
+        server: [*WEB, "dashboard", str(for_server)],
+        worker: WORKER,
+        pages: [*WEB, "pages", str(for_pages), str(settings.artifacts_dir)],
+    }
     logger.info("Starting the server; its log is %s", server.log)
-    server.start(SERVER)
+    server.start(commands[server], [for_server])
     _await_health(api, server)
     logger.info("Registering the deployments and the automations")
     _register()
     worker.start(WORKER)
-    pages.start(commands[pages])
+    pages.start(commands[pages], [for_pages])
     _watch(settings)
     note(api)
     logger.info(
@@ -158,16 +196,6 @@ def _pages_address(api: str) -> str:
     return f"http://127.0.0.1:{int(api.removesuffix('/api').rpartition(':')[2]) + 1}"
 
 
-def _pages_command(settings: Settings, api: str) -> list[str]:
-    folder = settings.artifacts_dir / "pages"
-    folder.mkdir(exist_ok=True)
-    for name in PAGES:
-        with contextlib.suppress(FileExistsError):
-            (folder / name).symlink_to(Path("..") / name)
-    host, port = _pages_address(api).removeprefix("http://").split(":")
-    return [sys.executable, "-m", "http.server", "--bind", host, "--directory", str(folder), port]
-
-
 def _await_health(api: str, server: Process) -> None:
     import httpx
 
@@ -175,7 +203,7 @@ def _await_health(api: str, server: Process) -> None:
     while time.monotonic() < deadline:
         server.check()
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{api}/health", timeout=5).is_success:
+            if httpx.get(f"{api}/health", timeout=5, trust_env=False).is_success:
                 return
         time.sleep(0.5)
     raise DigitsError(f"{api} did not answer within {START_SECONDS} seconds; see {server.log}")
@@ -184,7 +212,7 @@ def _await_health(api: str, server: Process) -> None:
 def _register() -> None:
     done = subprocess.run(
         REGISTRATION,
-        cwd=ROOT,
+        cwd=NEUTRAL_FOLDER,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -199,7 +227,7 @@ def _end_parts(settings: Settings) -> None:
     for name in ("worker", "pages", "server"):
         Process(name, settings).end(END_SECONDS, children_first=name == "worker")
     # Runs outlive a killed worker.
-    kill_holders(runs_lock(Workspace(settings)), "prefect.engine")
+    kill_holders(runs_lock(Workspace(settings)), RUN)
 
 
 @contextlib.contextmanager

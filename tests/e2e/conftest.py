@@ -54,6 +54,7 @@ class Service:
         self.port = free_ports()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "up.log"
+        self.cwd: Path = ROOT
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
@@ -80,7 +81,7 @@ class Service:
         already_said = len(self.said())
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [BIN / "digits", "up"], env=self._environment, cwd=ROOT, stdout=log, stderr=log
+                [BIN / "digits", "up"], env=self._environment, cwd=self.cwd, stdout=log, stderr=log
             )
 
         def is_up() -> bool:
@@ -106,7 +107,7 @@ class Service:
         return subprocess.run(
             [BIN / command[0], *command[1:]],
             env={**self._environment, **environment},
-            cwd=ROOT,
+            cwd=self.cwd,
             capture_output=True,
             text=True,
             timeout=PATIENCE,

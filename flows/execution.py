@@ -1,0 +1,109 @@
+"""Executes a run that the worker started: always a flow of this project.
+
+Deployments lie in the server's database. Their entrypoint and pull steps are compared with this
+project's, and never followed.
+"""
+
+import importlib
+import inspect
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect._internal.control_listener import configure_from_env
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.engine import handle_engine_signals
+from prefect.flow_engine import load_flow_run, run_flow
+from prefect.flows import Flow
+from prefect.logging.loggers import flow_run_logger
+from prefect.states import Failed
+
+from digits.settings import ROOT
+from flows.registration import own_entrypoints
+from flows.serving.proxies import reach_loopback_directly
+
+CHANGE_FOLDER = "prefect.deployments.steps.set_working_directory"
+AGAIN = "start the service again (`make up`) to register this project's deployments"
+
+
+class RefusedError(Exception):
+    """A run that is not started, and the reason."""
+
+
+def execute(flow_run_id: UUID) -> None:
+    """Execute a flow run; one that is refused ends as Failed, with the reason."""
+    with handle_engine_signals(flow_run_id):
+        flow_run = load_flow_run(flow_run_id)
+        log = flow_run_logger(flow_run)
+        try:
+            flow = requested_flow(flow_run)
+        except RefusedError as refusal:
+            log.error("%s", refusal)
+            with get_client(sync_client=True) as client:
+                client.set_flow_run_state(flow_run_id, Failed(message=str(refusal)))
+        else:
+            run_flow(flow, flow_run=flow_run, error_logger=log)  # type: ignore[arg-type]
+
+
+def requested_flow(flow_run: FlowRun) -> Flow[..., Any]:
+    """Return the flow that a run is for. Raises RefusedError if it is not one of this project."""
+    if flow_run.deployment_id is None:
+        raise RefusedError("refused: the run has no deployment")
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment(flow_run.deployment_id)
+    flow = own_flow(deployment, own_entrypoints())
+    unknown = sorted(flow_run.parameters.keys() - inspect.signature(flow.fn).parameters.keys())
+    if unknown:
+        known = ", ".join(inspect.signature(flow.fn).parameters)
+        raise RefusedError(f"unknown parameter {', '.join(unknown)} (expected {known})")
+    return flow
+
+
+def own_flow(deployment: DeploymentResponse, entrypoints: Mapping[str, str]) -> Flow[..., Any]:
+    """Return the flow of a deployment. Raises RefusedError if the deployment is not this project's.
+
+    Only the name is used; everything else must be as this project registers it.
+    """
+    expected = entrypoints.get(deployment.name)
+    if expected is None:
+        known = ", ".join(entrypoints)
+        raise RefusedError(
+            f"refused: {deployment.name} is not a deployment of this project ({known})"
+        )
+    if deployment.entrypoint != expected:
+        raise RefusedError(
+            f"refused: the deployment {deployment.name} runs {deployment.entrypoint} (expected "
+            f"{expected}); {AGAIN}"
+        )
+    for step in deployment.pull_steps or []:
+        _check_step(deployment.name, step)
+    path, _, name = expected.partition(":")
+    module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+    flow: Flow[..., Any] = getattr(module, name)
+    return flow
+
+
+def _check_step(deployment: str, step: Mapping[str, Any]) -> None:
+    """Raise RefusedError for a pull step other than that of this project's folder."""
+    for name, inputs in step.items():
+        if name != CHANGE_FOLDER:
+            raise RefusedError(
+                f"refused: the deployment {deployment} has a pull step {name}, which no deployment "
+                f"of this project has; {AGAIN}"
+            )
+        folder = str(inputs.get("directory"))
+        if Path(folder).resolve() != ROOT:
+            raise RefusedError(
+                f"refused: the deployment {deployment} is of the project in {folder} (expected "
+                f"{ROOT}); {AGAIN}"
+            )
+
+
+if __name__ == "__main__":
+    configure_from_env()
+    reach_loopback_directly()
+    execute(UUID(os.environ["PREFECT__FLOW_RUN_ID"]))

@@ -1,0 +1,1 @@
+"""What listens on this machine: sockets, who may connect to them, and what is answered."""

@@ -1,0 +1,54 @@
+"""Listening sockets, bound before anything is sent to them: whoever answers there is ours."""
+
+import errno
+import os
+import socket
+
+from digits.errors import DigitsError, UsageError
+from flows.serving.connections import holder
+
+PORT_SETTING = "PREFECT_SERVER_API_PORT"
+HOST_SETTING = "PREFECT_SERVER_API_HOST"
+# The pages are served at the next port.
+LAST_PORT = 65534
+
+
+def configured_port() -> int:
+    """Return the port of the server. Raises UsageError if it cannot be one."""
+    text = os.environ.get(PORT_SETTING, "4200")
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= LAST_PORT):
+        raise UsageError(
+            f"{PORT_SETTING}={text!r} is not usable (expected a number from 1 to {LAST_PORT}, "
+            "because reports are served at the next port)"
+        )
+    return int(text)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at an address; port 0 means any free one.
+
+    Raises DigitsError if the port is taken, with what holds it if that is known, and UsageError if
+    the host is not an address of this machine.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server((str(address[0]), port), family=family)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise DigitsError(_taken(port)) from error
+        if error.errno == errno.EACCES:
+            raise DigitsError(
+                f"port {port} needs root's rights; choose one above 1023 with {PORT_SETTING}"
+            ) from error
+        raise UsageError(
+            f"{HOST_SETTING}={host!r}: cannot listen there ({error.strerror}; expected an address "
+            "of this machine, such as 127.0.0.1)"
+        ) from error
+
+
+def _taken(port: int) -> str:
+    who = holder(port) or "another program"
+    return (
+        f"port {port} is in use by {who}; stop that, or choose another port with {PORT_SETTING} "
+        "(reports are served at the port after it)"
+    )

@@ -1,0 +1,122 @@
+"""The web servers: Prefect's with its dashboard, that of a run by hand, and that of the pages.
+
+`python -m flows.serving.web KIND SOCKET [FOLDER]` serves on a listening socket that it inherits, so
+that its port was known to be free before, and stays taken while a server restarts.
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from asyncio import Protocol, Transport
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Scope
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from flows.serving.connections import is_own_user
+from flows.serving.guard import Guard, allowed_names
+
+# The folders of the store that are served to browsers; the dashboard links to them.
+PAGES = ("reports", "validations")
+# Prefect's dashboard draws with inline styles. Pictures from
+# elsewhere are refused: a label or file name could name one.
+DASHBOARD_POLICY = (
+    "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; "
+    "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+PAGES_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+LOGS: Mapping[str, Any] = {"log_level": "info", "access_log": False}
+OTHER_USER = b"Refused: this service belongs to another user of this machine\n"
+REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s"
+
+
+class OwnUserProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    """HTTP and WebSockets for this user and root: others could start runs as this user."""
+
+    def connection_made(self, transport: Transport) -> None:
+        """Close the connection at once if another user of this machine opened it."""
+        peer, here = (transport.get_extra_info(end) for end in ("peername", "sockname"))
+        if is_own_user(peer[:2], here[:2]):
+            super().connection_made(transport)
+        else:
+            transport.set_protocol(Protocol())
+            transport.write(REFUSAL % (len(OTHER_USER), OTHER_USER))
+            transport.close()
+
+
+class Pages(StaticFiles):
+    """The pages of a folder: no listings, and no other files."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Answer with a page, or with 404."""
+        if not path.endswith(".html"):
+            raise HTTPException(404)
+        return await super().get_response(path, scope)
+
+
+def dashboard() -> ASGIApp:
+    """Prefect's server for `digits up`, with the dashboard."""
+    from prefect.server.api.server import create_app
+
+    return Guard(create_app(final=True), names=allowed_names(), policy=DASHBOARD_POLICY)
+
+
+def run_server() -> ASGIApp:
+    """Prefect's server for one run, which no browser may use."""
+    from prefect.server.api.server import create_app
+
+    return Guard(create_app(), has_pages=False)
+
+
+def pages(folder: Path) -> ASGIApp:
+    """The reports and validations below a folder."""
+    routes = [Mount(f"/{name}", Pages(directory=folder / name, check_dir=False)) for name in PAGES]
+    app = Starlette(routes=routes)
+    app.router.redirect_slashes = False  # a redirect would tell which folders there are
+    return Guard(app, names=allowed_names(), policy=PAGES_POLICY)
+
+
+def serve(app: ASGIApp, descriptor: int, **options: Any) -> None:
+    """Serve an app on a listening socket until a signal, for this user and root."""
+    config = uvicorn.Config(app, server_header=False, **{"http": OwnUserProtocol, **options})
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
+
+
+def main(kind: str, descriptor: str, *folder: str) -> None:
+    """Serve one of the apps."""
+    if kind == "run":
+        threading.Thread(target=_end_with_input, daemon=True).start()
+        serve(run_server(), int(descriptor), lifespan="on", log_level="error")
+    elif kind == "dashboard":
+        # With a password, it may be used from other machines, by a proxy of another user.
+        has_password = bool(os.environ.get("PREFECT_SERVER_API_AUTH_STRING"))
+        protocol = AutoHTTPProtocol if has_password else OwnUserProtocol
+        serve(dashboard(), int(descriptor), lifespan="on", http=protocol, **LOGS)
+    else:
+        serve(pages(Path(*folder)), int(descriptor), **LOGS)
+
+
+def _end_with_input() -> None:
+    # The run holds the other end of the pipe and writes nothing; the kernel closes it when the run
+    # ends, even after a kill -9.
+    os.read(sys.stdin.fileno(), 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
