@@ -113,6 +113,8 @@ def print_run(result: "RunResult") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from digits.report.sentences import shared_remark
+
     table = Table("model", box=None, pad_edge=False)
     for heading in ("parameters", "test accuracy", "95% interval", "test loss", "training time"):
         table.add_column(heading, justify="right")
@@ -130,6 +132,10 @@ def print_run(result: "RunResult") -> None:
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print()
     console.print(table)
+    outcome = result.outcome
+    shared = shared_remark(outcome.validation.num_shared_images, outcome.scored[0][1].num_images)
+    if shared:
+        console.print(f"\n{shared}")
     console.print(f"\nDecision: {verdict.outcome}: {verdict.reason}")
     if verdict.champion_after is not None:
         console.print(f"Champion: version {verdict.champion_after}")

@@ -73,7 +73,8 @@ def validate_frames(
             if bound is not None:
                 checks.append(label_divergence(frame, frames["train"], bound, num_classes))
         findings += evaluate(split, frame, checks, thresholds)
-    return ValidationOutcome(findings=tuple(findings))
+    num_shared = int(frames["test"]["is_shared"].sum())
+    return ValidationOutcome(findings=tuple(findings), num_shared_images=num_shared)
 
 
 def _without(class_sizes: Sequence[int], frame: pd.DataFrame) -> pd.DataFrame:
@@ -99,6 +100,7 @@ def validation_files(
         "num_expectations": outcome.num_expectations,
         "num_failures": len(outcome.failures),
         "num_warnings": len(outcome.warnings),
+        "num_shared_images": outcome.num_shared_images,
         "findings": [finding.model_dump(mode="json") for finding in outcome.findings],
     }
     page = render_page(outcome, subject)

@@ -3,12 +3,13 @@
 A row that fails a check is recorded and skipped, so one bad row does not affect the others.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from digits.datasets.advice import setting
 from digits.datasets.defects import NUM_SHOWN, Defects, refuse
 from digits.datasets.formats.chunks import LabeledChunk, RawChunk
 from digits.spec import ImageShape, Layout, PixelRange
@@ -20,18 +21,24 @@ MISSING, UNKNOWN = -1, -2
 
 
 def clean(
-    chunks: Iterable[RawChunk], layout: Layout, pixel_range: PixelRange, defects: Defects
+    chunks: Iterable[RawChunk],
+    layout: Layout,
+    pixel_range: PixelRange,
+    defects: Defects,
+    *,
+    first_label: int = 0,
 ) -> Iterator[LabeledChunk]:
     """Yield the valid rows of each chunk; the others are recorded in `defects`.
 
-    Raises DefectError if the type or shape of the values makes the complete file unusable.
+    Labels that are numbers count the classes from `first_label`. Raises DefectError if the type or
+    shape of the values makes the complete file unusable.
     """
     names = _numbered(layout)
     for chunk in filter(lambda chunk: len(chunk.labels), chunks):
         values = _shaped(chunk, layout.image_shape)
         rows = _Rows(chunk, defects)
-        codes = _codes(chunk.labels, names, layout.num_classes)
-        _check_labels(rows, codes, layout)
+        codes = _codes(chunk.labels, names, first_label)
+        _check_labels(rows, codes, layout, first_label)
         _check_values(rows, values, pixel_range)
         if rows.is_good.any():
             good = np.flatnonzero(rows.is_good)
@@ -89,15 +96,14 @@ def _numbered(layout: Layout) -> dict[str, int]:
 
 
 def _codes(
-    labels: npt.NDArray[Any], names: dict[str, int], num_classes: int
+    labels: npt.NDArray[Any], names: dict[str, int], first_label: int
 ) -> npt.NDArray[np.int64]:
     """Return the class index of each label, looked up by class name, then by number.
 
     Labels that match neither are negative. If all class names are numbers, a number is a name.
     """
-    are_numbers = all(name.isdecimal() for name in names)
     given, places = np.unique(labels, return_inverse=True)
-    numbers = range(0) if are_numbers else range(num_classes)
+    numbers = _numbers(names, first_label)
     codes = [_code(label, names, numbers) for label in given.tolist()]
     return np.array(codes, np.int64)[places.reshape(-1)]
 
@@ -118,11 +124,25 @@ def _code(label: Any, names: dict[str, int], numbers: range) -> int:
     if not float(label).is_integer():
         return UNKNOWN
     number = int(label)
-    return names.get(str(number), number if number in numbers else UNKNOWN)
+    return names.get(str(number), numbers.index(number) if number in numbers else UNKNOWN)
 
 
-def _check_labels(rows: _Rows, codes: npt.NDArray[np.int64], layout: Layout) -> None:
+def _numbers(names: Collection[str], first_label: int) -> range:
+    """The numbers that stand for classes; none if the classes are named by numbers."""
+    are_names = all(name.isdecimal() for name in names)
+    return range(first_label, first_label + (0 if are_names else len(names)))
+
+
+def _check_labels(
+    rows: _Rows, codes: npt.NDArray[np.int64], layout: Layout, first_label: int
+) -> None:
     expected = f"one of the {layout.num_classes:,} classes {_listed(layout.class_names)}"
+    numbers = _numbers(layout.class_names, first_label)
+    if numbers:
+        expected += (
+            f", or {numbers[0]} to {numbers[-1]} (if {layout.class_names[0]} has another number, "
+            f"set {setting('first_label', 'NUMBER')})"
+        )
     rows.fail("label_missing", codes == MISSING, lambda _: "has no label", expected)
     labels = rows.chunk.labels
     rows.fail(
@@ -165,7 +185,7 @@ def _check_values(rows: _Rows, values: npt.NDArray[Any], pixel_range: PixelRange
             "already_scaled",
             _is_scaled(flat, highest),
             lambda row: f"has no value above {highest[row]:g}: its pixels are already scaled",
-            f"{expected} (or pixel_range = [0, 1] in the dataset spec)",
+            f"{expected} (or set {setting('pixel_range', 0, 1)})",
         )
 
 

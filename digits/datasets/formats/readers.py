@@ -1,7 +1,11 @@
 """Reads labeled images from files of any layout, in chunks."""
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from digits.datasets.defects import Defects
 from digits.datasets.formats.chunks import LabeledChunk, RawChunk
@@ -27,8 +31,27 @@ def read_files(
     files: Sequence[Path], layout: Layout, read_options: ReadOptions, defects: Defects
 ) -> Iterator[LabeledChunk]:
     """Do the same as `read_chunks`, given the two parts of a spec that it depends on."""
-    chunks = read_raw(files, layout.image_shape, read_options, defects)
-    return clean(chunks, layout, read_options.pixel_range, defects)
+    shape = read_options.stored(layout.image_shape)
+    chunks = read_raw(files, shape, read_options, defects)
+    if read_options.transposed:
+        chunks = (_upright(chunk, shape) for chunk in chunks)
+    return clean(
+        chunks,
+        layout,
+        read_options.pixel_range,
+        defects,
+        first_label=read_options.first_label,
+    )
+
+
+def _upright(chunk: RawChunk, stored: ImageShape) -> RawChunk:
+    """Turn the images of a chunk, `stored` each; `clean` refuses values of another size."""
+    values = chunk.values
+    if values.ndim == 2 and values.shape[1] == math.prod(stored):
+        values = values.reshape(-1, *stored)
+    if values.ndim != 3:
+        return chunk
+    return replace(chunk, values=np.ascontiguousarray(values.transpose(0, 2, 1)))
 
 
 def read_raw(
