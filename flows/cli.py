@@ -246,9 +246,11 @@ def reproduce(version: int, dataset: str, as_json: bool) -> None:
 @main.command()
 @click.argument("files", nargs=-1, required=True)
 @click.option(
-    "--as-is",
-    is_flag=True,
-    help="Do not center and scale the images: they already look like the dataset's.",
+    "--as-is/--center",
+    "as_is",
+    default=None,
+    help="Label the images as they are, because they already look like the dataset's; or center "
+    "and scale them first (default: what the dataset's spec says).",
 )
 @click.option(
     "--explain",
@@ -261,7 +263,11 @@ def reproduce(version: int, dataset: str, as_json: bool) -> None:
 @click.option("--json", "form", flag_value="json", help="Print a line of JSON per image.")
 @dataset_option
 def predict(
-    files: tuple[str, ...], as_is: bool, folder: Path | None, form: "Form | None", dataset: str
+    files: tuple[str, ...],
+    as_is: bool | None,
+    folder: Path | None,
+    form: "Form | None",
+    dataset: str,
 ) -> None:
     """Label images of one digit each: PNG or JPEG FILES, folders, or - for standard input."""
     from digits.registry.champion import champion_version, load_champion

@@ -19,7 +19,12 @@ Form = Literal["text", "json", "csv"]
 
 
 def label_all(
-    files: Iterable[str], champion: Champion, *, form: Form, as_is: bool, folder: Path | None
+    files: Iterable[str],
+    champion: Champion,
+    *,
+    form: Form,
+    as_is: bool | None,
+    folder: Path | None,
 ) -> bool:
     """Label files and folders, print each answer, and return whether every image got a label.
 

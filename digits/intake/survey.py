@@ -23,15 +23,16 @@ NUM_LOOKED_AT = 2000
 WHOLE = re.compile(r"-?\d{1,15}(\.0*)?")
 
 Label = str | int
+# Rows without a label are a defect, not a class.
+NO_LABELS: frozenset[Label] = frozenset({"", "nan"})
 
 
 @dataclass
 class Survey:
     """What the files contain: image size, pixel values, labels, and any test split."""
 
-    file_layout: str
+    read_options: ReadOptions
     image_shape: ImageShape
-    label_column: Column | None
     is_square_assumed: bool
     lowest: float = math.inf
     highest: float = -math.inf
@@ -52,12 +53,15 @@ class Survey:
         return (0, high) if self.lowest >= 0 else (-high, high)
 
     @property
+    def numbers(self) -> list[int]:
+        """The labels in order if all of them are numbers; otherwise empty."""
+        numbers = sorted(label for label in self.labels if isinstance(label, int))
+        return numbers if len(numbers) == len(self.labels) else []
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """The classes in order: numbers by value, other labels alphabetically."""
-        numbers = [int(label) for label in self.labels if _is_whole(label)]
-        if len(numbers) == len(self.labels):
-            return tuple(str(number) for number in sorted(set(numbers)))
-        return tuple(sorted(str(label).strip() for label in self.labels))
+        return tuple(map(str, self.numbers)) or tuple(sorted(map(str, self.labels)))
 
     def add(self, batch: RawChunk) -> None:
         """Add a chunk of rows to the survey."""
@@ -65,7 +69,8 @@ class Survey:
         if values.size:
             self.lowest = min(self.lowest, float(values.min()))
             self.highest = max(self.highest, float(values.max()))
-        self.labels |= {_plain(label) for label in np.unique(batch.labels).tolist()}
+        labels = {_plain(label) for label in np.unique(batch.labels).tolist()}
+        self.labels |= labels - NO_LABELS
         if len(self.labels) > MAX_CLASSES:
             raise DataError(
                 f"{batch.names[0]}: more than {MAX_CLASSES:,} different labels up to here, such as "
@@ -77,23 +82,24 @@ class Survey:
 
 
 def survey(
-    files: Sequence[Path],
-    file_layout: str,
-    image_shape: ImageShape | None,
-    label_column: Column | None,
+    files: Sequence[Path], read_options: ReadOptions, image_shape: ImageShape | None
 ) -> Survey:
-    """Read the files once. Raises DataError if they are not labeled images of one size."""
-    if file_layout == "csv" and label_column is None:
+    """Read the files once. Raises DataError if they are not labeled images of one size.
+
+    `image_shape` is that of upright images, if it is known.
+    """
+    if read_options.file_layout == "csv" and read_options.label_column is None:
         label_column = _guess_label_column(files)
-    defects = Defects()
-    read_options = ReadOptions(file_layout=file_layout, label_column=label_column)
+        read_options = read_options.model_copy(update={"label_column": label_column})
+    stored = read_options.stored(image_shape) if image_shape else None
+    defects = Defects(read_options.severity)
     seen: Survey | None = None
-    for chunk in read_raw(files, image_shape, read_options, defects):
+    for chunk in read_raw(files, stored, read_options, defects):
         if seen is None:
-            shape, is_assumed = _shape_of(chunk, image_shape)
-            seen = Survey(file_layout, shape, label_column, is_assumed)
+            shape, is_assumed = _shape_of(chunk, stored)
+            seen = Survey(read_options, read_options.stored(shape), is_assumed)
         seen.add(chunk)
-    defects.enforce()
+    defects.refuse_errors()
     if seen is None or not seen.num_images:
         raise DataError(f"{files[0]}: no images found")
     if len(seen.labels) < 2:

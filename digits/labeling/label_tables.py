@@ -30,7 +30,12 @@ SCHEMA = pa.schema(
 
 
 def label_pictures(
-    files: Iterable[str], champion: Champion, path: Path, workspace: Workspace, *, as_is: bool
+    files: Iterable[str],
+    champion: Champion,
+    path: Path,
+    workspace: Workspace,
+    *,
+    as_is: bool | None,
 ) -> LabelReport:
     """Label files with the champion and write a row for each into a Parquet file.
 

@@ -56,13 +56,19 @@ Answer = Labeled | Refused
 
 
 def label_files(
-    files: Iterable[str], champion: Champion, *, as_is: bool = False, keep_originals: bool = False
+    files: Iterable[str],
+    champion: Champion,
+    *,
+    as_is: bool | None = None,
+    keep_originals: bool = False,
 ) -> Iterator[Answer]:
     """Yield each file's label, or why it has none, in the order of the files.
 
     Files are read as answers are consumed: a million of them take no more memory than a few
-    minibatches. `as_is`: the images already have the dataset's form; do not center and scale them.
+    minibatches. `as_is`: whether the images already have the dataset's form, so that they are not
+    centered and scaled (default: what the dataset spec says).
     """
+    as_is = not champion.is_centered if as_is is None else as_is
     shape, names = champion.layout.image_shape, champion.layout.class_names
     pictures = (_prepared(file, shape, as_is=as_is, keep_original=keep_originals) for file in files)
     batches = iter(lambda: list(islice(pictures, BATCH_SIZE)), [])
@@ -91,7 +97,10 @@ def _prepared(
 def _checked(grey: Grey, shape: ImageShape) -> Grey:
     if grey.shape != shape:
         found, expected = ("x".join(map(str, size)) for size in (grey.shape, shape))
-        raise DataError(f"has {found} pixels, but --as-is needs {expected} images")
+        raise DataError(
+            f"has {found} pixels, but is labeled as it is (expected {expected}); --center centers "
+            "and scales it first"
+        )
     return grey
 
 
