@@ -19,7 +19,7 @@ from digits.training.devices import configure_backend, resolve_device
 from flows import console
 from flows.dataset_commands import dataset as dataset_commands
 from flows.environment import prepare_environment, prepare_folders
-from flows.interrupts import Interrupted, interruptible
+from flows.interrupts import Interrupted, interruptible, received
 
 if TYPE_CHECKING:
     from flows.labels import Form
@@ -91,6 +91,8 @@ class Commands(click.Group):
         except Interrupted as interrupted:
             ctx.exit(interrupted.code)
         except Exception as error:
+            if (signal_code := received()) is not None:
+                ctx.exit(signal_code)
             if ctx.params["traceback"]:
                 raise
             message, code = explain(error)

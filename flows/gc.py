@@ -6,10 +6,16 @@ from digits.registry.garbage import Garbage, collect
 from digits.report.dashboard_pages import garbage_page
 from digits.storage.workspace import current_workspace
 from flows.parameters import Positive
+from flows.watch import hold_run_lock
 from tasks.dashboard import show
 
 
-@flow(name="gc", flow_run_name="gc", persist_result=False)
+@flow(
+    name="gc",
+    flow_run_name="gc",
+    persist_result=False,
+    on_running=[hold_run_lock],
+)
 def gc(*, keep: Positive = 5, dry_run: bool = False) -> None:
     """Delete files that no model version, recent cache record or run needs.
 

@@ -24,6 +24,8 @@ WAKING = signal.SIGURG
 # The sockets that Python writes each signal to. A garbage-collected one would be closed while it is
 # still in use, and Python would complain at every signal until the process ends.
 _in_use: list[socket.socket] = []
+# The exit codes of the signals that ended a block.
+_received: list[int] = []
 
 
 class Interrupted(KeyboardInterrupt):
@@ -54,8 +56,17 @@ def interruptible() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
+def received() -> int | None:
+    """Return the exit code of the signal that is ending this process, or None.
+
+    A library may answer Interrupted with an exception of its own, which is no error then.
+    """
+    return _received[-1] if _received else None
+
+
 def _interrupt(number: int, _: Any) -> None:
     code = 128 + number
+    _received.append(code)
     for other in SIGNALS:
         signal.signal(other, lambda *_: _leave(code))
     timer = threading.Timer(GRACE_SECONDS, _leave, [code])

@@ -13,10 +13,16 @@ from digits.registry.garbage import runs_lock
 from digits.storage.locks import hold
 from digits.storage.workspace import current_workspace
 from digits.training.devices import Device
+from flows.watch import hold_run_lock
 from tasks.label import predict_folder
 
 
-@flow(name="predict", flow_run_name="predict {dataset}", persist_result=False)
+@flow(
+    name="predict",
+    flow_run_name="predict {dataset}",
+    persist_result=False,
+    on_running=[hold_run_lock],
+)
 def predict(
     *,
     folder: Path,

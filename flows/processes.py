@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -17,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 # A process that ends sooner than this after its start is not restarted: it would only end again.
 STEADY_SECONDS = 30
+# A log that grows beyond this is moved aside, in place of the one moved before.
+MAX_LOG_BYTES = 10_000_000
 # Time for a worker to report the end of a run.
 NOTICE_SECONDS = 3
 
@@ -86,7 +89,11 @@ class Process:
             )
 
     def keep_alive(self, command: list[str]) -> None:
-        """Restart the process if it ended. Raises DigitsError if it ended right after its start."""
+        """Restart the process if it ended, and bound its log.
+
+        Raises DigitsError if it ended right after its start.
+        """
+        self._bound_log()
         if self._child is not None and self._child.poll() is not None:
             if time.monotonic() - self._started < STEADY_SECONDS:
                 self.check()
@@ -114,6 +121,13 @@ class Process:
             if time.monotonic() > deadline:
                 os.kill(pid, signal.SIGKILL)
             time.sleep(0.1)
+
+    def _bound_log(self) -> None:
+        if self.log.exists() and self.log.stat().st_size > MAX_LOG_BYTES:
+            # The process keeps the file open and appends to it, so the file must stay. A line that
+            # is written between the two calls is lost.
+            shutil.copyfile(self.log, self.log.with_suffix(".1.log"))
+            os.truncate(self.log, 0)
 
     def _end_of_log(self) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()

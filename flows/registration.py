@@ -22,6 +22,8 @@ from digits.settings import ROOT, Settings
 
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 AUTOMATIONS = ROOT / "automations.yaml"
+# Automations that earlier versions of this project registered.
+RETIRED = ("a run has died",)
 
 
 async def register(settings: Settings) -> None:
@@ -49,9 +51,11 @@ async def register_webhook(settings: Settings) -> UUID | None:
 async def register_automations(client: PrefectClient, webhook: UUID | None) -> None:
     """Create the automations, or update those of the same name.
 
-    An automation that has not changed is left alone: an update makes it forget the runs that it is
-    watching, and runs that died together with the server would stay Running forever.
+    An automation that has not changed is left alone: an update makes it forget what it has seen.
     """
+    for name in RETIRED:
+        for there in await client.read_automations_by_name(name):
+            await client.delete_automation(there.id)
     for wanted in described_automations(webhook):
         for there in await client.read_automations_by_name(wanted["name"]):
             # The operator decides whether it is enabled.

@@ -21,6 +21,7 @@ from digits.training.devices import Device
 from flows.parameters import DatasetName, ModelNames, Positive, RecipeName, Seed
 from flows.pipeline import Request, Steps, run_pipeline
 from flows.service import page_address
+from flows.watch import hold_run_lock
 from tasks.add_incoming import add_incoming
 from tasks.dashboard import on_dashboard, show_run
 from tasks.evaluate import evaluate
@@ -42,7 +43,12 @@ class RunResult:
     steps: dict[str, str | None]
 
 
-@flow(name="retrain", flow_run_name="retrain {dataset} {recipe}", persist_result=False)
+@flow(
+    name="retrain",
+    flow_run_name="retrain {dataset} {recipe}",
+    persist_result=False,
+    on_running=[hold_run_lock],
+)
 def retrain(
     *,
     dataset: DatasetName = "mnist",

@@ -7,10 +7,16 @@ from digits.registry.history import roll_back
 from digits.registry.ledger import Entry
 from digits.storage.workspace import current_workspace
 from flows.parameters import DatasetName, Positive
+from flows.watch import hold_run_lock
 from tasks.dashboard import announce
 
 
-@flow(name="rollback", flow_run_name="rollback {dataset}", persist_result=False)
+@flow(
+    name="rollback",
+    flow_run_name="rollback {dataset}",
+    persist_result=False,
+    on_running=[hold_run_lock],
+)
 def rollback(*, dataset: DatasetName = "mnist", version: Positive | None = None) -> Entry:
     """Make an earlier version champion again, after checking every byte of it.
 

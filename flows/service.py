@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -108,8 +109,7 @@ def prepare_service() -> str:
         # Each retry waits twice as long as the one before, so that a run survives a server that is
         # away for some minutes.
         "PREFECT_CLIENT_MAX_RETRIES": "8",
-        # The minimum, in seconds; automations.yaml handles missing heartbeats.
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "flows.event_order",
         **({"PREFECT_API_AUTH_STRING": password} if password else {}),
     }
     for name, value in defaults.items():
@@ -130,6 +130,7 @@ def _keep_up(settings: Settings, api: str, note: Callable[[str], None]) -> None:
     _register()
     worker.start(WORKER)
     pages.start(commands[pages])
+    _watch(settings)
     note(api)
     logger.info(
         "The dashboard is at %s. Ctrl-C stops the service. To start a run from another terminal:\n"
@@ -142,6 +143,14 @@ def _keep_up(settings: Settings, api: str, note: Callable[[str], None]) -> None:
         time.sleep(1)
         for process, command in commands.items():
             process.keep_alive(command)
+
+
+def _watch(settings: Settings) -> None:
+    """Watch the runs in the background for as long as this process lives."""
+    # Prefect reads its settings when it is imported.
+    from flows.watch import watch
+
+    threading.Thread(target=watch, args=[settings], daemon=True).start()
 
 
 def _pages_address(api: str) -> str:

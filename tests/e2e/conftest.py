@@ -73,7 +73,7 @@ class Service:
             auth=httpx.BasicAuth(*self._auth.split(":")) if self._auth else None,
         )
         self._process: subprocess.Popen[bytes] | None = None
-        self.up_since = 0.0
+        self.steady_since = 0.0
 
     def up(self) -> None:
         """Start the service and wait until it reports that it is up."""
@@ -89,7 +89,7 @@ class Service:
             return "The dashboard is at" in self.said()[already_said:]
 
         wait_for(is_up, "the service to be up")
-        self.up_since = time.monotonic()
+        self.steady_since = time.monotonic()
 
     def signal(self, number: int) -> int:
         """Send a signal to `digits up`, wait for its end and return its exit code."""
@@ -132,6 +132,9 @@ class Service:
     def kill(self, name: str) -> None:
         """Kill a process of the service with SIGKILL."""
         os.kill(self.pid(name), signal.SIGKILL)
+        if name == "service" and self._process is not None:
+            self._process.wait()
+        self.steady_since = time.monotonic()
 
     def _lock(self, name: str) -> Path:
         return self.settings.artifacts_dir / "locks" / f"{name}.lock"

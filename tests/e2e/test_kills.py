@@ -4,12 +4,17 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
+
+import pytest
 
 from flows.processes import STEADY_SECONDS
-from tests.e2e.conftest import Service, wait_for
+from flows.watch import LOOK_SECONDS, NUM_LOOKS
+from tests.e2e.conftest import Service, Webhook, wait_for
 from tests.support.small_dataset import NAME
 
 TWO_MINUTES = 120
+CRASHED = "prefect.flow-run.Crashed"
 
 
 def start_training(service: Service, epochs: int, seed: int) -> str:
@@ -38,7 +43,8 @@ def run_pids(service: Service) -> list[int]:
 
 def steady(service: Service) -> None:
     """Wait until the service would restart a part rather than give up."""
-    time.sleep(max(0, service.up_since + STEADY_SECONDS + 1 - time.monotonic()))
+    # A part that was killed is started again within seconds.
+    time.sleep(max(0, service.steady_since + STEADY_SECONDS + 5 - time.monotonic()))
 
 
 def test_a_run_that_died_with_its_worker_soon_counts_as_crashed_and_the_next_resumes(
@@ -50,7 +56,7 @@ def test_a_run_that_died_with_its_worker_soon_counts_as_crashed_and_the_next_res
     service.kill("worker")
     os.kill(pid, signal.SIGKILL)
     assert service.finished(run, seconds=TWO_MINUTES) == "Crashed"
-    assert "sent no heartbeat for 90 seconds" in service.flow_run(run)["state"]["message"]
+    assert "ended without a word" in service.flow_run(run)["state"]["message"]
 
     again = start_training(service, epochs=4000, seed=1)
     resumed = wait_for(
@@ -77,17 +83,68 @@ def test_a_run_outlives_its_worker_and_its_server(service: Service) -> None:
     service.kill("worker")
     service.kill("server")
     wait_for(lambda: service.is_alive("worker") and service.is_alive("server"), "their return")
-    # The run still has its slot; otherwise it would be stopped at the next renewal.
-    lease = service.flow_run(run)["state"]["state_details"]["deployment_concurrency_lease_id"]
-    service.post(f"v2/concurrency_limits/leases/{lease}/renew", {"lease_duration": 300})
+    # Without its slot, it would be stopped at the next renewal.
+    assert places_taken(service) == 1
     killed_at = epochs_done(service, run)
     wait_for(lambda: epochs_done(service, run) > killed_at, "the dashboard to follow it again")
     assert service.finished(run) == "Completed"
-    # The run does not release a slot that was renewed by hand: it expires.
-    wait_for(lambda: not places_taken(service), "its slot to be free again")
+    assert not places_taken(service)
     assert service.artifact(f"retrain-{NAME}", run) is not None
     later = service.start("retrain", f"dataset={NAME}", 'models=["mlp"]', "epochs=1", "seed=2")
     assert service.finished(later) == "Completed"
+
+
+@pytest.mark.parametrize("moment", ["PENDING", "RUNNING"])
+def test_a_run_killed_as_it_starts_ends_soon_frees_its_slot_and_is_told_once(
+    service: Service, webhook: Webhook, moment: str
+) -> None:
+    steady(service)
+    told = len(webhook.of(CRASHED))
+    run = service.start("retrain", f"dataset={NAME}", 'models=["mlp"]', "epochs=4000", "seed=3")
+    wait_for(lambda: service.flow_run(run)["state_type"] == moment, f"{run} to be {moment}")
+    pids = run_pids(service)
+    service.kill("worker")
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    assert service.finished(run) == "Crashed"
+    assert not places_taken(service)
+    wait_for(lambda: len(webhook.of(CRASHED)) > told, "the webhook to be called")
+    later = service.start("retrain", f"dataset={NAME}", 'models=["mlp"]', "epochs=1", "seed=2")
+    assert service.finished(later) == "Completed"
+    assert len(webhook.of(CRASHED)) == told + 1
+
+
+def test_a_run_that_was_suspended_keeps_its_slot_and_goes_on(service: Service) -> None:
+    steady(service)
+    run = start_training(service, epochs=300, seed=4)
+    (pid,) = run_pids(service)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        later = service.start("retrain", f"dataset={NAME}", 'models=["mlp"]', "epochs=1")
+        assert service.finished(later) == "Cancelled"
+        time.sleep((NUM_LOOKS + 1) * LOOK_SECONDS)
+        assert service.state(run) == "Running"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert service.finished(run) == "Completed"
+
+
+def test_a_run_that_died_with_the_whole_service_is_told_soon_after_the_next_start(
+    make_service: Callable[..., Service], webhook: Webhook
+) -> None:
+    service = make_service(DIGITS_WEBHOOK_URL=webhook.url)
+    service.up()
+    told = len(webhook.of(CRASHED))
+    run = start_training(service, epochs=4000, seed=1)
+    pids = run_pids(service)
+    for part in ("service", "worker", "server", "pages"):
+        service.kill(part)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    service.up()
+    assert service.finished(run) == "Crashed"
+    wait_for(lambda: len(webhook.of(CRASHED)) > told, "the webhook to be called")
+    assert not places_taken(service)
 
 
 def logs(service: Service, run: str) -> list[str]:

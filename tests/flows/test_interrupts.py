@@ -189,3 +189,30 @@ def test_no_thread_is_left_after_the_block() -> None:
     with interruptible():
         (waking,) = set(threading.enumerate()) - before
     waking.join()
+
+
+ANSWERED_WITH_AN_ERROR = """
+import os, signal, time
+import click
+from flows import cli
+from flows.interrupts import interruptible
+
+@cli.main.command()
+def answer():
+    try:
+        with interruptible():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+    except KeyboardInterrupt as interrupted:
+        raise ValueError("cannot store the state of the run") from interrupted
+
+cli.main(["answer"], prog_name="digits")
+"""
+
+
+def test_an_error_that_a_library_makes_of_a_signal_is_not_reported() -> None:
+    process = processes.start(ANSWERED_WITH_AN_ERROR)
+    stderr = process.communicate()[1]
+    assert process.returncode == 128 + signal.SIGTERM
+    (line,) = stderr.splitlines()
+    assert "SIGTERM: stopping" in line

@@ -189,3 +189,19 @@ def test_a_free_lock_has_no_holders(tmp_path: Path) -> None:
     kill_holders(tmp_path / "lock", "prefect.engine")
     os.close(acquire(tmp_path / "lock"))
     kill_holders(tmp_path / "lock", "prefect.engine")
+
+
+def test_a_long_log_is_moved_aside_while_its_process_goes_on(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "MAX_LOG_BYTES", 5)
+    process.log.parent.mkdir(parents=True)
+    os.mkfifo(fifo := process.log.with_name("fifo"))
+    script = f"echo first; read line < {fifo}; echo second; exec sleep 600"
+    process.start(["sh", "-c", script])
+    wait_until(lambda: process.log.read_text() == "first\n")
+    process.keep_alive(SLEEP)
+    assert process.log.read_text() == ""
+    assert process.log.with_suffix(".1.log").read_text() == "first\n"
+    fifo.write_text("go\n")
+    wait_until(lambda: process.log.read_text() == "second\n")

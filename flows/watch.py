@@ -1,0 +1,152 @@
+"""Notices runs whose process died, and keeps the slots of those that are alive.
+
+A process that is killed cannot report its end: its run would stay Running and keep its slot, so
+that no other run could start. Silence is no proof of death, because a process that was suspended
+together with its laptop is silent, too. So each run holds a kernel lock until its process ends.
+"""
+
+import atexit
+import contextlib
+import logging
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.states import Cancelled, Crashed
+
+from digits.settings import Settings
+from digits.storage import locks
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 10
+# A run counts as dead if its process is missing this many times in a row: a living worker reports
+# the end of its runs by itself, with the exit code.
+NUM_LOOKS = 2
+# From a worker's pickup of a run to the run's lock, on a busy machine.
+START_SECONDS = 90
+# The longest that the server accepts. A run renews its slot every few minutes, which it cannot do
+# while the machine sleeps.
+SLOT_SECONDS = 86_400
+
+ACTIVE = FlowRunFilter(
+    state=FlowRunFilterState(
+        type=FlowRunFilterStateType(
+            any_=[StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+        )
+    )
+)
+
+
+def hold_run_lock(flow: Any, flow_run: FlowRun, state: Any) -> None:  # noqa: ARG001
+    """Hold the lock of a flow run until this process ends: a hook for flows that start to run."""
+    # Its descriptor is never closed: only the kernel may release the lock.
+    path = _lock_path(flow_run.id, Settings())
+    locks.acquire(path)
+    atexit.register(path.unlink, missing_ok=True)
+
+
+def watch(settings: Settings) -> None:
+    """Look at the active runs of the service on this machine, forever."""
+    runs = Watch(settings)
+    with get_client(sync_client=True) as client:
+        while True:
+            time.sleep(LOOK_SECONDS)
+            try:
+                runs.look(client)
+            except (httpx.HTTPError, PrefectHTTPStatusError) as error:  # the server restarts
+                logger.info("cannot look at the runs: %s", error)
+
+
+class Watch:
+    """Looks at the active runs of a service on this machine."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._missed: dict[UUID, int] = {}
+
+    def look(self, client: SyncPrefectClient) -> None:
+        """Look at all active runs once: end those that have died, and keep the others' slots."""
+        runs = client.read_flow_runs(flow_run_filter=ACTIVE, limit=200)
+        missed = {}
+        for run in runs:
+            if self._is_alive(run):
+                _keep_slot(client, run)
+                continue
+            missed[run.id] = self._missed.get(run.id, 0) + 1
+            if missed[run.id] >= NUM_LOOKS:
+                client.set_flow_run_state(run.id, _end_of(run))
+                logger.warning("the run %s has died", run.name)
+        self._missed = missed
+        self._sweep({run.id for run in runs})
+
+    def _is_alive(self, run: FlowRun) -> bool:
+        path = _lock_path(run.id, self._settings)
+        if path.exists():
+            return not locks.is_free(path)
+        # A run by hand in another workspace has its lock there.
+        if run.deployment_id is None or run.state is None:
+            return True
+        # It is starting, or died before it had its lock.
+        if run.infrastructure_pid and run.infrastructure_pid.isdecimal():
+            return _is_process(int(run.infrastructure_pid))
+        return (datetime.now(UTC) - run.state.timestamp).total_seconds() < START_SECONDS
+
+    def _sweep(self, active: set[UUID]) -> None:
+        """Remove the locks of runs that have ended."""
+        folder = _lock_path(None, self._settings)
+        for path in folder.glob("*.lock") if folder.is_dir() else ():
+            if path.stem not in map(str, active) and locks.is_free(path):
+                path.unlink(missing_ok=True)
+
+
+def _lock_path(run: UUID | None, settings: Settings) -> Path:
+    folder = settings.artifacts_dir / "locks" / "runs"
+    return folder if run is None else folder / f"{run}.lock"
+
+
+def _keep_slot(client: SyncPrefectClient, run: FlowRun) -> None:
+    if run.state is None or run.state.type != StateType.RUNNING:
+        return
+    lease = run.state.state_details.deployment_concurrency_lease_id
+    if lease is not None:
+        # A slot that is gone cannot be kept: the run itself ends when it notices.
+        with contextlib.suppress(ObjectNotFound, PrefectHTTPStatusError):
+            client.renew_concurrency_lease(lease_id=lease, lease_duration=SLOT_SECONDS)
+
+
+def _end_of(run: FlowRun) -> State[Any]:
+    if run.state_type == StateType.CANCELLING:
+        return Cancelled(message="The run's process had ended before it could be stopped.")
+    if run.state_type == StateType.PENDING:
+        return Crashed(
+            message="The run never started: its worker was killed while starting it. Start it "
+            "again."
+        )
+    return Crashed(
+        message="The run's process ended without a word: it was killed, or the machine went down. "
+        "Start it again: finished steps are kept, and a training resumes after its last complete "
+        "epoch."
+    )
+
+
+def _is_process(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # someone else's: the number was used again
+        return False
+    return True
