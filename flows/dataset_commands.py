@@ -13,6 +13,7 @@ from flows import console
 
 if TYPE_CHECKING:
     from digits.intake.proposal import Wishes
+    from digits.spec import Validation
 
 
 @click.group()
@@ -51,6 +52,12 @@ def dataset() -> None:
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=1 / 7,
     help="Share of images to test on, if the files have no test split.  [default: 1/7]",
+)
+@click.option(
+    "--validation",
+    type=click.Choice(["train", "leave-out"]),
+    default="train",
+    help="Use of a third split, val or dev: training data, or left out.  [default: train]",
 )
 @console.json_option
 def init(name: str, place: Path, as_json: bool, **wishes: Any) -> None:
@@ -151,6 +158,7 @@ def _wishes(
     image_shape: tuple[int, int] | None,
     label_column: str | None,
     test_share: float,
+    validation: "Validation",
 ) -> "Wishes":
     from digits.intake.proposal import Wishes
 
@@ -161,4 +169,4 @@ def _wishes(
         )
     is_number = label_column is not None and label_column.lstrip("-").isdecimal()
     column = int(label_column) if label_column is not None and is_number else label_column
-    return Wishes(layout, image_shape, column, test_share)
+    return Wishes(layout, image_shape, column, test_share, validation)

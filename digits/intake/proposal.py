@@ -1,16 +1,18 @@
 """Proposes a spec for a new dataset by examining its files."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from digits.datasets.defects import Defects
 from digits.datasets.formats.readers import read_chunks
+from digits.datasets.formats.validation_data import validation_parts
 from digits.datasets.images import iter_split
 from digits.datasets.ingestion import write_splits
 from digits.datasets.sources.content import content_of, opened
-from digits.datasets.sources.file_layouts import detect_layout
+from digits.datasets.sources.file_layouts import dataset_files, detect_layout, not_read
 from digits.errors import DataError, UsageError
 from digits.intake.measured_bounds import Bounds, measure_bounds
 from digits.intake.spec_text import spec_text
@@ -23,6 +25,7 @@ from digits.spec import (
     DatasetSpec,
     FolderSource,
     ImageShape,
+    Validation,
     available_datasets,
     load_spec,
 )
@@ -40,6 +43,7 @@ class Wishes:
     image_shape: ImageShape | None = None
     label_column: Column | None = None
     test_share: float = 1 / 7
+    validation: Validation = "train"
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,9 @@ class Proposal:
     survey: Survey
     counts: dict[Split, int]
     bounds: Bounds
+    validation: tuple[str, ...] = ()
+    """The parts of the files that are meant for validation."""
+    not_read: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """What was detected and assumed, as JSON values."""
@@ -62,6 +69,8 @@ class Proposal:
             "pixel_range": list(self.spec.pixel_range),
             "label_column": self.spec.label_column,
             "test_share": None if self.survey.is_split else self.spec.test_share,
+            "validation": list(self.validation),
+            "not_read": list(self.not_read),
             "num_images": dict(self.counts),
             "floor": self.spec.floor,
         }
@@ -79,6 +88,13 @@ class Proposal:
         )
         train, test = self.counts["train"], self.counts["test"]
         given = "as in the files" if seen.is_split else "by a hash of each image's pixels"
+        if self.validation:
+            becomes = {
+                "train": "is training data (--validation leave-out leaves it out)",
+                "leave-out": "is left out",
+            }
+            given += f"; validation data ({_some(self.validation)}) {becomes[spec.validation]}"
+        left = {"not read": _some(self.not_read)} if self.not_read else {}
         return {
             "layout": f"{spec.file_layout}{label}",
             "images": f"{seen.num_images:,} of {spec.image_shape[0]} x {spec.image_shape[1]} pixels"
@@ -89,6 +105,7 @@ class Proposal:
             "floor": f"a champion needs {spec.floor:.0%} accuracy; the nearest mean image reaches "
             f"{self.bounds.centroid_accuracy:.1%}",
             "bounds": "measured on these images, with some room",
+            **left,
         }
 
 
@@ -106,6 +123,7 @@ def propose(name: str, place: Path, wishes: Wishes, settings: Settings) -> Propo
     layout = wishes.file_layout or detect_layout([place])
     source = () if place == settings.raw_dir / name else (FolderSource(kind="folder", path=place),)
     spec = _draft(name, layout, wishes, source)
+    validation = tuple(validation_parts(layout, dataset_files(layout, place)))
     with opened(spec, content_of(spec, settings), settings) as files:
         seen = survey(files, layout, wishes.image_shape, wishes.label_column)
         spec = _fitted(spec, seen)
@@ -118,7 +136,8 @@ def propose(name: str, place: Path, wishes: Wishes, settings: Settings) -> Propo
             bounds, centroids = _measure(Path(scratch), spec, folder, is_split=seen.is_split)
     path = folder / f"{name}.toml"
     write_whole(path, spec_text(spec, seen, bounds, centroids).encode())
-    return Proposal(path, load_spec(name, settings), seen, counts, bounds)
+    left = tuple(map(str, not_read(layout, place)))
+    return Proposal(path, load_spec(name, settings), seen, counts, bounds, validation, left)
 
 
 def _check_name(name: str, settings: Settings) -> None:
@@ -142,6 +161,7 @@ def _draft(name: str, layout: str, wishes: Wishes, source: tuple[FolderSource, .
         floor=0,
         label_column=wishes.label_column,
         test_share=wishes.test_share,
+        validation=wishes.validation,
         sources=source,
     )
 
@@ -157,6 +177,10 @@ def _fitted(spec: DatasetSpec, seen: Survey) -> DatasetSpec:
         "label_column": seen.label_column,
     }
     return spec.model_copy(update=changes)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + " ..." * (len(names) > 3)
 
 
 def _measure(

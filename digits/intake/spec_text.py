@@ -50,6 +50,8 @@ def _facts(spec: DatasetSpec, seen: Survey, bounds: Bounds) -> Iterator[str]:
     if not seen.is_split:
         yield "# The files have no test split: a hash of each image's pixels decides, permanently."
         yield f"test_share = {spec.test_share!r}"
+    if spec.validation != "train":
+        yield f"validation = {_text(spec.validation)}  # the files' third split is not used"
     accuracy = f"{bounds.centroid_accuracy:.1%} accuracy"
     yield "# Minimum accuracy of a champion; raise it to what you need. This is halfway between"
     yield f"# guessing and choosing the nearest mean image ({accuracy})."

@@ -10,8 +10,8 @@ import numpy as np
 from digits.datasets.defects import Defects, refuse
 from digits.datasets.formats.chunks import MAX_ROWS, RawChunk, RowNames
 from digits.datasets.sources.archives import MAX_IMAGES, size_limit
-from digits.datasets.sources.file_layouts import in_effect, said_splits
-from digits.datasets.sources.file_names import Kind, SaidSplit, parse_name
+from digits.datasets.sources.file_layouts import said_splits
+from digits.datasets.sources.file_names import Kind, SaidSplit, in_effect, parse_name
 from digits.datasets.sources.idx import describe_shape, read_shape, read_start
 from digits.datasets.sources.raw_files import open_plain
 from digits.spec import MAX_SIDE, ImageShape, ReadOptions, Role

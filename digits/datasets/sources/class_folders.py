@@ -8,7 +8,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from digits.datasets.defects import refuse
-from digits.datasets.sources.file_names import SaidSplit, parse_name
+from digits.datasets.sources.file_names import SaidSplit, in_effect, parse_name
 from digits.datasets.sources.ignored import is_ignored, is_marker
 from digits.datasets.sources.inventory import Inventory
 from digits.thresholds import Split
@@ -21,8 +21,7 @@ NUM_SHOWN = 5
 class ClassFolder:
     """A folder of pictures of one class; `name` is its path below the root, with slashes.
 
-    `said` is the split that the folder above it states; `split` is None unless there are images to
-    train and to test on.
+    `said` is the split that the folder above it states; `split` is the one that counts.
     """
 
     path: Path
@@ -57,11 +56,9 @@ def class_folders(root: Path) -> list[ClassFolder]:
     if not is_split:
         _check_flat(root, below, said, depth)
         said = dict.fromkeys(below)
-    both = {"test"} < set(said.values())
+    splits = in_effect(said)
     folders = [
-        ClassFolder(
-            path, "/".join(parts), parts[-1], _effective(said[path]) if both else None, said[path]
-        )
+        ClassFolder(path, "/".join(parts), parts[-1], splits[path], said[path])
         for path, parts in below.items()
     ]
     return sorted(folders, key=lambda folder: folder.name)
@@ -81,10 +78,6 @@ def _common_depth(paths: Sequence[tuple[str, ...]]) -> int:
     """Return the number of folders above all others, which are part of the root."""
     levels = (len(set(level)) == 1 for level in zip(*paths, strict=False))
     return len(list(takewhile(bool, levels)))
-
-
-def _effective(said: SaidSplit | None) -> Split | None:
-    return "train" if said == "validation" else said
 
 
 def _refuse_loose(root: Path, below: dict[Path, tuple[str, ...]]) -> None:

@@ -103,7 +103,11 @@ def _wanted(paths: Sequence[Path], spec: DatasetSpec) -> Sequence[Path]:
     """Return the files without those of a validation split that the spec leaves out."""
     if LAYOUTS[spec.file_layout].names is None or spec.validation == "train":
         return paths
-    return [path for path, said in said_splits(paths).items() if said != "validation"]
+    said = said_splits(paths)
+    for path in paths:
+        if said[path] == "validation":
+            logger.info("validation data of %s (%s) is left out", spec.name, path.name)
+    return [path for path in paths if said[path] != "validation"]
 
 
 def _compare(found: Content, content: Content, spec: DatasetSpec) -> None:
@@ -118,7 +122,9 @@ def _compare(found: Content, content: Content, spec: DatasetSpec) -> None:
 
 def _files_of(spec: DatasetSpec, settings: Settings) -> list[Path]:
     places = _folders(spec, settings)
-    found = find_files(spec.file_layout, places)
+    # A source inside the raw folder says which of its files are meant.
+    inner = [place for place in places[1:] if place.is_relative_to(places[0])]
+    found = find_files(spec.file_layout, inner or places)
     if len(found) > 1:
         _check_equal(spec, found)
     files = next(iter(found.values()), [])

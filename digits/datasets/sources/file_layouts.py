@@ -6,19 +6,18 @@ A place that has more than that is refused, and what would be left out is named.
 import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePath
-from typing import TypeVar
 
 from digits.datasets.defects import refuse
 from digits.datasets.sources.class_folders import class_folders
-from digits.datasets.sources.file_names import SaidSplit, parse_name, said_split
+from digits.datasets.sources.file_names import SaidSplit, in_effect, parse_name, said_split
+from digits.datasets.sources.ignored import is_ignored
 from digits.datasets.sources.inventory import Inventory
+from digits.datasets.sources.unlabeled import check_labeled
 from digits.errors import DataError
 from digits.layouts import LAYOUTS
 from digits.thresholds import Split
-
-Key = TypeVar("Key")
 
 SHARD = re.compile(r"(?P<name>.*)-\d+-of-(?P<number>\d+)(?P<rest>.*)")
 # Layouts that spread images and labels over files whose names say which is which.
@@ -70,10 +69,7 @@ def dataset_files(layout: str, place: Path) -> list[Path]:
     out, or if only some of the names state a split.
     """
     if LAYOUTS[layout].names is None:
-        files = files_in(place, layout)
-        for root in files:
-            class_folders(root)
-        return files
+        return _tree(place, layout)
     if not place.is_dir():
         files = _set_of(place, layout)
     else:
@@ -83,10 +79,33 @@ def dataset_files(layout: str, place: Path) -> list[Path]:
             found.check(layout, has_documents=False)
             _check_places(files, place)
     if files:
+        if layout == "csv":
+            check_labeled(files)
         _check_sets(files, layout)
         _check_splits(files)
         _check_shards(files)
     return files
+
+
+def not_read(layout: str, place: Path) -> list[Path]:
+    """Return what is beside a dataset's files and is no part of it, to be mentioned.
+
+    These are documents, and the other splits next to a place that is one split.
+    """
+    documents = Inventory.of([place]).documents if place.is_dir() else []
+    split = parse_name(place.name).split
+    if split is None or place.parent == place:
+        return documents
+    is_tree = LAYOUTS[layout].names is None
+    others = [
+        path
+        for path in sorted(place.parent.iterdir())
+        if parse_name(path.name).split not in {None, split} and not is_ignored(path.name)
+        if path.is_dir() == place.is_dir()
+        if is_tree or path.is_dir() or LAYOUTS[layout].matches(path.name)
+    ]
+    read = set() if place.is_dir() else set(dataset_files(layout, place))
+    return documents + [path for path in others if path not in read]
 
 
 def names_of(files: Sequence[Path]) -> dict[Path, str]:
@@ -101,19 +120,8 @@ def said_splits(files: Sequence[Path]) -> dict[Path, SaidSplit | None]:
 
 
 def splits_of(files: Sequence[Path]) -> dict[Path, Split | None]:
-    """Return the split of each file; None for all unless there is one to train and to test on.
-
-    Validation data is training data.
-    """
+    """Return the split of each file that counts; see in_effect."""
     return in_effect(said_splits(files))
-
-
-def in_effect(said: Mapping[Key, SaidSplit | None]) -> dict[Key, Split | None]:
-    """Return the splits that count: none unless there is one to train and one to test on."""
-    found: dict[Key, Split | None] = {
-        key: "train" if split == "validation" else split for key, split in said.items()
-    }
-    return found if set(found.values()) >= {"train", "test"} else dict.fromkeys(found)
 
 
 def is_by_role(files: Sequence[Path]) -> bool:
@@ -122,16 +130,25 @@ def is_by_role(files: Sequence[Path]) -> bool:
     return kinds == {"images", "labels"}
 
 
+def _tree(place: Path, layout: str) -> list[Path]:
+    if place.is_file():
+        expected = f"a folder of class folders, perhaps {place.parent.parent}"
+        refuse("file_type", str(place), "is a single picture", expected)
+    files = files_in(place, layout)
+    for root in files:
+        class_folders(root)
+    return files
+
+
 def _base(files: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([file.parent for file in files]))
 
 
 def _set_of(file: Path, layout: str) -> list[Path]:
     """Return a file, or all files of its set if its name says that it has images or labels."""
-    if not LAYOUTS[layout].matches(file.name):
-        return []
     named = parse_name(file.name)
-    if layout not in BY_ROLE or named.kind is None or not file.exists():
+    is_usual = LAYOUTS[layout].matches(file.name)
+    if layout not in BY_ROLE or named.kind is None or not is_usual:
         return [file]
     folder = file.parent.parent if _is_wrapped(file) else file.parent
     near = [path for path in folder.iterdir() if path.is_file()]

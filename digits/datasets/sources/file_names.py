@@ -6,13 +6,17 @@ Words count as a whole: `train1`, `trainingSet`, `mnistTrain` and `x_train` are 
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Literal
+from typing import Literal, TypeVar
+from urllib.parse import unquote
+
+from digits.thresholds import Split
 
 SaidSplit = Literal["train", "test", "validation"]
 Kind = Literal["images", "labels"]
+Key = TypeVar("Key")
 SPLITS: tuple[SaidSplit, ...] = ("train", "test", "validation")
 KINDS: tuple[Kind, ...] = ("images", "labels")
 
@@ -75,10 +79,20 @@ def parse_name(name: str) -> NamedFile:
     return NamedFile(_one(splits), kind, "-".join(rest))
 
 
-def split_of(name: str) -> Literal["train", "test"] | None:
+def split_of(name: str) -> Split | None:
     """Return the split that a file or folder name states; validation data is training data."""
     said = said_split(PurePath(name))
     return "train" if said == "validation" else said
+
+
+def partition_value(path: PurePath, keys: Container[str]) -> str | None:
+    """Return the value of the nearest folder such as label=3 whose key is one of `keys`."""
+    for part in reversed(path.parts[:-1]):
+        key, is_pair, value = part.partition("=")
+        if is_pair and key.lower() in keys:
+            # What a path cannot contain is escaped as in an address.
+            return unquote(value)
+    return None
 
 
 def said_split(path: PurePath) -> SaidSplit | None:
@@ -90,6 +104,22 @@ def said_split(path: PurePath) -> SaidSplit | None:
         if (said := parse_name(value if is_pair else part).split) is not None:
             return said
     return None
+
+
+def in_effect(said: Mapping[Key, SaidSplit | None]) -> dict[Key, Split | None]:
+    """Return the splits that count, given those that names state.
+
+    Validation data is training data. Other data is of the split that its name states if there is
+    some to train and some to test on; otherwise it has no split (None), and a hash decides.
+    """
+    stated = set(said.values())
+    if stated <= {"validation"}:
+        return dict.fromkeys(said)
+    is_complete = stated > {"test"} and stated != {"test", None}
+    found: dict[Key, Split | None] = {}
+    for key, split in said.items():
+        found[key] = "train" if split == "validation" else split if is_complete else None
+    return found
 
 
 def _meaning(part: str) -> tuple[set[SaidSplit], set[Kind]]:

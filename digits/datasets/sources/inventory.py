@@ -24,6 +24,9 @@ STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"II*\0", b"MM\0*", b"RIF
 DOCUMENTS = frozenset({"readme", "license", "licence", "copying", "citation", "changelog"})
 ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst"})
 TABLES = frozenset({".txt", ".data", ".dat", ".tab", ".asc"})
+OTHER_FORMATS = frozenset(
+    {".arrow", ".feather", ".h5", ".hdf5", ".mat", ".pt", ".pkl", ".pickle", ".xlsx", ".jsonl"}
+)
 NUM_SHOWN = 5
 MAX_DEPTH = 32
 
@@ -185,6 +188,8 @@ def _advice(path: Path) -> str:
         return " (unpack it)"
     if suffix in TABLES:
         return " (if it is a table of labels and pixels, rename it to .csv)"
+    if suffix in OTHER_FORMATS:
+        return " (save it as .npz, .parquet or .csv)"
     if suffix in {".part", ".crdownload", ".download", ".tmp"}:
         return " (an unfinished download)"
     return ""
