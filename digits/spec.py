@@ -35,6 +35,7 @@ NumClasses = Annotated[int, Field(ge=2, le=1000)]
 Column = int | str
 Value = Annotated[float, Field(allow_inf_nan=False)]
 PixelRange = tuple[Value, Value]
+Validation = Literal["train", "leave-out"]
 
 
 def _check_layout(name: str) -> str:
@@ -67,6 +68,7 @@ class ReadOptions(Part):
     file_layout: LayoutName = "idx"
     pixel_range: PixelRange = (0, 255)
     test_share: float = 1 / 7
+    validation: Validation = "train"
     image_column: Column | None = None
     label_column: Column | None = None
     first_label: int = 0
@@ -143,6 +145,7 @@ class DatasetSpec(Part):
 
     In TOML, `file_layout` is called `layout`. The ends of `pixel_range` (no ink, most ink) become 0
     and 255. `test_share` is the share of test images if the files do not define the split.
+    `validation` says what becomes of a third split of the files: training data, or nothing.
     `image_column` and `label_column`, by name or by number from 0 (-1 is the last), are for CSV and
     Parquet. `first_label` is the number of the first class, where labels are numbers and classes
     have other names. `transposed` says that rows and columns are swapped in the files, as in
@@ -161,6 +164,7 @@ class DatasetSpec(Part):
     file_layout: LayoutName = Field(default="idx", alias="layout")
     pixel_range: PixelRange = (0, 255)
     test_share: Annotated[float, Field(gt=0, lt=1)] = 1 / 7
+    validation: Validation = "train"
     image_column: Column | None = None
     label_column: Column | None = None
     first_label: Annotated[int, Field(ge=0)] = 0
@@ -203,6 +207,7 @@ class DatasetSpec(Part):
             file_layout=self.file_layout,
             pixel_range=self.pixel_range,
             test_share=self.test_share,
+            validation=self.validation,
             image_column=self.image_column,
             label_column=self.label_column,
             first_label=self.first_label,

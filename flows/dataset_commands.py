@@ -70,6 +70,12 @@ def dataset() -> None:
     help="Share of images to test on, if the files have no test split.  [default: 1/7]",
 )
 @click.option(
+    "--validation",
+    type=click.Choice(["train", "leave-out"]),
+    default="train",
+    help="Use of a third split, val or dev: training data, or left out.  [default: train]",
+)
+@click.option(
     "--class-names",
     metavar="NAME,NAME,...",
     help="Names of the classes, if the labels are numbers, in the order of the numbers.",

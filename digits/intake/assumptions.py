@@ -1,6 +1,6 @@
 """What a proposed spec assumes, and what its author should look at before a run."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,18 @@ from digits.thresholds import Split
 
 @dataclass(frozen=True)
 class Proposal:
-    """A spec that was written, and what it is based on."""
+    """A spec that was written, and what it is based on.
+
+    `validation` are the parts of the files that are meant for validation, `not_read` the files that
+    are not read.
+    """
 
     path: Path
     spec: DatasetSpec
     survey: Survey
     measured: Measured
+    validation: tuple[str, ...] = ()
+    not_read: tuple[str, ...] = ()
 
     @property
     def counts(self) -> Mapping[Split, int]:
@@ -36,6 +42,8 @@ class Proposal:
             "pixel_range": list(spec.pixel_range),
             "label_column": spec.label_column,
             "test_share": None if measured.is_split else spec.test_share,
+            "validation": list(self.validation),
+            "not_read": list(self.not_read),
             "num_images": dict(measured.counts),
             "floor": spec.floor,
             "first_label": spec.first_label,
@@ -53,6 +61,13 @@ class Proposal:
         height, width = spec.image_shape
         train, test = measured.counts["train"], measured.counts["test"]
         given = "as in the files" if measured.is_split else "by a hash of each image's pixels"
+        if self.validation:
+            becomes = {
+                "train": 'is training data (validation = "leave-out" in the file leaves it out)',
+                "leave-out": "is left out",
+            }
+            given += f"; validation data ({_some(self.validation)}) {becomes[spec.validation]}"
+        left = {"not read": _some(self.not_read)} if self.not_read else {}
         return {
             "layout": f"{spec.file_layout}{_label_column(spec)}",
             "images": f"{train + test:,} of {height} x {width} pixels"
@@ -65,6 +80,7 @@ class Proposal:
             "floor": f"a champion needs {spec.floor:.0%} accuracy; the nearest mean image reaches "
             f"{measured.bounds.centroid_accuracy:.1%}",
             "bounds": "measured on these images, with some room",
+            **left,
         }
 
 
@@ -105,6 +121,10 @@ def _turning(spec: DatasetSpec, look: str, path: Path) -> str:
         f"If so, set transposed = {value} in {path} and run `digits dataset init {spec.name} "
         "--again`"
     )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + " ..." * (len(names) > 3)
 
 
 def _label_column(spec: DatasetSpec) -> str:

@@ -90,7 +90,7 @@ def measure_files(
 
 def _noting_splits(chunks: Iterable[LabeledChunk], given: set[bool]) -> Iterator[LabeledChunk]:
     for chunk in chunks:
-        given.add(chunk.split is not None)
+        given.add(chunk.split == "test")
         yield chunk
 
 

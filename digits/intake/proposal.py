@@ -1,15 +1,16 @@
 """Proposes a spec for a new dataset by examining its files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from digits.datasets.advice import without_spec
+from digits.datasets.formats.validation_data import validation_parts
 from digits.datasets.sources.content import content_of, opened
-from digits.datasets.sources.file_layouts import detect_layout
+from digits.datasets.sources.file_layouts import dataset_files, detect_layout, not_read
 from digits.errors import DataError, UsageError
 from digits.intake.assumptions import Proposal
-from digits.intake.measuring import Measured, measure_files
+from digits.intake.measuring import measure_files
 from digits.intake.spec_text import spec_text
 from digits.intake.survey import MAX_CLASSES, Survey, survey
 from digits.settings import Settings
@@ -21,6 +22,7 @@ from digits.spec import (
     FolderSource,
     ImageShape,
     PixelRange,
+    Validation,
     available_datasets,
     load_spec,
     spec_path,
@@ -50,6 +52,7 @@ class Wishes:
     transposed: bool = False
     centered: bool | None = None
     left_out: tuple[DefectName, ...] = ()
+    validation: Validation = "train"
 
 
 def propose(name: str, place: Path, wishes: Wishes, settings: Settings, center: Center) -> Proposal:
@@ -63,30 +66,38 @@ def propose(name: str, place: Path, wishes: Wishes, settings: Settings, center: 
     place = place.expanduser().absolute()
     if not place.exists():
         raise UsageError(f"{place}: not found; --from must name the dataset's file or folder")
-    with without_spec():
-        spec, seen, measured = _examine(name, place, wishes, settings, center)
-    make_folder(folder)
-    centroids = freeze_centroids(measured.means, folder / f"{name}.centroids.npy")
     path = folder / f"{name}.toml"
-    is_measured = wishes.centered is None
-    text = spec_text(spec, seen, measured, centroids, is_form_measured=is_measured)
+    with without_spec():
+        proposal = _examine(path, place, wishes, settings, center)
+    make_folder(folder)
+    centroids = freeze_centroids(proposal.measured.means, folder / f"{name}.centroids.npy")
+    text = spec_text(
+        proposal.spec,
+        proposal.survey,
+        proposal.measured,
+        centroids,
+        is_form_measured=wishes.centered is None,
+    )
     write_whole(path, text.encode())
-    return Proposal(path, load_spec(name, settings), seen, measured)
+    return replace(proposal, spec=load_spec(name, settings))
 
 
 def _examine(
-    name: str, place: Path, wishes: Wishes, settings: Settings, center: Center
-) -> tuple[DatasetSpec, Survey, Measured]:
-    layout = wishes.file_layout or detect_layout([place])
+    path: Path, place: Path, wishes: Wishes, settings: Settings, center: Center
+) -> Proposal:
+    name, layout = path.stem, wishes.file_layout or detect_layout([place])
     source = () if place == settings.raw_dir / name else (FolderSource(kind="folder", path=place),)
     spec = _draft(name, layout, wishes, source)
+    validation = tuple(validation_parts(layout, dataset_files(layout, place)))
     with opened(spec, content_of(spec, settings), settings) as files:
         seen = survey(files, spec.read_options, wishes.image_shape)
         spec = spec.model_copy(update=_facts(seen, wishes))
         measured = measure_files(files, spec, center, settings)
     centered = wishes.centered
     centered = measured.trials.should_center if centered is None else centered
-    return spec.model_copy(update={"centered": centered}), seen, measured
+    spec = spec.model_copy(update={"centered": centered})
+    left = tuple(map(str, not_read(layout, place)))
+    return Proposal(path, spec, seen, measured, validation, left)
 
 
 def _check_name(name: str, settings: Settings) -> None:
@@ -113,6 +124,7 @@ def _draft(name: str, layout: str, wishes: Wishes, source: tuple[FolderSource, .
         label_column=wishes.label_column,
         transposed=wishes.transposed,
         test_share=wishes.test_share,
+        validation=wishes.validation,
         sources=source,
         thresholds=Thresholds(severity=dict.fromkeys(wishes.left_out, "warning")),
     )

@@ -98,6 +98,8 @@ def _facts(spec: DatasetSpec, seen: Survey, measured: Measured) -> Iterator[str]
     if not measured.is_split:
         yield "# The files have no test split: a hash of each image's pixels decides, permanently."
         yield f"test_share = {spec.test_share!r}"
+    if spec.validation != "train":
+        yield f"validation = {_text(spec.validation)}  # the files' third split is not used"
     yield "# Whether pictures are centered and scaled like MNIST's before they are labeled."
     yield f"centered = {json.dumps(spec.centered)}"
     yield "# Minimum accuracy of a champion; raise it to what you need. This is halfway between"

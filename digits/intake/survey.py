@@ -77,7 +77,7 @@ class Survey:
                 f"{', '.join(map(repr, islice(self.labels, 3)))} (expected one per class); "
                 "set the column of the labels with --label-column"
             )
-        self.is_split |= batch.split is not None
+        self.is_split |= batch.split == "test"
         self.num_images += len(batch.labels)
 
 

@@ -8,25 +8,30 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from digits.datasets.defects import Defects, refuse
+from digits.datasets.defects import Defects
 from digits.datasets.formats.chunks import MAX_ROWS, RawChunk
 from digits.datasets.formats.pngs import MAX_BYTES, decode_png
-from digits.datasets.sources.file_layouts import ClassFolder, class_folders, pictures
+from digits.datasets.sources.class_folders import ClassFolder, class_folders, pictures
 from digits.spec import ImageShape, ReadOptions
 from digits.thresholds import SPLITS
 
 
 def read_folders(
-    files: Sequence[Path], image_shape: ImageShape | None, _: ReadOptions, defects: Defects
+    files: Sequence[Path],
+    image_shape: ImageShape | None,
+    read_options: ReadOptions,
+    defects: Defects,
 ) -> Iterator[RawChunk]:
     """Yield the images below each root; the name of an image's folder is its label.
 
     Raises DefectError for a root without class folders, OSError for an unreadable folder.
     """
     for root in files:
-        folders = class_folders(root)
-        if not folders:
-            refuse("empty_file", str(root), "has no folders", "one per class")
+        folders = [
+            folder
+            for folder in class_folders(root)
+            if folder.said != "validation" or read_options.validation == "train"
+        ]
         for split in (*SPLITS, None):
             these = [folder for folder in folders if folder.split == split]
             yield from _read(these, image_shape, defects)

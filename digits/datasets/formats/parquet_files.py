@@ -15,6 +15,7 @@ from digits.datasets.defects import Defects, refuse
 from digits.datasets.formats.chunks import LABEL_NAMES, RawChunk, RowNames, rows_at_once
 from digits.datasets.formats.pngs import PNG, decode_png
 from digits.datasets.sources.file_layouts import splits_of
+from digits.datasets.sources.file_names import partition_value
 from digits.spec import MAX_SIDE, Column, ImageShape, ReadOptions
 from digits.thresholds import DefectName
 
@@ -48,10 +49,16 @@ def read_parquet(
                 _check_bounds(file, path)
                 schema = file.schema_arrow
                 image = _find_column(schema, read_options.image_column, IMAGE_NAMES, "images", path)
-                label = _find_column(schema, read_options.label_column, LABEL_NAMES, "labels", path)
+                in_path = _label_in_path(path, schema, read_options.label_column)
+                label = in_path or _find_column(
+                    schema, read_options.label_column, LABEL_NAMES, "labels", path
+                )
                 names = RowNames(str(path), range(file.metadata.num_rows))
                 step = rows_at_once(math.prod(image_shape or (MAX_SIDE, MAX_SIDE)) * 8)
-                chunks = file.iter_batches(step, columns=[image, label])
+                columns = [image] if in_path else [image, label]
+                chunks = file.iter_batches(step, columns=columns)
+                if in_path:
+                    chunks = (_with_label(chunk, in_path) for chunk in chunks)
                 for values, labels, kept in _read(chunks, names, image_shape, defects):
                     yield RawChunk(values, labels, splits[path], kept)
         except UNREADABLE as error:
@@ -108,6 +115,19 @@ def _find_column(
         check: DefectName = "label_missing" if what == "labels" else "value_type"
         refuse(check, str(path), f"has the columns {shown}", f"{what} in column {wanted}")
     return found[0]
+
+
+def _label_in_path(path: Path, schema: pa.Schema, given: Column | None) -> str | None:
+    """Return the label that a folder such as label=3 states, if no column of the file does."""
+    keys = LABEL_NAMES if given is None else (str(given).lower(),)
+    if any(name.lower() in keys for name in schema.names):
+        return None
+    return partition_value(path, keys)
+
+
+def _with_label(chunk: pa.RecordBatch, label: str) -> pa.RecordBatch:
+    labels = pa.array([label] * len(chunk), pa.string())
+    return pa.RecordBatch.from_arrays([chunk.column(0), labels], ["image", "label"])
 
 
 def _storage(column: pa.Array) -> pa.Array:

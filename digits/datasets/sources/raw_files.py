@@ -5,14 +5,18 @@ import io
 import itertools
 import logging
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self, cast
+from typing import Self
 
 from digits.datasets.sources.archives import FILE_NAMES, PIECE, Unpacked
+from digits.datasets.sources.file_layouts import said_splits
+from digits.datasets.sources.file_names import parse_name
 from digits.datasets.sources.idx import HEADER_BYTES, read_shape, read_start
+from digits.datasets.sources.ignored import is_ignored
 from digits.errors import DataError
+from digits.layouts import LAYOUTS
 from digits.spec import Role
 from digits.storage.files import TEMPORARY, Signature, signature_of, write_whole
 
@@ -37,22 +41,27 @@ class RawFile:
         return cls(Path(name), digest, len(content), content[:HEADER_BYTES])
 
 
-Files = Mapping[Role, RawFile]
+Files = Mapping[str, RawFile]
+"""The IDX files by role; validation data has the roles validation-images and -labels."""
 
 
-def role_of(name: str) -> Role | None:
+def role_of(name: str) -> str | None:
     """Return the role of a file by its name, in our naming, MNIST's or other common ones.
 
     A name without a split counts as train; hidden files have no role.
     """
-    stem = name.lower().removesuffix(".gz")
-    if stem.startswith(".") or not stem.endswith((".idx", "-ubyte", ".ubyte")):
+    if is_ignored(name) or not LAYOUTS["idx"].matches(name):
         return None
-    split = "test" if "test" in stem or "t10k" in stem else "train"
-    for kind, marks in {"images": ("image", "idx3"), "labels": ("label", "idx1")}.items():
-        if any(mark in stem for mark in marks):
-            return cast(Role, f"{split}-{kind}")
-    return None
+    named = parse_name(name)
+    return named.kind and f"{named.split or 'train'}-{named.kind}"
+
+
+def roles_of(files: Sequence[Path]) -> dict[str, list[Path]]:
+    """Return the files of each role; a folder above a file may state its split."""
+    found: dict[str, list[Path]] = {}
+    for file, split in said_splits(files).items():
+        found.setdefault(f"{split or 'train'}-{parse_name(file.name).kind}", []).append(file)
+    return found
 
 
 def find_raw(
@@ -63,19 +72,27 @@ def find_raw(
     A .gz may decompress to at most `limit` bytes. Raises DataError if a file must not be read.
     """
     for folder in folders:
-        for path in _candidates(role, folder):
-            try:
-                file = _measure(path, limit)
-            except FileNotFoundError:
-                continue
-            except DataError as error:
-                problems.append(str(error))
-                continue
-            except OSError as error:
-                raise DataError(
-                    f"{path} cannot be read: {error.strerror}; make it readable or move it away"
-                ) from error
-            yield file
+        yield from readable(_candidates(role, folder), limit, problems)
+
+
+def readable(paths: Iterable[Path], limit: int, problems: list[str]) -> Iterator[RawFile]:
+    """Yield the readable ones of these files; add the problems of others to `problems`.
+
+    Raises DataError if a file must not be read.
+    """
+    for path in paths:
+        try:
+            file = _measure(path, limit)
+        except FileNotFoundError:
+            continue
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be read: {error.strerror}; make it readable or move it away"
+            ) from error
+        yield file
 
 
 def _candidates(role: Role, folder: Path) -> Iterator[Path]:

@@ -96,6 +96,76 @@ def test_without_a_test_split_one_is_made_and_reported(settings: Settings, tmp_p
     assert "by a hash of each image's pixels" in proposal.assumptions()["split"]
 
 
+@pytest.mark.parametrize("layout", ["folder", "csv", "idx", "npz"])
+@pytest.mark.parametrize("has_test", [True, False])
+def test_validation_data_is_training_data_or_left_out_and_never_test_data(
+    layout: str, has_test: bool, settings: Settings, tmp_path: Path
+) -> None:
+    images, labels = SPLITS_OF_BOTH["train"]
+    splits: dict[Any, Any] = {"train": (images[:400], labels[:400])}
+    if has_test:
+        splits["test"] = SPLITS_OF_BOTH["test"]
+    place = written(layout, tmp_path / "files", splits)
+    add_validation(layout, place, images[400:], labels[400:])
+
+    kept = propose("kept", place, Wishes(), settings, center)
+    left = propose("left", place, Wishes(validation="leave-out"), settings, center)
+
+    num = {"train": 400, "test": 200} if has_test else left.counts
+    assert sum(left.counts.values()) == 400 + 200 * has_test
+    assert left.counts == num
+    assert kept.counts == {"train": num["train"] + 200, "test": num["test"]}
+    assert ("as in the files" in kept.assumptions()["split"]) == has_test
+    assert "validation data (" in kept.assumptions()["split"]
+    assert "is left out" in left.assumptions()["split"]
+    assert load_spec("left", settings).validation == "leave-out"
+
+
+def add_validation(layout: str, place: Path, images: Any, labels: Any) -> None:
+    """Add a third split under one of its usual names."""
+    splits: dict[Any, Any] = {"valid": (images, labels)}
+    if layout == "idx":
+        (place / "val-images.idx").write_bytes(format_idx(images))
+        (place / "val-labels.idx").write_bytes(format_idx(labels))
+    elif layout == "npz":
+        with np.load(place / "digits.npz") as arrays:
+            np.savez(place / "digits.npz", **arrays, x_val=images, y_val=labels)
+    else:
+        WRITERS[layout](place, splits)
+
+
+def test_what_is_read_is_what_was_named(settings: Settings, tmp_path: Path) -> None:
+    written("npz", settings.raw_dir / "mine")
+    others = {
+        split: (images, (labels + 1) % 10) for split, (images, labels) in make_splits().items()
+    }
+    place = written("npz", tmp_path / "files", others)
+
+    with pytest.raises(DataError, match=rf"different files in {settings.raw_dir}/mine and {place}"):
+        look(settings, place)
+    assert not (settings.datasets_dirs[0] / "mine.toml").exists()
+
+    # Inside the raw folder, too, one of several sets can be named.
+    for name in ("usps", "other"):
+        folder = written("idx", tmp_path / name)
+        for path in folder.iterdir():
+            (settings.raw_dir / "sets").mkdir(exist_ok=True)
+            path.rename(settings.raw_dir / "sets" / f"{name}-{path.name}")
+    named = settings.raw_dir / "sets" / "usps-test-labels.idx"
+    assert propose("sets", named, Wishes(), settings, center).counts == {"train": 600, "test": 200}
+    assert load_spec("sets", settings).sources[0].model_dump()["path"] == named
+
+
+def test_what_is_beside_the_files_is_mentioned(settings: Settings, tmp_path: Path) -> None:
+    place = written("csv", tmp_path / "files")
+    (place / "README.md").write_text("About")
+
+    assert look(settings, place).assumptions()["not read"] == str(place / "README.md")
+    named = propose("named", place / "train.csv", Wishes(), settings, center)
+    assert named.facts()["not_read"] == [str(place / "test.csv")]
+    assert "by a hash" in named.assumptions()["split"]
+
+
 def test_classes_are_named_after_their_folders(settings: Settings, tmp_path: Path) -> None:
     names = "jihgfedcba"
     (tmp_path / "files").mkdir()
