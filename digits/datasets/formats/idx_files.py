@@ -1,20 +1,28 @@
 """Pairs of IDX files, images and labels, read in chunks."""
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 from digits.datasets.defects import Defects, refuse
 from digits.datasets.formats.chunks import MAX_ROWS, RawChunk, RowNames
-from digits.datasets.sources.archives import MAX_IMAGES, size_limit
+from digits.datasets.sources.archives import MAX_IMAGES
 from digits.datasets.sources.file_layouts import said_splits
 from digits.datasets.sources.file_names import Kind, SaidSplit, in_effect, parse_name
-from digits.datasets.sources.idx import describe_shape, read_shape, read_start
-from digits.datasets.sources.raw_files import open_plain
-from digits.spec import MAX_SIDE, ImageShape, ReadOptions, Role
+from digits.datasets.sources.idx import (
+    NUM_LABEL_COLUMNS,
+    describe_shape,
+    has_integers,
+    read_shape,
+    read_start,
+)
+from digits.datasets.sources.raw_files import limit_of, open_plain
+from digits.spec import MAX_SIDE, ImageShape, ReadOptions
 from digits.thresholds import SPLITS, Split
 
 PARTNERS: Mapping[Kind, Kind] = {"images": "labels", "labels": "images"}
@@ -61,12 +69,12 @@ def _read_pair(
     image_file: Path, label_file: Path, image_shape: ImageShape | None, split: Split | None
 ) -> Iterator[RawChunk]:
     with (
-        _opened(image_file, image_shape, "train-images") as (images, image_sizes),
-        _opened(label_file, image_shape, "train-labels") as (labels, label_sizes),
+        _opened(image_file, image_shape) as (images, image_sizes),
+        _opened(label_file, image_shape) as (labels, label_sizes),
     ):
         _check(image_file, image_sizes, image_shape)
         _check_pair(image_file, image_sizes, label_file, label_sizes)
-        numbers = np.frombuffer(_read(labels, label_sizes[0], label_file), np.uint8)
+        numbers = _labels(labels, label_sizes, label_file)
         _end(labels, label_file)
         num_images, height, width = image_sizes
         for start in range(0, num_images, MAX_ROWS):
@@ -80,12 +88,21 @@ def _read_pair(
 
 @contextlib.contextmanager
 def _opened(
-    path: Path, image_shape: ImageShape | None, role: Role
+    path: Path, image_shape: ImageShape | None
 ) -> Iterator[tuple[BinaryIO, tuple[int, ...]]]:
-    with open_plain(path, size_limit(image_shape or LARGEST, role)) as file:
+    with open_plain(path, limit_of(path, image_shape or LARGEST)) as file:
         # The uncompressed size of a .gz is unknown until it is read.
         size = path.stat().st_size if path.suffix != ".gz" else None
-        yield file, read_shape(read_start(file), size, str(path))
+        start, is_labels = read_start(file), has_integers(path.name)
+        yield file, read_shape(start, size, str(path), has_integers=is_labels)
+
+
+def _labels(file: BinaryIO, sizes: tuple[int, ...], path: Path) -> npt.NDArray[Any]:
+    """Read labels; of QMNIST's eight columns, the first is the class."""
+    if has_integers(path.name):
+        content = _read(file, math.prod(sizes) * 4, path)
+        return np.frombuffer(content, ">i4").reshape(sizes[0], -1)[:, 0].astype(np.int64)
+    return np.frombuffer(_read(file, sizes[0], path), np.uint8)
 
 
 def _check(path: Path, found: tuple[int, ...], image_shape: ImageShape | None) -> None:
@@ -102,7 +119,8 @@ def _check(path: Path, found: tuple[int, ...], image_shape: ImageShape | None) -
 def _check_pair(
     image_file: Path, images: tuple[int, ...], label_file: Path, labels: tuple[int, ...]
 ) -> None:
-    if len(labels) != 1:
+    is_extended = has_integers(label_file.name) and labels[1:] == (NUM_LABEL_COLUMNS,)
+    if len(labels) != 1 and not is_extended:
         expected = (
             f"labels, one for each of {images[0]:,} images; these look like images: are the two "
             "files swapped?"

@@ -51,11 +51,16 @@ def class_folders(root: Path) -> list[ClassFolder]:
         refuse("empty_file", str(root), "has no folders of pictures", TREE)
     if () in below.values():
         _refuse_loose(root, below)
-    said = {path: parse_name(parts[depth]).split for path, parts in below.items()}
+    named = {path: parse_name(parts[depth]) for path, parts in below.items()}
+    said = {path: name.split for path, name in named.items()}
     is_split = all(len(parts) == depth + 2 and said[path] for path, parts in below.items())
     if not is_split:
         _check_flat(root, below, said, depth)
         said = dict.fromkeys(below)
+    elif len({(name.split, name.series) for name in named.values()}) > len(set(said.values())):
+        tops = sorted({_top(root, parts, depth) for parts in below.values()})
+        several = f"has several sets of one split: {_named(tops)}"
+        refuse("file_type", str(root), several, f"{TREE}; move all but one of a split elsewhere")
     splits = in_effect(said)
     folders = [
         ClassFolder(path, "/".join(parts), parts[-1], splits[path], said[path])
@@ -110,6 +115,8 @@ def _check_flat(
         found = f"has pictures without class folders in {_named(unlabeled)}"
         expected = f"{TREE}; images without labels cannot be used: move them elsewhere, or name "
         refuse("label_missing", str(root), found, f"{expected}{_named(others)} alone")
+    if len(flat) == 1 and len(below) > 2 and all(next(iter(flat)) in path.parents for path in deep):
+        _refuse_loose(next(iter(flat)), below)
     if flat:
         found = f"has folders of pictures inside class folders: {_named(deep)}"
         refuse("file_type", str(root), found, f"{TREE}; move them elsewhere or one level up")

@@ -16,6 +16,7 @@ from digits.datasets.sources.raw_files import (
     RawFile,
     find_raw,
     keep,
+    limit_of,
     readable,
     roles_of,
     sweep,
@@ -54,7 +55,7 @@ def _idx_files(spec: DatasetSpec, settings: Settings) -> Files:
     files: dict[str, RawFile] = {}
     problems: list[str] = []
     for role in sorted(paths, key=[*ROLES, *paths].index):
-        limit = size_limit(spec.image_shape, "train-images" if "images" in role else "train-labels")
+        limit = max(limit_of(path, spec.image_shape) for path in paths[role])
         for file in readable(paths[role], limit, problems):
             first = files.setdefault(role, file)
             if file.sha256 != first.sha256:
@@ -259,10 +260,10 @@ def _problem(found: RawFile, role: str, content: Content, name: str) -> str | No
     for other, expected in content.items():
         if digest == expected:
             return f"{name} contains {other}, expected {role}: the files are swapped"
-    from digits.datasets.sources.idx import read_shape
+    from digits.datasets.sources.idx import has_integers, read_shape
 
     try:
-        read_shape(found.start, found.num_bytes, name)
+        read_shape(found.start, found.num_bytes, name, has_integers=has_integers(name))
     except DataError as error:
         return str(error)
     return f"{name} has SHA-256 {digest[:12]}..., expected {content.get(role, 'none')[:12]}..."

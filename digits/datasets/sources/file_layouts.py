@@ -76,12 +76,12 @@ def dataset_files(layout: str, place: Path) -> list[Path]:
         found = Inventory.of([place])
         files = found.files[layout]
         if files:
-            found.check(layout, has_documents=False)
             _check_places(files, place)
+            _check_sets(files, layout)
+            found.check(layout, has_documents=False)
     if files:
         if layout == "csv":
             check_labeled(files)
-        _check_sets(files, layout)
         _check_splits(files)
         _check_shards(files)
     return files
@@ -93,16 +93,20 @@ def not_read(layout: str, place: Path) -> list[Path]:
     These are documents, and the other splits next to a place that is one split.
     """
     documents = Inventory.of([place]).documents if place.is_dir() else []
-    split = parse_name(place.name).split
-    if split is None or place.parent == place:
+    named = parse_name(place.name)
+    if named.split is None or place.parent == place:
         return documents
     is_tree = LAYOUTS[layout].names is None
+    beside = {
+        path: parse_name(path.name)
+        for path in sorted(place.parent.iterdir())
+        if path.is_dir() == place.is_dir() and not is_ignored(path.name)
+        if is_tree or path.is_dir() or LAYOUTS[layout].matches(path.name)
+    }
     others = [
         path
-        for path in sorted(place.parent.iterdir())
-        if parse_name(path.name).split not in {None, split} and not is_ignored(path.name)
-        if path.is_dir() == place.is_dir()
-        if is_tree or path.is_dir() or LAYOUTS[layout].matches(path.name)
+        for path, facts in beside.items()
+        if facts.split not in {None, named.split} and facts.series == named.series
     ]
     read = set() if place.is_dir() else set(dataset_files(layout, place))
     return documents + [path for path in others if path not in read]
@@ -238,7 +242,8 @@ def _check_shards(files: Sequence[Path]) -> None:
     for (_, _, number), paths in shards.items():
         if len(paths) != number:
             found = f"is one of {len(paths):,} files"
-            refuse("count_mismatch", str(paths[0]), found, f"{number:,} according to its name")
+            expected = f"{number:,} according to its name; name the folder of all of them"
+            refuse("count_mismatch", str(paths[0]), found, expected)
 
 
 def _beside(place: Path) -> str:

@@ -25,7 +25,7 @@ _SPLIT = (
     r"|(?P<validation>val|valid|validation|dev))"
 )
 _KIND = r"(?:(?P<images>images?|imgs?|pixels|data|features)|(?P<labels>labels?|lbls?|targets?))"
-SPLIT = re.compile(rf"[xy]?{_SPLIT}(?:sets?|data|samples?|split|{_KIND})?\d*")
+SPLIT = re.compile(rf"[xy]?{_SPLIT}(?:sets?|data|split|{_KIND})?\d*")
 KIND = re.compile(rf"(?:{_SPLIT})?{_KIND}\d*")
 LETTER = re.compile(rf"(?:(?P<images>x)|(?P<labels>y))(?:{_SPLIT}\d*)?")
 # "idx3" states the number of dimensions: images have three, labels one, QMNIST's labels two.

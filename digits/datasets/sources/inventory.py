@@ -105,8 +105,8 @@ class Inventory:
                 "file_type",
                 places,
                 f"contains {number} that would not be read as {layout}{_listed(left, ': ')}",
-                f"nothing but {LAYOUTS[layout].files}; move the rest elsewhere, or name only the "
-                "files that are meant",
+                f"nothing but {LAYOUTS[layout].files}; move the rest elsewhere, or name only what "
+                f"is meant, such as {self._example(layout)}",
             )
 
     def _add(self, folder: Path, name: str) -> None:

@@ -10,14 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from digits.datasets.sources.archives import FILE_NAMES, PIECE, Unpacked
+from digits.datasets.sources.archives import FILE_NAMES, PIECE, Unpacked, size_limit
 from digits.datasets.sources.file_layouts import said_splits
 from digits.datasets.sources.file_names import parse_name
-from digits.datasets.sources.idx import HEADER_BYTES, read_shape, read_start
+from digits.datasets.sources.idx import (
+    HEADER_BYTES,
+    NUM_LABEL_COLUMNS,
+    has_integers,
+    read_shape,
+    read_start,
+)
 from digits.datasets.sources.ignored import is_ignored
 from digits.errors import DataError
 from digits.layouts import LAYOUTS
-from digits.spec import Role
+from digits.spec import ImageShape, Role
 from digits.storage.files import TEMPORARY, Signature, signature_of, write_whole
 
 logger = logging.getLogger(__name__)
@@ -113,12 +119,20 @@ def _measure(path: Path, limit: int) -> RawFile:
         start = read_start(file)
         if path.suffix != ".gz":
             # A file that does not match its header is not read any further, as it may be huge.
-            read_shape(start, path.stat().st_size, str(path))
+            is_labels = has_integers(path.name)
+            read_shape(start, path.stat().st_size, str(path), has_integers=is_labels)
         digest, num_bytes = hashlib.sha256(start), len(start)
         while piece := file.read(PIECE):
             digest.update(piece)
             num_bytes += len(piece)
     return RawFile(path, digest.hexdigest(), num_bytes, start, signature)
+
+
+def limit_of(path: Path, image_shape: ImageShape) -> int:
+    """Limit in bytes for the uncompressed content of a file, whose name states its role."""
+    is_images = parse_name(path.name).kind == "images"
+    limit = size_limit(image_shape, "train-images" if is_images else "train-labels")
+    return limit * 4 * NUM_LABEL_COLUMNS if has_integers(path.name) else limit
 
 
 def open_plain(path: Path, limit: int) -> io.BufferedReader:

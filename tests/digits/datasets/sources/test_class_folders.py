@@ -51,6 +51,8 @@ def test_the_level_of_the_classes_is_found(
         (("train/1.png", "test/1.png"), r"pictures directly in .*/test, .*/train, without"),
         (("3/a.png", "3/old/a.png", "7/a.png"), r"inside class folders: .*/3/old, .*one level up"),
         (("usps/3/a.png", "other/3/a.png"), r"several trees .*/other, .*/usps, .* name one of"),
+        (("t/3/a.png", "t/7/a.png", "t/loose.png"), "/t has pictures beside its class folders"),
+        (("trainingSet/3/a.png", "trainingSample/3/a.png"), "has several sets of one split"),
         (("3/a.png", "7/notes.txt"), r"would not be read as folder: .*/7/notes.txt"),
     ],
 )

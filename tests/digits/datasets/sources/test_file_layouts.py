@@ -139,7 +139,7 @@ def test_documents_beside_a_dataset_stay_and_are_mentioned(name: str, tmp_path: 
 
 def test_a_named_file_stands_for_its_set(tmp_path: Path) -> None:
     for name in ("usps", "usps-small", "letters"):
-        touched(tmp_path, *(f"{name}-{file}" for file in IDX))
+        touched(tmp_path, *(f"{name}-{file}" for file in IDX), f"{name}-mapping.txt")
 
     assert chosen(tmp_path / "usps-train-images.idx", tmp_path) == sorted(
         f"usps-{file}" for file in IDX
@@ -157,6 +157,7 @@ def test_a_named_file_stands_for_its_set(tmp_path: Path) -> None:
         ("usps.npz", "letters.npz"),
         ("a-train-images.idx", "b-train-images.idx", "b-train-labels.idx"),
         ("train-images.idx", "train-labels.idx", "protest-images.idx", "protest-labels.idx"),
+        ("train.csv", "trainSample.csv"),
         ("one-x.npy", "one-y.npy", "two-x.npy", "two-y.npy"),
     ],
 )
