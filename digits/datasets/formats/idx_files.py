@@ -11,7 +11,7 @@ from digits.datasets.defects import Defects, refuse
 from digits.datasets.formats.chunks import MAX_ROWS, RawChunk, RowNames
 from digits.datasets.sources.archives import MAX_IMAGES, size_limit
 from digits.datasets.sources.idx import describe_shape, read_shape, read_start
-from digits.datasets.sources.raw_files import open_plain, role_of
+from digits.datasets.sources.raw_files import is_packed, open_plain, role_of
 from digits.spec import MAX_SIDE, ROLES, ImageShape, ReadOptions, Role
 from digits.thresholds import SPLITS, Split
 
@@ -68,7 +68,7 @@ def _opened(
 ) -> Iterator[tuple[BinaryIO, tuple[int, ...]]]:
     with open_plain(path, size_limit(image_shape or LARGEST, role)) as file:
         # The uncompressed size of a .gz is unknown until it is read.
-        size = path.stat().st_size if path.suffix != ".gz" else None
+        size = None if is_packed(path) else path.stat().st_size
         yield file, read_shape(read_start(file), size, str(path))
 
 

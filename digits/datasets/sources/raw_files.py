@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self, cast
 
-from digits.datasets.sources.archives import FILE_NAMES, PIECE, Unpacked
+from digits.datasets.defects import refuse
+from digits.datasets.sources.archives import FILE_NAMES, GZIP_START, PIECE, Unpacked
 from digits.datasets.sources.idx import HEADER_BYTES, read_shape, read_start
+from digits.datasets.sources.signatures import NUM_BYTES, recognize
 from digits.errors import DataError
 from digits.spec import Role
 from digits.storage.files import TEMPORARY, Signature, signature_of, write_whole
@@ -92,9 +94,10 @@ def _candidates(role: Role, folder: Path) -> Iterator[Path]:
 
 def _measure(path: Path, limit: int) -> RawFile:
     signature = signature_of(path)
+    check_kind(path, "idx", "an IDX file")
     with open_plain(path, limit) as file:
         start = read_start(file)
-        if path.suffix != ".gz":
+        if not is_packed(path):
             # A file that does not match its header is not read any further, as it may be huge.
             read_shape(start, path.stat().st_size, str(path))
         digest, num_bytes = hashlib.sha256(start), len(start)
@@ -105,18 +108,39 @@ def _measure(path: Path, limit: int) -> RawFile:
 
 
 def open_plain(path: Path, limit: int) -> io.BufferedReader:
-    """Open an uncompressed file, or the content of a .gz, limited to `limit` bytes.
+    """Open an uncompressed file, or the content of a gzip file, limited to `limit` bytes.
 
-    Raises OSError, and DataError if it is not a regular file. Reading a corrupted .gz raises
-    DataError.
+    The first bytes decide, not the name. Raises OSError, and DataError if it is not a regular file.
+    Reading corrupted gzip raises DataError.
     """
     # Reading a pipe could block forever.
     if not stat.S_ISREG(path.stat().st_mode):
         raise DataError(f"{path} is not a regular file")
     file = path.open("rb")
-    if path.suffix != ".gz":
-        return file
-    return io.BufferedReader(Unpacked(file, limit, str(path)), PIECE)
+    # Twice, because a web server may compress a .gz once more.
+    for _ in range(2):
+        if not file.peek(len(GZIP_START)).startswith(GZIP_START):
+            break
+        file = io.BufferedReader(Unpacked(file, limit, str(path)), PIECE)
+    return file
+
+
+def is_packed(path: Path) -> bool:
+    """Return whether the content of a regular file is compressed with gzip."""
+    with path.open("rb") as file:
+        return file.read(len(GZIP_START)) == GZIP_START
+
+
+def check_kind(path: Path, wanted: str | None, expected: str, *, unpack: bool = True) -> None:
+    """Raise DefectError, naming what a regular file is, if its first bytes are of another kind.
+
+    `wanted` is the name of the right kind, or None if it has no signature. With `unpack`, the
+    content of gzip counts.
+    """
+    with open_plain(path, NUM_BYTES * 2**20) if unpack else path.open("rb") as file:
+        kind = recognize(file.read(NUM_BYTES))
+    if kind is not None and kind.name != wanted:
+        refuse("file_type", str(path), f"is {kind.about}", f"{expected}; {kind.advice}")
 
 
 def sweep(folder: Path) -> None:
