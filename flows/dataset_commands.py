@@ -1,5 +1,6 @@
 """`digits dataset`: write the spec of a dataset, and add, list and remove its batches."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,13 @@ def dataset() -> None:
     "--label-column",
     metavar="NAME|NUMBER",
     help="Label column of CSV and Parquet files; -1 is the last.",
+)
+@click.option(
+    "--pixel-range",
+    nargs=2,
+    type=float,
+    metavar="LOW HIGH",
+    help="Pixel values of no ink and of full ink (default: the usual range that fits).",
 )
 @click.option(
     "--test-share",
@@ -150,6 +158,7 @@ def _wishes(
     layout: str | None,
     image_shape: tuple[int, int] | None,
     label_column: str | None,
+    pixel_range: tuple[float, float] | None,
     test_share: float,
 ) -> "Wishes":
     from digits.intake.proposal import Wishes
@@ -161,4 +170,9 @@ def _wishes(
         )
     is_number = label_column is not None and label_column.lstrip("-").isdecimal()
     column = int(label_column) if label_column is not None and is_number else label_column
-    return Wishes(layout, image_shape, column, test_share)
+    if pixel_range and not -math.inf < pixel_range[0] < pixel_range[1] < math.inf:
+        raise UsageError(
+            f"--pixel-range {pixel_range[0]:g} {pixel_range[1]:g}: the first must be less than the "
+            "second"
+        )
+    return Wishes(layout, image_shape, column, test_share, pixel_range)

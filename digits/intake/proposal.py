@@ -23,6 +23,7 @@ from digits.spec import (
     DatasetSpec,
     FolderSource,
     ImageShape,
+    PixelRange,
     available_datasets,
     load_spec,
 )
@@ -40,6 +41,7 @@ class Wishes:
     image_shape: ImageShape | None = None
     label_column: Column | None = None
     test_share: float = 1 / 7
+    pixel_range: PixelRange | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Proposal:
             "image_shape": list(self.spec.image_shape),
             "classes": list(self.spec.layout.class_names),
             "pixel_range": list(self.spec.pixel_range),
+            "pixel_convention": self.survey.pixel_convention,
+            "notes": list(self.survey.notes),
             "label_column": self.spec.label_column,
             "test_share": None if self.survey.is_split else self.spec.test_share,
             "num_images": dict(self.counts),
@@ -79,16 +83,19 @@ class Proposal:
         )
         train, test = self.counts["train"], self.counts["test"]
         given = "as in the files" if seen.is_split else "by a hash of each image's pixels"
+        notes = {"note": "; ".join(seen.notes)} if seen.notes else {}
         return {
             "layout": f"{spec.file_layout}{label}",
             "images": f"{seen.num_images:,} of {spec.image_shape[0]} x {spec.image_shape[1]} pixels"
             + (", assumed square" if seen.is_square_assumed else ""),
-            "pixels": f"{low:g} to {high:g}; found {seen.lowest:g} to {seen.highest:g}",
+            "pixels": f"{low:g} to {high:g} ({seen.pixel_convention}); found {seen.lowest:g} to "
+            f"{seen.highest:g}",
             "classes": f"{len(names):,}: {classes}",
             "split": f"{train:,} for training, {test:,} for testing, {given}",
             "floor": f"a champion needs {spec.floor:.0%} accuracy; the nearest mean image reaches "
             f"{self.bounds.centroid_accuracy:.1%}",
             "bounds": "measured on these images, with some room",
+            **notes,
         }
 
 
@@ -107,7 +114,7 @@ def propose(name: str, place: Path, wishes: Wishes, settings: Settings) -> Propo
     source = () if place == settings.raw_dir / name else (FolderSource(kind="folder", path=place),)
     spec = _draft(name, layout, wishes, source)
     with opened(spec, content_of(spec, settings), settings) as files:
-        seen = survey(files, layout, wishes.image_shape, wishes.label_column)
+        seen = survey(files, layout, wishes.image_shape, wishes.label_column, wishes.pixel_range)
         spec = _fitted(spec, seen)
         with tempfile.TemporaryDirectory(prefix="digits-") as scratch:
             defects = Defects()

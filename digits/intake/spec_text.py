@@ -36,7 +36,6 @@ def spec_text(spec: DatasetSpec, seen: Survey, bounds: Bounds, centroids: Centro
 
 def _facts(spec: DatasetSpec, seen: Survey, bounds: Bounds) -> Iterator[str]:
     height, width = spec.image_shape
-    low, high = spec.pixel_range
     yield f"title = {_text(spec.title)}"
     yield f"layout = {_text(spec.file_layout)}"
     if spec.label_column is not None:
@@ -46,7 +45,10 @@ def _facts(spec: DatasetSpec, seen: Survey, bounds: Bounds) -> Iterator[str]:
     yield f"num_classes = {spec.num_classes}"
     if spec.class_names:
         yield f"class_names = [{', '.join(map(_text, spec.class_names))}]"
-    yield f"pixel_range = [{low:g}, {high:g}]  # found: {seen.lowest:g} to {seen.highest:g}"
+    # Exactly: six digits would move the values of a given range.
+    low, high = (f"{end:g}" if float(f"{end:g}") == end else repr(end) for end in spec.pixel_range)
+    found = f"found: {seen.lowest:g} to {seen.highest:g}"
+    yield f"pixel_range = [{low}, {high}]  # {seen.pixel_convention}; {found}"
     if not seen.is_split:
         yield "# The files have no test split: a hash of each image's pixels decides, permanently."
         yield f"test_share = {spec.test_share!r}"

@@ -35,7 +35,7 @@ def test_assumptions_are_printed_in_a_few_lines(place: Path, settings: Settings)
         f"Wrote {path} with these assumptions:",
         "  layout   npz",
         "  images   800 of 12 x 12 pixels",
-        "  pixels   0 to 255; found 0 to 255",
+        "  pixels   0 to 255 (8 bits); found 0 to 255",
         "  classes  10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
         "  split    600 for training, 200 for testing, as in the files",
         "  floor    a champion needs 55% accuracy; the nearest mean image reaches 100.0%",

@@ -1,4 +1,4 @@
-"""PNG images of a dataset, decoded only if their size is right, to stop decompression bombs."""
+"""Picture files of a dataset, decoded only if their size is right, to stop decompression bombs."""
 
 import io
 import struct
@@ -11,57 +11,96 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from digits.datasets.defects import Defects
+from digits.datasets.sources.signatures import NUM_BYTES, recognize
 from digits.spec import MAX_SIDE, MIN_SIDE, ImageShape
 from digits.thresholds import DefectName
 
-PNG = b"\x89PNG\r\n\x1a\n"
-# Up to its width and height.
-HEADER_BYTES = 24
+FORMATS = {"png": "PNG", "jpeg": "JPEG", "bmp": "BMP", "gif": "GIF"}
+"""Pillow's names of the formats that are read, by the name of their signature."""
+PICTURE = "a PNG image (JPEG, BMP and GIF are read too)"
+# A PNG's header up to its depth and color type, which are the last two bytes.
+HEADER_BYTES = 26
+GRAY = 0
 # Size of the largest image without compression, in 16-bit RGBA, plus room for text.
 MAX_BYTES = MAX_SIDE * MAX_SIDE * 8 + 2**16
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, OverflowError)
 """Exceptions that Pillow raises for a corrupted image."""
 
+Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
-def decode_png(
+
+def decode_picture(
     content: bytes, place: str, image_shape: ImageShape | None, defects: Defects
-) -> npt.NDArray[np.uint8] | None:
-    """Return a gray image uint8 (H, W), or None after recording its defect.
+) -> Pixels | None:
+    """Return a gray image (H, W), or None after recording its defect.
 
-    Without `image_shape`, any size that a dataset may have is accepted.
+    It is uint8, or uint16 for 16 bits per pixel, with the values as stored. Without `image_shape`,
+    any size that a dataset may have is accepted.
     """
+    kind = recognize(content[:NUM_BYTES])
     if not content:
         defects.add("empty_file", [place], "is empty", "a PNG image")
-    elif not content.startswith(PNG):
-        defects.add("file_type", [place], f"starts with {content[:8]!r}", "a PNG image")
+    elif kind is None:
+        defects.add("file_type", [place], f"starts with {content[:8]!r}", PICTURE)
+    elif kind.name not in FORMATS:
+        defects.add("file_type", [place], f"is {kind.about}", f"{PICTURE}; {kind.advice}")
     elif len(content) > MAX_BYTES:
         found = f"has more than {MAX_BYTES:,} bytes"
         defects.add("unbounded", [place], found, f"at most {MAX_SIDE} x {MAX_SIDE} pixels")
-    elif _is_right(content, place, image_shape, defects):
-        return _decode(content, place, defects)
+    elif kind.name != "png" or _has_right_header(content, place, image_shape, defects):
+        if kind.name == "jpeg":
+            defects.note("JPEG images are read as gray; JPEG loses detail, so prefer the originals")
+        return _decode(content, FORMATS[kind.name], place, image_shape, defects)
     return None
 
 
-def _decode(content: bytes, place: str, defects: Defects) -> npt.NDArray[np.uint8] | None:
+def _decode(
+    content: bytes,
+    name: str,
+    place: str,
+    image_shape: ImageShape | None,
+    defects: Defects,
+) -> Pixels | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+            with Image.open(io.BytesIO(content), formats=[name]) as picture:
+                width, height = picture.size
+                if not _is_right_size(height, width, place, image_shape, defects):
+                    return None
+                if getattr(picture, "n_frames", 1) > 1 and name == "GIF":
+                    defects.add("value_type", [place], "is an animation", "a single image")
+                    return None
                 return _gray(picture) if _is_gray(picture, place, defects) else None
     except UnidentifiedImageError:
-        problem = "is not a valid PNG image"
+        problem = f"is not a valid {name} image"
     except (*UNREADABLE, Warning) as error:
         problem = f"is corrupted or truncated: {error}"
-    defects.add("corrupt_file", [place], problem, "an intact PNG image")
+    defects.add("corrupt_file", [place], problem, f"an intact {name} image")
     return None
 
 
-def _is_right(content: bytes, place: str, image_shape: ImageShape | None, defects: Defects) -> bool:
-    """Whether the size in the header is right, so that the image may be decoded."""
+def _has_right_header(
+    content: bytes, place: str, image_shape: ImageShape | None, defects: Defects
+) -> bool:
+    """Whether a PNG may be decoded, by its header."""
     if len(content) < HEADER_BYTES:
         defects.add("corrupt_file", [place], "is truncated", "an intact PNG image")
         return False
-    width, height = struct.unpack(">II", content[HEADER_BYTES - 8 : HEADER_BYTES])
+    width, height, depth, color = struct.unpack(">IIBB", content[16:HEADER_BYTES])
+    if not _is_right_size(height, width, place, image_shape, defects):
+        return False
+    if depth == 16 and color != GRAY:
+        # Pillow drops the lower byte of each of them.
+        found = "has 16 bits per color"
+        defects.add("value_type", [place], found, "16-bit gray, or 8 bits; convert it to gray")
+        return False
+    return True
+
+
+def _is_right_size(
+    height: int, width: int, place: str, image_shape: ImageShape | None, defects: Defects
+) -> bool:
     sides = range(MIN_SIDE, MAX_SIDE + 1)
     if (height, width) == image_shape or (not image_shape and height in sides and width in sides):
         return True
@@ -83,9 +122,9 @@ def _is_gray(picture: Any, place: str, defects: Defects) -> bool:
     return bool(is_gray)
 
 
-def _gray(picture: Any) -> npt.NDArray[np.uint8]:
+def _gray(picture: Any) -> Pixels:
     if picture.mode.startswith("I"):
-        return scaled_to_8_bits(picture)
+        return np.asarray(picture).clip(0, 65535).astype(np.uint16)
     return np.asarray(picture.convert("L"))
 
 
