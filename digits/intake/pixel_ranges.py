@@ -146,11 +146,23 @@ def _without_loss(one: Convention, seen: SeenValues) -> tuple[PixelRange, str]:
     So would 8 bits that were shifted by 4 to become 12: their highest value is not 4095 but 4080.
     """
     highest, levels = seen.extremes.highest, np.array(sorted(seen.levels or ()))
-    if highest < one.high and _num_pixels(levels, (one.low, one.high)) < len(levels):
-        high = float(f"{highest:.6g}")
-        if _num_pixels(levels, (one.low, high)) == len(levels):
-            return (one.low, high), f"{one.about}, up to {high:g}"
+    high = float(f"{highest:.6g}")
+    if high < one.high and (
+        _are_bytes(levels, highest)
+        or _num_pixels(levels, (one.low, one.high))
+        < _num_pixels(levels, (one.low, high))
+        == len(levels)
+    ):
+        return (one.low, high), f"{one.about}, up to {high:g}"
     return (one.low, one.high), one.about
+
+
+def _are_bytes(levels: npt.NDArray[np.float64], highest: float) -> bool:
+    """Whether the values are 8 bits, all times the same whole number."""
+    if not len(levels) or (levels != np.rint(levels)).any():
+        return False
+    step = int(np.gcd.reduce(levels.astype(np.int64)))
+    return step > 1 and highest == 255 * step
 
 
 def _num_pixels(levels: npt.NDArray[np.float64], pixel_range: PixelRange) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from digits.datasets.defects import Defects
 from digits.datasets.formats.chunks import RawChunk
 from digits.datasets.formats.label_text import as_number, as_text
-from digits.datasets.formats.readers import read_raw
+from digits.datasets.formats.readers import check_kinds, read_raw
 from digits.errors import DataError
 from digits.intake.image_widths import check_width
 from digits.intake.pixel_ranges import SeenValues, recognized
@@ -101,6 +101,7 @@ def survey(
     if file_layout == "csv" and label_column is None:
         from digits.datasets.formats.tables.csv_columns import label_place
 
+        check_kinds(files, file_layout)
         label_column = label_place(files)
     defects = Defects()
     read_options = ReadOptions(file_layout=file_layout, label_column=label_column)

@@ -203,8 +203,8 @@ DAMAGES: dict[str, Damage] = {
     "csv: all lines too long": Damage(
         "csv",
         text("train.csv", lambda rows: [f"{row},0" for row in rows]),
-        "image_size",
-        "train.csv, line 1 has 146 columns, expected 145",
+        "value_type",
+        "train.csv, line 1 has columns that are neither pixels nor labels: 0, expected only these",
     ),
     "csv: text instead of a pixel": Damage(
         "csv",

@@ -99,9 +99,13 @@ def _read_split(
         for found_type, name, kinds in ((dtype, "x", "biuf"), (label_type, "y", "biufUS")):
             if found_type.kind not in kinds:
                 found = f"has type {found_type}"
-                expected = f"numbers{' or text' * (name == 'y')}; convert it with .astype"
+                expected = (
+                    f"numbers{' or text' * (name == 'y')}; convert it with .astype(int) or (str)"
+                )
                 refuse("value_type", f"{path}: {name}_{split}", found, expected)
-        numbers = _numbers(_take(labels, label_shape, label_type, f"y_{split}"), place)
+        numbers = _numbers(
+            _take(labels, label_shape, label_type, f"y_{split}"), f"{path}: y_{split}"
+        )
         step = rows_at_once(math.prod(shape[1:]) * dtype.itemsize)
         for start in range(0, shape[0], step):
             end = min(start + step, shape[0])

@@ -44,13 +44,18 @@ def read_raw(
     """Yield rows as stored in the files; without `image_shape`, all have the first image's size."""
     layout = read_options.file_layout
     try:
-        for path in files:
-            if layout in SIGNED and path.is_file():
-                unpack = layout in {"idx", "csv"}
-                check_kind(path, SIGNED[layout], LAYOUTS[layout].files, unpack=unpack)
+        check_kinds(files, layout)
         yield from LAYOUTS[layout].read(files, image_shape, read_options, defects)
     except OSError as error:
         raise DataError(
             f"{error.filename or files[0]} cannot be read: {error.strerror or error}; make it "
             "readable or move it away"
         ) from error
+
+
+def check_kinds(files: Sequence[Path], layout: str) -> None:
+    """Raise DefectError for a file that is of another kind than its layout's, naming what it is."""
+    for path in files:
+        if layout in SIGNED and path.is_file():
+            unpack = layout in {"idx", "csv"}
+            check_kind(path, SIGNED[layout], LAYOUTS[layout].files, unpack=unpack)

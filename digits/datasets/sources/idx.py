@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 UNSIGNED_BYTE = 0x08
+OTHER_TYPES = {
+    0x09: "signed bytes",
+    0x0B: "int16",
+    0x0C: "int32",
+    0x0D: "float32",
+    0x0E: "float64",
+}
 # Labels have one, images three, color images four.
 MAX_DIMENSIONS = 4
 HEADER_BYTES = 4 + 4 * MAX_DIMENSIONS
@@ -78,8 +85,18 @@ def _check_start(start: bytes, name: str) -> int:
         )
     kind, num_dimensions = start[2], start[3]
     if kind != UNSIGNED_BYTE:
+        named = f" ({OTHER_TYPES[kind]})" if kind in OTHER_TYPES else ""
+        advice = "; save the array in an .npz, as x_train or y_train" if named else ""
+        if kind == 0x0C and num_dimensions == 2:
+            advice = (
+                "; these look like QMNIST's labels, whose first column is the digit: "
+                "y = np.frombuffer(open(PATH, 'rb').read(), '>i4', offset=12).reshape(-1, 8)[:, 0]"
+                ", then save y in an .npz, as y_train"
+            )
         raise DefectError(
-            "value_type", f"{name} has values of type 0x{kind:02x}, expected 0x08 (unsigned bytes)"
+            "value_type",
+            f"{name} has values of type 0x{kind:02x}{named}, expected 0x08 (unsigned bytes)"
+            f"{advice}",
         )
     if not 1 <= num_dimensions <= MAX_DIMENSIONS:
         raise DefectError(

@@ -43,6 +43,7 @@ USUAL = {
     "9 bits": (GRAYS * 511 // 255, (0, 511), "9 bits"),
     "10 bits": ((GRAYS * 1023 // 255).astype(np.uint16), (0, 1023), "10 bits"),
     "8 of 12 bits": (GRAYS * 16, (0, 4080), "12 bits, up to 4080"),
+    "few of 8 of 12 bits": (np.array([0, 16, 4080]), (0, 4080), "12 bits, up to 4080"),
     "8 of 16 bits": (GRAYS * 256, (0, 65280), "16 bits, up to 65280"),
     "14 bits": (GRAYS * 16383 / 255, (0, 16383), "14 bits"),
     "16 bits": ((GRAYS * 257).astype(np.uint16), (0, 65535), "16 bits"),

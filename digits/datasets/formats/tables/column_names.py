@@ -7,8 +7,11 @@ from dataclasses import dataclass
 LABEL_NAMES = ("label", "labels", "class", "target", "y")
 """Usual names of a label column."""
 
-INDEX_NAMES = ("", "unnamed: 0", "__index_level_0__")
-"""Names that pandas gives to an index that has none."""
+INDEX_NAMES = ("", "unnamed: 0", "__index_level_0__", "index", "id")
+"""Names of a column that numbers the rows; pandas writes the first three."""
+
+DROP = "only these; drop the others (of one-hot labels, keep the number of the class)"
+"""What is expected of columns beside the pixels."""
 
 MIN_PIXELS = 64
 """Number of numbered columns from which they are pixels: those of the smallest image."""
@@ -56,5 +59,5 @@ def named_label(names: Sequence[str]) -> int | None:
 
 
 def is_index(name: str) -> bool:
-    """Return whether a name is what pandas calls an index without a name."""
+    """Return whether a name is that of a column that numbers the rows."""
     return name.strip().lower() in INDEX_NAMES

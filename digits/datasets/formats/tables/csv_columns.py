@@ -8,7 +8,7 @@ from pathlib import Path
 
 from digits.datasets.defects import Defects, refuse
 from digits.datasets.formats.label_text import as_number, as_text
-from digits.datasets.formats.tables.column_names import Numbered, is_index, named_label
+from digits.datasets.formats.tables.column_names import DROP, Numbered, is_index, named_label
 from digits.datasets.formats.tables.csv_dialects import MAX_COLUMNS, Start, examine
 from digits.spec import Column, ImageShape
 
@@ -41,6 +41,9 @@ def decide(
     num_pixels = math.prod(image_shape) if image_shape else None
     has_index = _has_index(starts, num_pixels, given)
     for start in starts:
+        _check_names(
+            start, _numbered(start, given) if isinstance(given, int) else _named(start, given)
+        )
         _check_number(start, num_pixels, has_index=has_index)
     _check_widths(starts)
     if has_index:
@@ -61,6 +64,8 @@ def label_place(files: Sequence[Path]) -> Column | None:
     Raises DefectError if it is neither named nor recognized by its values.
     """
     starts = [examine(path, None) for path in files]
+    for start in starts:
+        _check_names(start, named_label(start.names or ()))
     if any(start.names is not None and named_label(start.names) is not None for start in starts):
         return None
     has_index = _has_index(starts, None, None)
@@ -74,6 +79,19 @@ def label_place(files: Sequence[Path]) -> Column | None:
         )
     _labels(starts, None, has_index=has_index)
     return -1 if guesses[0] == starts[0].num_columns - 1 else guesses[0]
+
+
+def _check_names(start: Start, label: int | None) -> None:
+    """Refuse columns beside numbered pixels, rather than take them for pixels."""
+    names = start.names or ()
+    pixels = Numbered.of(names)
+    if pixels is None or (label is None and len(names) - len(pixels.places) < 2):
+        return
+    known = {*pixels.places, label, 0 if is_index(names[0]) else None}
+    others = [name for place, name in enumerate(names) if place not in known]
+    if others:
+        found = f"has columns that are neither pixels nor labels: {', '.join(others[:8])}"
+        refuse("value_type", start.place, found, DROP)
 
 
 def _check_widths(starts: Sequence[Start]) -> None:

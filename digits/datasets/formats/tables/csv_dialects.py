@@ -126,7 +126,10 @@ def lines_of(path: Path, encoding: str) -> Generator[Line]:
             number += 1
             if len(line) > MAX_LINE:
                 place = f"{path}, line {number}"
-                refuse("unbounded", place, f"has more than {MAX_LINE:,} bytes", "a line of pixels")
+                expected = "a line of pixels"
+                if line.count(b"\r") > 1:
+                    expected += "; convert the line ends, for example with: tr '\\r' '\\n'"
+                refuse("unbounded", place, f"has more than {MAX_LINE:,} bytes", expected)
             line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
             if line.strip():
                 yield number, line.rstrip(b"\r\n")

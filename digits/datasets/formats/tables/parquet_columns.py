@@ -12,7 +12,13 @@ import pyarrow as pa
 
 from digits.datasets.defects import Defects, refuse
 from digits.datasets.formats.channels import without_channels
-from digits.datasets.formats.tables.column_names import LABEL_NAMES, Numbered, named_label
+from digits.datasets.formats.tables.column_names import (
+    DROP,
+    LABEL_NAMES,
+    Numbered,
+    is_index,
+    named_label,
+)
 from digits.spec import Column, ImageShape, ReadOptions
 
 IMAGE_NAMES = ("image", "images", "img", "pixels", "x")
@@ -35,7 +41,7 @@ def find_columns(
     index = _index_names(schema)
     names = [name for name in schema.names if name not in index]
     label = _find_label(schema.names, names, options.label_column, path)
-    others = [name for name in names if name != label]
+    others = [name for name in names if name != label and not is_index(name)]
     if options.image_column is not None:
         images = [_given(schema.names, options.image_column, "images", path)]
     else:
@@ -80,7 +86,7 @@ def _find_images(
         pixel_names = {others[place] for place in pixels.places}
         rest = [name for name in others if name not in pixel_names]
         found_text = f"has columns that are neither pixels nor labels: {_shown(rest)}"
-        refuse("value_type", str(path), found_text, "only these; drop the others")
+        refuse("value_type", str(path), found_text, DROP)
     if not pixels.are_in_order:
         defects.note(f"{path}: the pixels were put into the order of their numbers")
     return [others[place] for place in pixels.places]

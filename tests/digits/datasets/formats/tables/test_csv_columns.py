@@ -216,3 +216,27 @@ def test_text_that_is_not_utf_8_is_refused_with_the_conversion(tmp_path: Path) -
 
     assert "line 5 is not text" in message
     assert "iconv -f LATIN1 -t UTF-8" in message
+
+
+@pytest.mark.parametrize("extra", ["split", "weight"])
+def test_a_column_beside_numbered_pixels_is_named(extra: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame(FLAT, columns=PIXELS).assign(label=LABELS, **{extra: 3})
+    frame.to_csv(tmp_path / "x.csv", index=False)
+
+    message = refused("csv", [tmp_path / "x.csv"], image_shape=[12, 12])
+
+    assert f"neither pixels nor labels: {extra}, expected only these; drop the others" in message
+
+
+def test_a_column_of_numbers_of_the_rows_is_left_out(tmp_path: Path) -> None:
+    frame = pd.DataFrame(FLAT, columns=PIXELS).assign(label=LABELS)
+    frame.to_csv(tmp_path / "x.csv", index_label="id")
+
+    is_read([tmp_path / "x.csv"])
+
+
+def test_line_ends_of_old_macs_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", np.tile(FIRST, (20, 1)))
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r"))
+
+    assert r"tr '\r' '\n'" in refused("csv", [path])
