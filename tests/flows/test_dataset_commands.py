@@ -51,12 +51,13 @@ def test_options_override_what_the_files_suggest(place: Path, settings: Settings
 
     result = call_digits(
         *("dataset", "init", "mine", "--from", str(files[0]), "--layout", "csv", *shape),
-        *("--label-column", "0", "--test-share", "0.25", "--json"),
+        *("--label-column", "0", "--test-share", "0.25", "--pixel-range", "-1", "260", "--json"),
     )
 
     facts = json.loads(result.stdout)
     assert (facts["layout"], facts["image_shape"]) == ("csv", [9, 16])
     assert (facts["label_column"], facts["test_share"]) == (0, 0.25)
+    assert (facts["pixel_range"], facts["pixel_convention"]) == ([-1, 260], "as given")
     spec = load_spec("mine", settings)
     assert (spec.image_shape, spec.label_column, spec.test_share) == ((9, 16), 0, 0.25)
 
@@ -74,6 +75,11 @@ def test_options_override_what_the_files_suggest(place: Path, settings: Settings
             ("mine", "--from", ".", "--image-shape", "4", "9"),
             2,
             "--image-shape 4 9: out of range (expected 8 to",
+        ),
+        (
+            ("mine", "--from", ".", "--pixel-range", "2.5", "-1"),
+            2,
+            "--pixel-range 2.5 -1: the first must be less than the second",
         ),
     ],
 )
