@@ -51,6 +51,16 @@ class Defects:
     def __init__(self, severity: Mapping[DefectName, Severity] | None = None) -> None:
         self._severity = severity or {}
         self._found: dict[DefectName, Defect] = {}
+        self._notes: dict[str, None] = {}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What users should know about how the files were read, though nothing is wrong."""
+        return tuple(self._notes)
+
+    def note(self, text: str) -> None:
+        """Add a note, unless the same one was added before."""
+        self._notes.setdefault(_line(text))
 
     @property
     def found(self) -> tuple[Defect, ...]:

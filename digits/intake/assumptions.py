@@ -40,6 +40,8 @@ class Proposal:
             "image_shape": list(spec.image_shape),
             "classes": list(spec.layout.class_names),
             "pixel_range": list(spec.pixel_range),
+            "pixel_convention": self.survey.pixel_convention,
+            "notes": list(self.survey.notes),
             "label_column": spec.label_column,
             "test_share": None if measured.is_split else spec.test_share,
             "validation": list(self.validation),
@@ -73,7 +75,8 @@ class Proposal:
             "images": f"{train + test:,} of {height} x {width} pixels"
             + ", assumed square" * seen.is_square_assumed
             + ", transposed in the files" * spec.transposed,
-            "pixels": f"{low:g} to {high:g}; found {seen.lowest:g} to {seen.highest:g}",
+            "pixels": f"{low:g} to {high:g} ({seen.pixel_convention}); found {seen.lowest:g} to "
+            f"{seen.highest:g}",
             "classes": _classes(spec),
             "split": f"{train:,} for training, {test:,} for testing, {given}",
             "pictures": _pictures(spec, measured),
@@ -81,6 +84,7 @@ class Proposal:
             f"{measured.bounds.centroid_accuracy:.1%}",
             "bounds": "measured on these images, with some room",
             **left,
+            **({"note": "; ".join(seen.notes)} if seen.notes else {}),
         }
 
 

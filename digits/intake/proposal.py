@@ -90,7 +90,7 @@ def _examine(
     spec = _draft(name, layout, wishes, source)
     validation = tuple(validation_parts(layout, dataset_files(layout, place)))
     with opened(spec, content_of(spec, settings), settings) as files:
-        seen = survey(files, spec.read_options, wishes.image_shape)
+        seen = survey(files, spec.read_options, wishes.image_shape, wishes.pixel_range)
         spec = spec.model_copy(update=_facts(seen, wishes))
         measured = measure_files(files, spec, center, settings)
     centered = wishes.centered
@@ -134,7 +134,7 @@ def _facts(seen: Survey, wishes: Wishes) -> dict[str, Any]:
     """The keys of the spec that the files decide, together with the wishes."""
     return {
         "image_shape": seen.image_shape,
-        "pixel_range": wishes.pixel_range or seen.pixel_range,
+        "pixel_range": seen.pixel_range,
         "label_column": seen.read_options.label_column,
         **_classes(seen, wishes),
     }

@@ -78,7 +78,6 @@ def read_measured(text: str) -> dict[str, Value]:
 
 def _facts(spec: DatasetSpec, seen: Survey, measured: Measured) -> Iterator[str]:
     height, width = spec.image_shape
-    low, high = spec.pixel_range
     yield f"title = {_text(spec.title)}"
     yield f"layout = {_text(spec.file_layout)}"
     if spec.image_column is not None:
@@ -94,7 +93,10 @@ def _facts(spec: DatasetSpec, seen: Survey, measured: Measured) -> Iterator[str]
         yield f"class_names = [{', '.join(map(_text, spec.class_names))}]"
     if spec.first_label:
         yield f"first_label = {spec.first_label}  # the label of the first class"
-    yield f"pixel_range = [{low:g}, {high:g}]  # found: {seen.lowest:g} to {seen.highest:g}"
+    # Exactly: six digits would move the values of a given range.
+    low, high = (f"{end:g}" if float(f"{end:g}") == end else repr(end) for end in spec.pixel_range)
+    found = f"found: {seen.lowest:g} to {seen.highest:g}"
+    yield f"pixel_range = [{low}, {high}]  # {seen.pixel_convention}; {found}"
     if not measured.is_split:
         yield "# The files have no test split: a hash of each image's pixels decides, permanently."
         yield f"test_share = {spec.test_share!r}"

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from digits.datasets.formats.pngs import UNREADABLE, scaled_to_8_bits
+from digits.datasets.formats.pictures import UNREADABLE, scaled_to_8_bits
 from digits.errors import DataError
 
 Grey = npt.NDArray[np.uint8]

@@ -51,7 +51,9 @@ def validate_dataset(
         )
     splits = {split: iter_split(folder / f"{split}.parquet", layout) for split in SPLITS}
     frames = summarize(splits, centroids)
-    outcome = validate_frames(frames, thresholds, layout.num_classes, growth)
+    outcome = validate_frames(
+        frames, thresholds, layout.num_classes, growth, class_names=layout.class_names
+    )
     write_validation(outcome, output)
     return outcome
 
@@ -61,13 +63,15 @@ def validate_frames(
     thresholds: Thresholds,
     num_classes: int,
     growth: Growth = Growth(),  # noqa: B008  (frozen)
+    *,
+    class_names: Sequence[str] = (),
 ) -> ValidationOutcome:
     """Evaluate the complete suite on frames from digits.validation.summary.summarize."""
     bound, findings = thresholds.max_label_divergence, []
     for split, whole in frames.items():
         frame = _without(growth.of(split).class_sizes, whole)
         bounds = growth.of(split).widen(thresholds.of(split))
-        checks = build_checks(bounds, num_classes, thresholds.centroids is not None)
+        checks = build_checks(bounds, num_classes, thresholds.centroids is not None, class_names)
         if split == "test":
             checks.append(inverted_colours(len(frame), frames["train"]))
             if bound is not None:

@@ -43,7 +43,7 @@ def test_assumptions_are_printed_in_a_few_lines(place: Path, settings: Settings)
         f"Wrote {path} with these assumptions:",
         "  layout   npz",
         "  images   800 of 12 x 12 pixels",
-        "  pixels   0 to 255; found 0 to 255",
+        "  pixels   0 to 255 (8 bits); found 0 to 255",
         "  classes  10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
         "  split    600 for training, 200 for testing, as in the files",
         "  floor    a champion needs 55% accuracy; the nearest mean image reaches 100.0%",
@@ -60,12 +60,13 @@ def test_options_override_what_the_files_suggest(place: Path, settings: Settings
 
     result = call_digits(
         *("dataset", "init", "mine", "--from", str(files[0]), "--layout", "csv", *shape),
-        *("--label-column", "0", "--test-share", "0.25", "--json"),
+        *("--label-column", "0", "--test-share", "0.25", "--pixel-range", "-1", "260", "--json"),
     )
 
     facts = json.loads(result.stdout)
     assert (facts["layout"], facts["image_shape"]) == ("csv", [9, 16])
     assert (facts["label_column"], facts["test_share"]) == (0, 0.25)
+    assert (facts["pixel_range"], facts["pixel_convention"]) == ([-1, 260], "as given")
     spec = load_spec("mine", settings)
     assert (spec.image_shape, spec.label_column, spec.test_share) == ((9, 16), 0, 0.25)
 
@@ -83,6 +84,11 @@ def test_options_override_what_the_files_suggest(place: Path, settings: Settings
             ("mine", "--from", ".", "--image-shape", "4", "9"),
             2,
             "--image-shape 4 9: out of range (expected 8 to",
+        ),
+        (
+            ("mine", "--from", ".", "--pixel-range", "2.5", "-1"),
+            2,
+            "--pixel-range 2.5 -1: the first must be less than the second",
         ),
     ],
 )

@@ -21,7 +21,7 @@ from digits.datasets.sources.idx import (
     read_shape,
     read_start,
 )
-from digits.datasets.sources.raw_files import limit_of, open_plain
+from digits.datasets.sources.raw_files import is_packed, limit_of, open_plain
 from digits.spec import MAX_SIDE, ImageShape, ReadOptions
 from digits.thresholds import SPLITS, Split
 
@@ -92,7 +92,7 @@ def _opened(
 ) -> Iterator[tuple[BinaryIO, tuple[int, ...]]]:
     with open_plain(path, limit_of(path, image_shape or LARGEST)) as file:
         # The uncompressed size of a .gz is unknown until it is read.
-        size = path.stat().st_size if path.suffix != ".gz" else None
+        size = None if is_packed(path) else path.stat().st_size
         start, is_labels = read_start(file), has_integers(path.name)
         yield file, read_shape(start, size, str(path), has_integers=is_labels)
 

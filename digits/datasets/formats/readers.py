@@ -10,9 +10,13 @@ import numpy as np
 from digits.datasets.defects import Defects
 from digits.datasets.formats.chunks import LabeledChunk, RawChunk
 from digits.datasets.formats.cleaning import clean
+from digits.datasets.sources.raw_files import check_kind
 from digits.errors import DataError
 from digits.layouts import LAYOUTS
 from digits.spec import DatasetSpec, ImageShape, Layout, ReadOptions
+
+SIGNED = {"idx": "idx", "npz": "zip", "parquet": "parquet", "csv": None}
+"""Kind of content, by its first bytes, that the files of a layout must have, if any."""
 
 
 def read_chunks(
@@ -61,10 +65,23 @@ def read_raw(
     defects: Defects,
 ) -> Iterator[RawChunk]:
     """Yield rows as stored in the files; without `image_shape`, all have the first image's size."""
+    layout = read_options.file_layout
     try:
-        yield from LAYOUTS[read_options.file_layout].read(files, image_shape, read_options, defects)
+        check_kinds(files, layout)
+        yield from LAYOUTS[layout].read(files, image_shape, read_options, defects)
     except OSError as error:
         raise DataError(
             f"{error.filename or files[0]} cannot be read: {error.strerror or error}; make it "
             "readable or move it away"
         ) from error
+
+
+def check_kinds(files: Sequence[Path], layout: str) -> None:
+    """Raise DefectError for a file that is of another kind than its layout's, naming what it is."""
+    for path in files:
+        if layout in SIGNED and path.is_file():
+            unpack = layout in {"idx", "csv"}
+            # Arrays may be spread over files of their own.
+            is_array = layout == "npz" and path.suffix.lower() == ".npy"
+            wanted = "npy" if is_array else SIGNED[layout]
+            check_kind(path, wanted, LAYOUTS[layout].files, unpack=unpack)

@@ -12,6 +12,13 @@ if TYPE_CHECKING:
 
 UNSIGNED_BYTE, INTEGER = 0x08, 0x0C
 ITEM_BYTES = {UNSIGNED_BYTE: 1, INTEGER: 4}
+OTHER_TYPES = {
+    0x09: "signed bytes",
+    0x0B: "int16",
+    INTEGER: "int32",
+    0x0D: "float32",
+    0x0E: "float64",
+}
 # QMNIST's labels: integers in eight columns, of which the first is the class.
 NUM_LABEL_COLUMNS = 8
 # Labels have one, images three, color images four.
@@ -89,8 +96,18 @@ def _check_start(start: bytes, name: str, *, has_integers: bool) -> int:
         )
     kind, num_dimensions = start[2], start[3]
     if kind != UNSIGNED_BYTE and not (has_integers and kind == INTEGER):
+        named = f" ({OTHER_TYPES[kind]})" if kind in OTHER_TYPES else ""
+        advice = "; save the array in an .npz, as x_train or y_train" if named else ""
+        if kind == INTEGER and num_dimensions == 2:
+            advice = (
+                "; these look like QMNIST's labels, whose first column is the digit: "
+                "y = np.frombuffer(open(PATH, 'rb').read(), '>i4', offset=12).reshape(-1, 8)[:, 0]"
+                ", then save y in an .npz, as y_train"
+            )
         raise DefectError(
-            "value_type", f"{name} has values of type 0x{kind:02x}, expected 0x08 (unsigned bytes)"
+            "value_type",
+            f"{name} has values of type 0x{kind:02x}{named}, expected 0x08 (unsigned bytes)"
+            f"{advice}",
         )
     if not 1 <= num_dimensions <= MAX_DIMENSIONS:
         raise DefectError(

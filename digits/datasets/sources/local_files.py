@@ -4,14 +4,14 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from digits.datasets.sources.class_folders import ClassFolder, class_folders
 from digits.datasets.sources.file_layouts import dataset_files, names_of
 from digits.errors import DataError
 from digits.layouts import LAYOUTS
-from digits.storage.files import Signature, file_digest, signature_of
+from digits.storage.files import Signature, file_digest, printable, signature_of
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,12 @@ def signatures(layout: str, files: Sequence[Path]) -> Mapping[str, Signature]:
 
 
 def _inside(roots: Sequence[Path]) -> list[ClassFolder]:
-    return [folder for root in roots for folder in class_folders(root)]
+    # Their names go into records, which are UTF-8.
+    return [
+        replace(folder, name=printable(folder.name))
+        for root in roots
+        for folder in class_folders(root)
+    ]
 
 
 def _measure_file(path: Path) -> Measured:

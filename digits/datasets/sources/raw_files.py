@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from digits.datasets.sources.archives import FILE_NAMES, PIECE, Unpacked, size_limit
+from digits.datasets.defects import refuse
+from digits.datasets.sources.archives import FILE_NAMES, GZIP_START, PIECE, Unpacked, size_limit
 from digits.datasets.sources.file_layouts import said_splits
 from digits.datasets.sources.file_names import parse_name
 from digits.datasets.sources.idx import (
@@ -21,6 +22,7 @@ from digits.datasets.sources.idx import (
     read_start,
 )
 from digits.datasets.sources.ignored import is_ignored
+from digits.datasets.sources.signatures import NUM_BYTES, recognize
 from digits.errors import DataError
 from digits.layouts import LAYOUTS
 from digits.spec import ImageShape, Role
@@ -115,9 +117,10 @@ def _candidates(role: Role, folder: Path) -> Iterator[Path]:
 
 def _measure(path: Path, limit: int) -> RawFile:
     signature = signature_of(path)
+    check_kind(path, "idx", "an IDX file")
     with open_plain(path, limit) as file:
         start = read_start(file)
-        if path.suffix != ".gz":
+        if not is_packed(path):
             # A file that does not match its header is not read any further, as it may be huge.
             is_labels = has_integers(path.name)
             read_shape(start, path.stat().st_size, str(path), has_integers=is_labels)
@@ -136,18 +139,39 @@ def limit_of(path: Path, image_shape: ImageShape) -> int:
 
 
 def open_plain(path: Path, limit: int) -> io.BufferedReader:
-    """Open an uncompressed file, or the content of a .gz, limited to `limit` bytes.
+    """Open an uncompressed file, or the content of a gzip file, limited to `limit` bytes.
 
-    Raises OSError, and DataError if it is not a regular file. Reading a corrupted .gz raises
-    DataError.
+    The first bytes decide, not the name. Raises OSError, and DataError if it is not a regular file.
+    Reading corrupted gzip raises DataError.
     """
     # Reading a pipe could block forever.
     if not stat.S_ISREG(path.stat().st_mode):
         raise DataError(f"{path} is not a regular file")
     file = path.open("rb")
-    if path.suffix != ".gz":
-        return file
-    return io.BufferedReader(Unpacked(file, limit, str(path)), PIECE)
+    # Twice, because a web server may compress a .gz once more.
+    for _ in range(2):
+        if not file.peek(len(GZIP_START)).startswith(GZIP_START):
+            break
+        file = io.BufferedReader(Unpacked(file, limit, str(path)), PIECE)
+    return file
+
+
+def is_packed(path: Path) -> bool:
+    """Return whether the content of a regular file is compressed with gzip."""
+    with path.open("rb") as file:
+        return file.read(len(GZIP_START)) == GZIP_START
+
+
+def check_kind(path: Path, wanted: str | None, expected: str, *, unpack: bool = True) -> None:
+    """Raise DefectError, naming what a regular file is, if its first bytes are of another kind.
+
+    `wanted` is the name of the right kind, or None if it has no signature. With `unpack`, the
+    content of gzip counts.
+    """
+    with open_plain(path, NUM_BYTES * 2**20) if unpack else path.open("rb") as file:
+        kind = recognize(file.read(NUM_BYTES))
+    if kind is not None and kind.name != wanted:
+        refuse("file_type", str(path), f"is {kind.about}", f"{expected}; {kind.advice}")
 
 
 def sweep(folder: Path) -> None:

@@ -132,7 +132,8 @@ DAMAGE = {
     "too long": (lambda content: content + b"x", "corrupt_file", "has extra bytes at the end"),
     "empty": (lambda _: b"", "empty_file", "is empty"),
     "no images": (lambda _: format_idx(np.zeros((0, 12, 12))), "empty_file", "has no values"),
-    "wrong format": (lambda content: b"<html>" + content, "corrupt_file", "is not an IDX file"),
+    "wrong format": (lambda content: b"text" + content, "corrupt_file", "is not an IDX file"),
+    "a web page": (lambda content: b"<html>" + content, "file_type", "is a web page"),
     "wrong type": (
         lambda content: content[:2] + b"\x0d" + content[3:],
         "value_type",

@@ -365,7 +365,9 @@ def test_a_file_that_changes_after_its_digest_was_taken_is_refused(small_dataset
 def test_missing_files_are_named(small_dataset: Settings) -> None:
     spec = load_spec(NAME, small_dataset)
     folder = small_dataset.raw_dir / NAME
-    (folder / "test-labels.idx").rename(folder / "test-labels.idx.gz")
+    packed = gzip.compress((folder / "test-labels.idx").read_bytes())
+    (folder / "test-labels.idx").unlink()
+    (folder / "test-labels.idx.gz").write_bytes(packed[:-1])
 
     with pytest.raises(DataError) as caught:
         content_of(spec, small_dataset)

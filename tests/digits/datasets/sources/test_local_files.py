@@ -224,3 +224,15 @@ def test_invalid_rows_stop_ingestion_or_are_skipped_as_the_spec_says(
 
     assert (dataset.num_train, dataset.num_test) == (89, 90)
     assert "skipped: " in caplog.text
+
+
+def test_classes_whose_names_are_not_utf_8_are_a_dataset(settings: Settings) -> None:
+    spec, folder = prepare("folder", settings)
+    named = spec.model_copy(update={"class_names": (*"012345678", "\\xd6neun")})
+    for split in SPLITS:
+        (folder / split / "9").rename(os.fsdecode(os.fsencode(folder / split) + b"/\xd6neun"))
+
+    reference = ingest(named, Workspace(settings))
+
+    assert (reference.num_train, reference.num_test) == (90, 90)
+    assert "test/\\xd6neun" in content_of(named, settings)
