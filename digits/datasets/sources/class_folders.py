@@ -109,10 +109,9 @@ def _check_flat(
             found = f"has pictures directly in {_named(list(flat))}, without their classes"
             refuse("label_missing", str(root), found, TREE)
         return
-    unlabeled = [path for path in flat if said[path]]
-    if unlabeled and all(said[path] for path in deep):
+    if flat and all(said[path] for path in deep):
         others = sorted({_top(root, below[path], depth) for path in deep})
-        found = f"has pictures without class folders in {_named(unlabeled)}"
+        found = f"has pictures without class folders in {_named(list(flat))}"
         expected = f"{TREE}; images without labels cannot be used: move them elsewhere, or name "
         refuse("label_missing", str(root), found, f"{expected}{_named(others)} alone")
     if len(flat) == 1 and len(below) > 2 and all(next(iter(flat)) in path.parents for path in deep):

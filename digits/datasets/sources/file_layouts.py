@@ -70,6 +70,9 @@ def dataset_files(layout: str, place: Path) -> list[Path]:
     """
     if LAYOUTS[layout].names is None:
         return _tree(place, layout)
+    if (place / place.name).is_file():
+        # A folder of its file's name, as some archives are unpacked.
+        place = place / place.name
     if not place.is_dir():
         files = _set_of(place, layout)
     else:

@@ -39,8 +39,11 @@ def check_labeled(files: Sequence[Path]) -> None:
 
 def _problem(cells: Sequence[str], widest: int) -> str | None:
     """Say why a table with this first line has no labeled images."""
-    if widest > MIN_PIXELS and len(cells) in {2, 3}:
-        return f"has only the columns {', '.join(cells)}, as a sample submission has: no images"
+    if len(cells) in {2, 3} and not cells[-1].isdecimal():
+        columns = f"has only the columns {', '.join(cells)}"
+        if widest > MIN_PIXELS:
+            return f"{columns}, as a sample submission has: no images"
+        return f"{columns}: if it lists pictures, move each into a folder named by its label"
     num = len(cells)
     if num < MIN_PIXELS or math.isqrt(num) ** 2 != num or cells[0].isdecimal():
         return None

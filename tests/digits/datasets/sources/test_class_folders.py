@@ -48,6 +48,7 @@ def test_the_level_of_the_classes_is_found(
     [
         (("3/a.png", "7/a.png", "loose.png"), "has pictures beside its class folders"),
         (("train/3/a.png", "test/1.png"), r"images without labels .* name .*/train alone"),
+        (("train/3/a.png", "test/3/a.png", "unsorted/1.png"), r"class folders in .*/unsorted,"),
         (("train/1.png", "test/1.png"), r"pictures directly in .*/test, .*/train, without"),
         (("3/a.png", "3/old/a.png", "7/a.png"), r"inside class folders: .*/3/old, .*one level up"),
         (("usps/3/a.png", "other/3/a.png"), r"several trees .*/other, .*/usps, .* name one of"),

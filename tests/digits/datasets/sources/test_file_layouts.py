@@ -216,6 +216,13 @@ def test_files_in_folders_that_only_name_them_are_found(
     assert batch_files([tmp_path])[1] == sorted(tmp_path / name for name in names)
 
 
+def test_a_folder_named_like_its_file_stands_for_the_set(tmp_path: Path) -> None:
+    names = [f"{name}/{name}" for name in ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")]
+    touched(tmp_path, *names)
+
+    assert chosen(tmp_path / "t10k-images-idx3-ubyte", tmp_path) == names
+
+
 def test_several_folders_of_files_are_refused_and_listed(tmp_path: Path) -> None:
     touched(tmp_path, "new/digits.csv", "old/digits.csv")
 

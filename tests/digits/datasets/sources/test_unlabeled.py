@@ -45,6 +45,13 @@ def test_a_single_file_without_labels_is_named(tmp_path: Path) -> None:
         check_labeled([path])
 
 
+def test_a_list_of_pictures_is_named(tmp_path: Path) -> None:
+    files = write(tmp_path, labels="file,label\na.png,3\n")
+
+    with pytest.raises(DataError, match=r"only the columns file, label: if it lists pictures"):
+        check_labeled(list(files.values()))
+
+
 @pytest.mark.parametrize(
     "text",
     [
