@@ -57,5 +57,6 @@ def check_kinds(files: Sequence[Path], layout: str) -> None:
     """Raise DefectError for a file that is of another kind than its layout's, naming what it is."""
     for path in files:
         if layout in SIGNED and path.is_file():
+            wanted = "npy" if path.suffix == ".npy" else SIGNED[layout]
             unpack = layout in {"idx", "csv"}
-            check_kind(path, SIGNED[layout], LAYOUTS[layout].files, unpack=unpack)
+            check_kind(path, wanted, LAYOUTS[layout].files, unpack=unpack)
