@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from digits.datasets.formats.chunks import RawChunk
-from digits.datasets.formats.cleaning import to_pixels
+from digits.datasets.formats.cleaning import room_for_rounding, to_pixels
 from digits.datasets.formats.depths import REPEATED, Depths, are_repeated
 from digits.errors import DataError
 from digits.spec import PixelRange
@@ -48,6 +48,7 @@ def _bits(number: int) -> Convention:
 
 
 CONVENTIONS = (
+    Convention(0, 1, "two levels", 1, only_whole=True),
     Convention(0, 1, "fractions", 0.9),
     Convention(0, 15, "4 bits", 15),
     Convention(0, 16, "counts of 4x4 blocks, as in scikit-learn's digits", 16),
@@ -62,8 +63,6 @@ CONVENTIONS = (
 
 NUM_LEVELS = 256
 NUM_LOOKED_AT = 200
-# Rounding of fractions, as a share of the range: no grey value depends on it.
-ROUNDING = 1e-4
 
 
 @dataclass
@@ -125,7 +124,7 @@ def recognized(seen: SeenValues) -> tuple[PixelRange, str]:
     """Return the range of pixel values and the words for it. Raises DataError if none fits."""
     lowest, highest = seen.extremes.lowest, seen.extremes.highest
     for one in CONVENTIONS:
-        room = 0.0 if seen.are_whole else ROUNDING * (one.high - one.low)
+        room = 0.0 if seen.are_whole else room_for_rounding((one.low, one.high))
         is_in = lowest >= one.low - room and highest <= one.high + room
         reaches = highest >= one.least and lowest <= one.starts
         if is_in and reaches and (seen.are_whole or not one.only_whole):

@@ -20,8 +20,11 @@ from digits.thresholds import DefectName
 Found = Callable[[int], str]
 Mask = npt.NDArray[np.bool_]
 MISSING, UNKNOWN = -1, -2
-ROUNDING = 1e-4
-"""How far a fraction may be outside the range, as a share of it: no gray value depends on it."""
+ROUNDING = 1e-3
+"""How far a fraction may be outside the range, as a share of it: no gray value depends on it.
+
+Numbers of 16 bits are that inexact.
+"""
 
 
 def clean(
@@ -66,6 +69,12 @@ def to_pixels(values: npt.NDArray[Any], pixel_range: PixelRange) -> npt.NDArray[
     scaled = (values.astype(np.float64) - low) * 255 / (high - low)
     pixels: npt.NDArray[np.uint8] = np.rint(scaled.clip(0, 255)).astype(np.uint8)
     return pixels
+
+
+def room_for_rounding(pixel_range: PixelRange) -> float:
+    """Return how far outside the range a fraction may be; whole numbers always differ by more."""
+    low, high = pixel_range
+    return min(ROUNDING * (high - low), 0.5)
 
 
 class _Rows:
@@ -173,7 +182,7 @@ def _check_values(rows: _Rows, values: npt.NDArray[Any], pixel_range: PixelRange
         if _is_turned(flat, lowest, highest, pixel_range):
             place = f"{rows.chunk.names[0]} and later rows"
             refuse("byte_order", place, "have the wrong byte order", expected)
-        room = ROUNDING * (high - low) if values.dtype.kind == "f" else 0
+        room = room_for_rounding(pixel_range) if values.dtype.kind == "f" else 0
         rows.fail(
             "pixel_range",
             (lowest < low - room) | (highest > high + room),

@@ -80,8 +80,6 @@ def check_kinds(files: Sequence[Path], layout: str) -> None:
     """Raise DefectError for a file that is of another kind than its layout's, naming what it is."""
     for path in files:
         if layout in SIGNED and path.is_file():
+            wanted = "npy" if path.suffix == ".npy" else SIGNED[layout]
             unpack = layout in {"idx", "csv"}
-            # Arrays may be spread over files of their own.
-            is_array = layout == "npz" and path.suffix.lower() == ".npy"
-            wanted = "npy" if is_array else SIGNED[layout]
             check_kind(path, wanted, LAYOUTS[layout].files, unpack=unpack)

@@ -22,7 +22,7 @@ from digits.datasets.sources.idx import (
     read_start,
 )
 from digits.datasets.sources.ignored import is_ignored
-from digits.datasets.sources.signatures import NUM_BYTES, recognize
+from digits.datasets.sources.signatures import NUM_BYTES, as_text, recognize
 from digits.errors import DataError
 from digits.layouts import LAYOUTS
 from digits.spec import ImageShape, Role
@@ -169,7 +169,8 @@ def check_kind(path: Path, wanted: str | None, expected: str, *, unpack: bool = 
     content of gzip counts.
     """
     with open_plain(path, NUM_BYTES * 2**20) if unpack else path.open("rb") as file:
-        kind = recognize(file.read(NUM_BYTES))
+        start = file.read(NUM_BYTES)
+    kind = recognize(start) or (as_text(start) if wanted is not None else None)
     if kind is not None and kind.name != wanted:
         refuse("file_type", str(path), f"is {kind.about}", f"{expected}; {kind.advice}")
 

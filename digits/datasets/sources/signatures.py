@@ -57,6 +57,7 @@ KINDS: Mapping[str, Kind] = {
         ("pdf", "a PDF document", "save its images as PNG"),
         ("excel", "an old Excel workbook", "save the sheet as CSV"),
         ("sqlite", "an SQLite database", "export the table as CSV"),
+        ("text", "text", "if it is a table, rename it to end in .csv"),
     )
 }
 
@@ -107,3 +108,9 @@ def recognize(start: bytes) -> Kind | None:
         if re.match(pattern, text, re.DOTALL):
             return KINDS[name]
     return None
+
+
+def as_text(start: bytes) -> Kind | None:
+    """Return the kind of plain text, if content begins with it: several printable characters."""
+    is_text = len(start) > 8 and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start)
+    return KINDS["text"] if is_text else None

@@ -30,7 +30,7 @@ def range_of(values: Any) -> tuple[tuple[float, float], str]:
 
 STANDARDIZED = (GRAYS / 255 - 0.1307) / 0.3081
 USUAL = {
-    "bool": (GRAYS > 127, (0, 1), "fractions"),
+    "bool": (GRAYS > 127, (0, 1), "two levels"),
     "fractions": (GRAYS / 255, (0, 1), "fractions"),
     "fractions of 16 bits": ((GRAYS / 255).astype(np.float16), (0, 1), "fractions"),
     "fractions with noise": (GRAYS / 255 * 1.000002 - 1e-6, (0, 1), "fractions"),
@@ -51,6 +51,11 @@ USUAL = {
     "standardized": (STANDARDIZED, (-0.424213, 2.82149), "standardized with MNIST's"),
     "standardized in single precision": (
         STANDARDIZED.astype(np.float32),
+        (-0.424213, 2.82149),
+        "standardized with MNIST's",
+    ),
+    "standardized in half precision": (
+        STANDARDIZED.astype(np.float16),
         (-0.424213, 2.82149),
         "standardized with MNIST's",
     ),

@@ -127,6 +127,9 @@ def _labels(
         return {start.path: _numbered(start, given) for start in starts}
     named = {start: place for start in starts if (place := _named(start, given)) is not None}
     unnamed = [start for start in starts if start not in named]
+    if isinstance(given, str) and not named:
+        expected = f"a header with a label column named {given}"
+        refuse("label_missing", starts[0].place, "has no header", expected)
     labels = {start.path: place for start, place in named.items()}
     if unnamed:
         labels |= _unnamed(unnamed, named, has_index=has_index)

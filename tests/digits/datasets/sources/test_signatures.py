@@ -79,6 +79,16 @@ def test_a_file_of_another_kind_is_named_for_what_it_is(
     assert kind.advice in str(caught.value)
 
 
+@pytest.mark.parametrize("layout", ["idx", "npz", "parquet"])
+def test_a_table_under_another_name_is_named(layout: str, tmp_path: Path) -> None:
+    files = WRITERS[layout](tmp_path, make_splits())
+    for path in files:
+        path.write_text("label,pixel0,pixel1\n5,0,0\n")
+
+    with pytest.raises(DataError, match=r"is text, expected .* rename it to end in \.csv"):
+        list(read_chunks(files, make_spec(layout), Defects()))
+
+
 def test_a_picture_of_a_tree_is_named_too(tmp_path: Path) -> None:
     files = WRITERS["folder"](tmp_path, make_splits())
     (tmp_path / "train" / "3" / "x.png").write_bytes(FOREIGN["lfs"])

@@ -240,3 +240,11 @@ def test_line_ends_of_old_macs_are_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r"))
 
     assert r"tr '\r' '\n'" in refused("csv", [path])
+
+
+def test_a_label_column_by_name_needs_a_header(tmp_path: Path) -> None:
+    files = [write(tmp_path / "a.csv", FIRST)]
+
+    assert "has no header, expected a header with a label column named kind" in refused(
+        "csv", files, label_column="kind"
+    )
