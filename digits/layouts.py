@@ -7,7 +7,6 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -28,14 +27,9 @@ class FileLayout:
     names: str | None
     reader: str | Reader
 
-    def matches(self, path: Path) -> bool:
-        """Return whether a path is a file (by name only) or a folder tree of this layout."""
-        if self.names is None:
-            return path.is_dir() and any(
-                one.is_dir() and not one.name.startswith(".") for one in path.iterdir()
-            )
-        name = path.name.lower()
-        return not name.startswith(".") and re.fullmatch(self.names, name) is not None
+    def matches(self, name: str) -> bool:
+        """Return whether a file of this name has this layout."""
+        return self.names is not None and re.fullmatch(self.names, name.lower()) is not None
 
     def read(self, *arguments: Any) -> Iterable[Any]:
         """Read files; see Reader."""
@@ -47,17 +41,18 @@ LAYOUTS: Mapping[str, FileLayout] = MappingProxyType(
     {
         "idx": FileLayout(
             files="a pair of IDX files (train-images.idx, train-labels.idx)",
-            names=r"(?=.*(image|label|idx1|idx3)).*(\.idx|[.-]ubyte)(\.gz)?",
+            names=r"(?=.*(image|img|label|lbl|idx[123])).*"
+            r"(\.idx[123]?|[-._]idx[123]([-._](ubyte|int))?|[-.]ubyte)(\.gz)?",
             reader="digits.datasets.formats.idx_files:read_idx",
         ),
         "npz": FileLayout(
-            files="an .npz",
-            names=r".*\.npz",
+            files="an .npz, or a pair of .npy or .npz files (x_train.npy, y_train.npy)",
+            names=r".*\.np[yz]",
             reader="digits.datasets.formats.npz_arrays:read_npz_arrays",
         ),
         "parquet": FileLayout(
             files="a .parquet file",
-            names=r".*\.parquet",
+            names=r".*\.(parquet|parq|pq)",
             reader="digits.datasets.formats.parquet_files:read_parquet",
         ),
         "folder": FileLayout(
@@ -67,7 +62,7 @@ LAYOUTS: Mapping[str, FileLayout] = MappingProxyType(
         ),
         "csv": FileLayout(
             files="a .csv file",
-            names=r".*\.csv(\.gz)?",
+            names=r".*\.(csv|tsv)(\.gz)?",
             reader="digits.datasets.formats.csv_files:read_csv",
         ),
     }

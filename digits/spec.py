@@ -36,6 +36,7 @@ NumClasses = Annotated[int, Field(ge=2, le=1000)]
 Column = int | str
 Value = Annotated[float, Field(allow_inf_nan=False)]
 PixelRange = tuple[Value, Value]
+Validation = Literal["train", "leave-out"]
 
 
 def _check_layout(name: str) -> str:
@@ -68,9 +69,16 @@ class ReadOptions(Part):
     file_layout: LayoutName = "idx"
     pixel_range: PixelRange = (0, 255)
     test_share: float = 1 / 7
+    validation: Validation = "train"
     image_column: Column | None = None
     label_column: Column | None = None
+    first_label: int = 0
+    transposed: bool = False
     severity: Mapping[DefectName, Severity] = {}
+
+    def stored(self, shape: ImageShape) -> ImageShape:
+        """Return the shape that images of an upright shape (height, width) have in the files."""
+        return (shape[1], shape[0]) if self.transposed else shape
 
 
 class FolderSource(Part):
@@ -138,9 +146,14 @@ class DatasetSpec(Part):
 
     In TOML, `file_layout` is called `layout`. The ends of `pixel_range` (no ink, most ink) become 0
     and 255. `test_share` is the share of test images if the files do not define the split.
+    `validation` says what becomes of a third split of the files: training data, or nothing.
     `image_column` and `label_column`, by name or by number from 0 (-1 is the last), are for CSV and
-    Parquet. `content` maps each role to the SHA-256 of its uncompressed IDX file. Without it, only
-    local files can be used, because downloads could not be verified.
+    Parquet. `first_label` is the number of the first class, where labels are numbers and classes
+    have other names. `transposed` says that rows and columns are swapped in the files, as in
+    EMNIST; `image_shape` is that of upright images. `centered` says whether pictures to label are
+    centered and scaled first, as MNIST's images were. `content` maps each role to the SHA-256 of
+    its uncompressed IDX file. Without it, only local files can be used, because downloads could not
+    be verified.
     """
 
     name: Name
@@ -152,8 +165,12 @@ class DatasetSpec(Part):
     file_layout: LayoutName = Field(default="idx", alias="layout")
     pixel_range: PixelRange = (0, 255)
     test_share: Annotated[float, Field(gt=0, lt=1)] = 1 / 7
+    validation: Validation = "train"
     image_column: Column | None = None
     label_column: Column | None = None
+    first_label: Annotated[int, Field(ge=0)] = 0
+    transposed: bool = False
+    centered: bool = True
     content: dict[Role, Sha256] | None = None
     sources: tuple[Source, ...] = ()
     thresholds: Thresholds = Thresholds()
@@ -191,15 +208,19 @@ class DatasetSpec(Part):
             file_layout=self.file_layout,
             pixel_range=self.pixel_range,
             test_share=self.test_share,
+            validation=self.validation,
             image_column=self.image_column,
             label_column=self.label_column,
+            first_label=self.first_label,
+            transposed=self.transposed,
             severity=severity,
         )
 
     @property
     def layout(self) -> Layout:
         """The shape of the images, and the classes."""
-        names = self.class_names or tuple(str(label) for label in range(self.num_classes))
+        numbers = range(self.first_label, self.first_label + self.num_classes)
+        names = self.class_names or tuple(map(str, numbers))
         return Layout(
             name=self.name,
             image_shape=self.image_shape,
@@ -216,7 +237,7 @@ def available_datasets(settings: Settings) -> tuple[str, ...]:
 
 def load_spec(name: str, settings: Settings) -> DatasetSpec:
     """Load the spec of a dataset by name. Raises UsageError if it is missing or invalid."""
-    path = _find(name, settings)
+    path = spec_path(name, settings)
     try:
         fields = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -234,7 +255,8 @@ def load_spec(name: str, settings: Settings) -> DatasetSpec:
         raise UsageError(f"{path}: {problems}") from error
 
 
-def _find(name: str, settings: Settings) -> Path:
+def spec_path(name: str, settings: Settings) -> Path:
+    """Return the path of a dataset's spec. Raises UsageError if it is missing."""
     if NAME.fullmatch(name):
         for folder in settings.datasets_dirs:
             path = folder / f"{name}.toml"

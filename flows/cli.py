@@ -254,9 +254,11 @@ def reproduce(version: int, dataset: str, as_json: bool) -> None:
 @main.command()
 @click.argument("files", nargs=-1, required=True)
 @click.option(
-    "--as-is",
-    is_flag=True,
-    help="Do not center and scale the images: they already look like the dataset's.",
+    "--as-is/--center",
+    "as_is",
+    default=None,
+    help="Label the images as they are, because they already look like the dataset's; or center "
+    "and scale them first (default: what the dataset's spec says).",
 )
 @click.option(
     "--each",
@@ -276,7 +278,7 @@ def reproduce(version: int, dataset: str, as_json: bool) -> None:
 def predict(
     files: tuple[str, ...],
     *,
-    as_is: bool,
+    as_is: bool | None,
     each: bool,
     folder: Path | None,
     form: "Form | None",

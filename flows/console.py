@@ -146,6 +146,8 @@ def print_run(result: "RunResult") -> None:
     """Print the models, the decision and its reason, the steps, and the path of the report."""
     from rich.console import Console
 
+    from digits.report.sentences import shared_remark
+
     verdict = result.outcome.decision.entry.verdict
     outcome = describe_outcome(verdict.outcome, verdict.champion_after)
     console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -153,6 +155,10 @@ def print_run(result: "RunResult") -> None:
         console.width = LOG_WIDTH
     console.print()
     console.print(model_table(result.outcome.scored, console))
+    validation, (_, score) = result.outcome.validation, result.outcome.scored[0]
+    shared = shared_remark(validation.num_shared_images, score.num_images)
+    if shared:
+        console.print(f"\n{shared}")
     console.print(f"\nDecision: {outcome}: {verdict.reason}")
     if verdict.champion_after is not None:
         console.print(f"Champion: version {verdict.champion_after}")

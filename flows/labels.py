@@ -25,7 +25,7 @@ def label_all(
     champion: Champion,
     *,
     form: Form,
-    as_is: bool,
+    as_is: bool | None,
     folder: Path | None,
     each: bool = False,
 ) -> bool:

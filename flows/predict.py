@@ -28,7 +28,7 @@ def predict(
     folder: Path,
     output: Path | None = None,
     dataset: str = "mnist",
-    as_is: bool = False,
+    as_is: bool | None = None,
     device: Device = "auto",
 ) -> LabelReport:
     """Label all images below a folder with the champion.
@@ -37,7 +37,8 @@ def predict(
         folder: Folder of images, on the machine that executes the run.
         output: Parquet file to write (default: a new one in artifacts/predictions).
         dataset: Dataset whose champion labels the images.
-        as_is: Do not center and scale the images: they already look like the dataset's.
+        as_is: Whether the images already look like the dataset's, so that they are not centered
+            and scaled (default: what the dataset's spec says).
         device: Device to use; auto uses a GPU if one is available.
     """
     workspace = current_workspace()

@@ -13,7 +13,7 @@ from digits.training.devices import Device, configure_backend, resolve_device
 
 @task(name="predict", cache_policy=NO_CACHE, persist_result=False)
 def predict_folder(
-    folder: Path, output: Path, dataset: str, device: Device, *, as_is: bool
+    folder: Path, output: Path, dataset: str, device: Device, *, as_is: bool | None
 ) -> LabelReport:
     """Label all images under `folder` with the champion, into the Parquet `output`."""
     configure_backend(resolve_device(device))

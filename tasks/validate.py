@@ -32,6 +32,7 @@ def validate(dataset: DatasetRef, thresholds: Thresholds, growth: Growth) -> Val
         digest=draft.digest,
         num_expectations=outcome.num_expectations,
         warnings=tuple(str(warning) for warning in outcome.warnings),
+        num_shared_images=outcome.num_shared_images,
     )
     if not outcome.success:
         raise ValidationFailed(outcome, store.folder(reference) / "page.html")

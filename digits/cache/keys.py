@@ -35,6 +35,7 @@ PLUMBING = (
     "digits.settings:Settings",
     "digits.storage.store:Store",
     "digits.training.streams:native_errors_in",
+    "digits.datasets.formats.validation_data:validation_parts",
     "digits.datasets.versions:DatasetVersions",
     "digits.storage.workspace:Workspace",
     "digits.storage.workspace:current_workspace",

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from digits.datasets.advice import leaving_out
 from digits.errors import DataError
 from digits.thresholds import DefectName, Severity
 
@@ -50,6 +51,16 @@ class Defects:
     def __init__(self, severity: Mapping[DefectName, Severity] | None = None) -> None:
         self._severity = severity or {}
         self._found: dict[DefectName, Defect] = {}
+        self._notes: dict[str, None] = {}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What users should know about how the files were read, though nothing is wrong."""
+        return tuple(self._notes)
+
+    def note(self, text: str) -> None:
+        """Add a note, unless the same one was added before."""
+        self._notes.setdefault(_line(text))
 
     @property
     def found(self) -> tuple[Defect, ...]:
@@ -75,15 +86,16 @@ class Defects:
         defect.count += count or len(places)
         defect.places += places[: NUM_SHOWN - len(defect.places)]
 
-    def enforce(self) -> None:
-        """Raise DataError if there are errors; otherwise log each warning in one line."""
+    def refuse_errors(self) -> None:
+        """Raise DataError if there are errors."""
         errors = self.of("error")
         if errors:
-            names = ", ".join(defect.check for defect in errors)
-            raise DataError(
-                f"{'; '.join(map(str, errors))}. Fix the data, or skip the affected images by "
-                f'setting {names} = "warning" in [thresholds.severity] of the dataset spec'
-            )
+            remedy = leaving_out([defect.check for defect in errors])
+            raise DataError(f"{'; '.join(map(str, errors))}. Fix the data, or {remedy}")
+
+    def enforce(self) -> None:
+        """Raise DataError if there are errors; otherwise log each warning in one line."""
+        self.refuse_errors()
         for defect in self.of("warning"):
             logger.warning("skipped: %s", defect)
 

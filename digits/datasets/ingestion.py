@@ -1,5 +1,6 @@
 """Ingest: turn distributed files into a typed dataset in the store."""
 
+import logging
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
 from itertools import chain
@@ -8,6 +9,7 @@ from pathlib import Path
 from digits.datasets.defects import Defects
 from digits.datasets.formats.chunks import LabeledChunk, RowNames
 from digits.datasets.formats.readers import read_files
+from digits.datasets.formats.validation_data import validation_parts
 from digits.datasets.images import Images, Labels, SplitWriter, content_digest
 from digits.datasets.kept_batches import read_batch
 from digits.datasets.sources.content import Content, opened
@@ -19,6 +21,8 @@ from digits.storage.records import canonical_digest
 from digits.storage.references import DatasetRef
 from digits.storage.workspace import Workspace
 from digits.thresholds import SPLITS, Split
+
+logger = logging.getLogger(__name__)
 
 
 def ingest_dataset(
@@ -67,6 +71,10 @@ def read_source(
 ) -> Iterator[LabeledChunk]:
     """Yield the images of a dataset spec's files; raises like ingest_dataset."""
     with opened(spec, content, workspace.settings) as files:
+        parts = validation_parts(read_options.file_layout, files)
+        if parts:
+            becomes = "is training data" if read_options.validation == "train" else "is left out"
+            logger.info("validation data of %s (%s) %s", spec.name, ", ".join(parts[:3]), becomes)
         defects = Defects(read_options.severity)
         yield from read_files(files, layout, read_options, defects)
         defects.enforce()

@@ -4,7 +4,7 @@ A batch is a sample, so its shares differ from those of the dataset by chance. T
 therefore depends on the size of the batch: one honest batch in 10,000 exceeds it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pandas as pd
 from great_expectations import expectations as gxe
@@ -22,6 +22,7 @@ from digits.validation.checks import (
     of_columns,
     of_each_label,
     of_each_value,
+    of_ground,
     of_scale,
 )
 from digits.validation.summary import CENTROID_COLUMN, COLUMNS
@@ -31,11 +32,24 @@ MAX_LABEL_DIVERGENCE = 0.1
 LEAST_OF_CENTROID_ACCURACY = 0.9
 """If the spec has no bound: fraction of the dataset's centroid accuracy that a batch must reach."""
 
+GROUND_ROOM = 32
+"""How much brighter the darkest pixel of a batch may be than that of any training image.
+
+Values of 0..1 in a dataset of -1..1 have no pixel below 128; those of -0.5..0.5 none below 64.
+"""
+
 
 def batch_checks(
-    frame: pd.DataFrame, baseline: Baseline, thresholds: Thresholds, num_classes: int
+    frame: pd.DataFrame,
+    baseline: Baseline,
+    thresholds: Thresholds,
+    num_classes: int,
+    class_names: Sequence[str] = (),
 ) -> list[Check]:
-    """Return the checks of a batch; `frame` comes from Baseline.frame."""
+    """Return the checks of a batch; `frame` comes from Baseline.frame.
+
+    Findings name classes by `class_names`, or else by their numbers.
+    """
     frames = baseline.frames()
     train = frames["train"]
     columns = [name for name in COLUMNS if name not in NOT_OF_A_BATCH]
@@ -43,17 +57,19 @@ def batch_checks(
     return [
         *of_columns([*columns, CENTROID_COLUMN, KNOWN_COLUMN]),
         of_each_label(num_classes),
-        _classes_present(frame, train),
+        _classes_present(frame, train, class_names),
         label_divergence(frame, train, threshold, num_classes),
         _centroid_accuracy(len(frame), baseline, thresholds),
-        of_scale(max(2, int(train["pixel_max"].max()) // 2)),
+        # More than half: values of one bit less would reach exactly that.
+        of_scale(max(2, int(train["pixel_max"].max()) // 2 + 1)),
+        of_ground(min(255, int(train["pixel_min"].max()) + GROUND_ROOM)),
         *of_each_value(_widest(thresholds)),
         inverted_colours(len(frame), train),
         *_of_copies(len(frame), frames, thresholds),
     ]
 
 
-def _classes_present(frame: pd.DataFrame, train: pd.DataFrame) -> Check:
+def _classes_present(frame: pd.DataFrame, train: pd.DataFrame, class_names: Sequence[str]) -> Check:
     """A class may be missing if a batch of this size could lack it by chance."""
     shares = train["label"].value_counts(normalize=True)
     expected = sorted(shares.index[(1 - shares) ** len(frame) < CHANCE].tolist())
@@ -61,9 +77,11 @@ def _classes_present(frame: pd.DataFrame, train: pd.DataFrame) -> Check:
         name="classes_present",
         column="label",
         about="classes expected in a batch of this size",
-        expected=f"images of class {', '.join(map(str, expected))}" if expected else "any",
+        expected=f"images of class {descriptions.named(expected, class_names)}"
+        if expected
+        else "any",
         expectation=gxe.ExpectColumnDistinctValuesToContainSet(column="label", value_set=expected),
-        describe=descriptions.missing_classes(expected),
+        describe=descriptions.missing_classes(expected, class_names),
     )
 
 

@@ -16,7 +16,7 @@ from digits.datasets.formats.readers import read_files
 from digits.datasets.images import Images, Labels
 from digits.datasets.kept_batches import canonical_order
 from digits.datasets.sources.archives import MAX_IMAGES
-from digits.datasets.sources.file_layouts import detect_layout, files_in
+from digits.datasets.sources.file_layouts import batch_files
 from digits.errors import DataError
 from digits.spec import DatasetSpec
 from digits.storage.files import printable
@@ -62,17 +62,19 @@ def read_rows(paths: Sequence[Path], spec: DatasetSpec) -> tuple[BatchRows | Non
 
     Raises DataError if the operating system refuses to read a file.
     """
-    defects = Defects(spec.read_options.severity)
+    # An added batch is deleted, with any file that was skipped because it is no picture.
+    defects = Defects({**spec.read_options.severity, "file_type": "error"})
     found: list[Finding] = []
     chunks = []
     try:
-        layout = detect_layout(paths)
-        files = [file for path in paths for file in files_in(path, layout)]
+        layout, files = batch_files(paths)
         for file in files:
             # Reading a pipe could block forever.
             if not (file.is_file() or file.is_dir()):
                 refuse("file_type", str(file), "is not a regular file", "one")
-        read_options = spec.read_options.model_copy(update={"file_layout": layout})
+        # What a batch does not keep is deleted, so nothing may be left out.
+        changes = {"file_layout": layout, "validation": "train"}
+        read_options = spec.read_options.model_copy(update=changes)
         read = read_files(files, spec.layout, read_options, defects)
         chunks = list(_bounded(read, paths))
     except DataError as error:

@@ -45,7 +45,7 @@ def validate_batch(
     measured = measure([(rows.images, rows.labels)], baseline.centroids)
     goes_to_test = is_test(rows.images, spec.test_share)
     frame = baseline.frame(measured, goes_to_test)
-    checks = batch_checks(frame, baseline, thresholds, num_classes)
+    checks = batch_checks(frame, baseline, thresholds, num_classes, spec.layout.class_names)
     by_itself = evaluate("batch", frame, checks, thresholds)
     findings = [*found, *(_named(finding, rows) for finding in by_itself)]
     growth = Growth()
@@ -88,11 +88,13 @@ def _made_worse(
     before: Frames, after: Frames, spec: DatasetSpec, growth: Growth, more: Growth
 ) -> list[Finding]:
     """Failures that a run would find in the dataset with the batch, but not without it."""
-    bounds, num_classes = spec.thresholds, spec.num_classes
-    failures = validate_frames(after, bounds, num_classes, growth + more).failures
+    bounds, num_classes, names = spec.thresholds, spec.num_classes, spec.layout.class_names
+    failures = validate_frames(
+        after, bounds, num_classes, growth + more, class_names=names
+    ).failures
     if not failures:
         return []
-    known = validate_frames(before, bounds, num_classes, growth).failures
+    known = validate_frames(before, bounds, num_classes, growth, class_names=names).failures
     already = {(finding.split, finding.check) for finding in known}
     # Row numbers would only mislead: nobody has seen the grown dataset.
     return [

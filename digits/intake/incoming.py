@@ -1,20 +1,22 @@
 """Incoming batches, and the outcome of adding them.
 
-Each file, folder or pair of IDX files in the watched folder, data/incoming/NAME, is one batch.
-Write it elsewhere and move it in, or give it a name that begins with a dot or ends in .part until
-it is complete: such names are ignored.
+Each file, folder, or pair of IDX or .npy files in the watched folder, data/incoming/NAME, is one
+batch. Write it elsewhere and move it in, or give it a name that begins with a dot or ends in .part
+until it is complete: such names are ignored.
 """
 
 import logging
-import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from digits.datasets.growth import Growth
+from digits.datasets.sources.file_names import KINDS, parse_name
+from digits.datasets.sources.ignored import is_ignored
 from digits.datasets.versions import DatasetVersions, version_of
 from digits.intake.claims import left_claims
+from digits.layouts import LAYOUTS
 from digits.settings import Settings
 from digits.storage.files import printable
 from digits.storage.references import Frozen
@@ -24,13 +26,11 @@ from digits.validation.findings import PAGE_FILE
 logger = logging.getLogger(__name__)
 
 PARTIAL = ".part"
-IDX_FILE = re.compile(r"(?P<pair>.*?)(?P<role>images|labels)[-_.]?(idx[13]-ubyte|idx)(\.gz)?")
-ROLES = {"images", "labels"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """The paths of one batch: a file, a folder, or the two files of an IDX pair."""
+    """The paths of one batch: a file, a folder, or the files of a pair."""
 
     paths: tuple[Path, ...]
 
@@ -96,24 +96,38 @@ def refusals(dataset: str, settings: Settings) -> list[Path]:
 
 
 def waiting(dataset: str, settings: Settings) -> list[Entry]:
-    """The batches in the incoming folder, by name; half an IDX pair is not a batch yet."""
+    """The batches in the incoming folder, by name; half a pair of files is not a batch yet.
+
+    If two files could be the same half of a pair, they are one batch with the other half.
+    """
     folder = incoming_folder(dataset, settings)
     names = sorted(folder.iterdir()) if folder.is_dir() else []
-    grouped: defaultdict[tuple[str, ...], dict[str, Path]] = defaultdict(dict)
+    grouped: defaultdict[tuple[str, ...], list[Path]] = defaultdict(list)
     for path in names:
-        if path.name.startswith(".") or path.name.endswith(PARTIAL):
-            continue
-        match = None if path.is_dir() else IDX_FILE.fullmatch(path.name)
-        key = ("pair", match["pair"]) if match else ("", path.name)
-        grouped[key][match["role"] if match else ""] = path
+        if not is_ignored(path.name) and not path.name.endswith(PARTIAL):
+            grouped[_batch_of(path)].append(path)
     entries = []
-    for (kind, _), paths in grouped.items():
-        if kind == "pair" and set(paths) != ROLES:
-            (missing,) = ROLES - set(paths)
-            logger.info("%s: waiting for the matching %s file", *paths.values(), missing)
+    for (kind, *_), paths in grouped.items():
+        missing = set(KINDS) - {parse_name(path.name).kind for path in paths}
+        if kind == "pair" and missing:
+            logger.info(
+                "%s: waiting for the matching %s file",
+                ", ".join(map(str, paths)),
+                " and ".join(missing),
+            )
         else:
-            entries.append(Entry(tuple(paths[role] for role in sorted(paths))))
+            entries.append(Entry(tuple(paths)))
     return entries
+
+
+def _batch_of(path: Path) -> tuple[str, ...]:
+    """What the files of one batch have in common: pairs by name, other files and folders alone."""
+    named = parse_name(path.name)
+    is_idx = LAYOUTS["idx"].matches(path.name)
+    is_array = path.suffix.lower() == ".npy"
+    if named.kind is None or path.is_dir() or not (is_idx or is_array):
+        return ("", path.name)
+    return ("pair", "idx" if is_idx else "npy", named.stem, named.split or "")
 
 
 def names_waiting(dataset: str, settings: Settings) -> list[str]:

@@ -24,6 +24,19 @@ class Bounds:
     floor: float
     centroid_accuracy: float
 
+    @property
+    def by_key(self) -> dict[str, Value]:
+        """All values by their key in the spec, such as thresholds.train.min_ink."""
+        return {
+            "floor": self.floor,
+            "thresholds.max_label_divergence": self.max_label_divergence,
+            **{
+                f"thresholds.{split}.{name}": value
+                for split, values in self.splits.items()
+                for name, value in values.items()
+            },
+        }
+
 
 def measure_bounds(
     frames: Mapping[Split, pd.DataFrame], num_classes: int, *, is_split: bool

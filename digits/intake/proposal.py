@@ -1,18 +1,16 @@
 """Proposes a spec for a new dataset by examining its files."""
 
-import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from digits.datasets.defects import Defects
-from digits.datasets.formats.readers import read_chunks
-from digits.datasets.images import iter_split
-from digits.datasets.ingestion import write_splits
+from digits.datasets.advice import without_spec
+from digits.datasets.formats.validation_data import validation_parts
 from digits.datasets.sources.content import content_of, opened
-from digits.datasets.sources.file_layouts import detect_layout
+from digits.datasets.sources.file_layouts import dataset_files, detect_layout, not_read
 from digits.errors import DataError, UsageError
-from digits.intake.measured_bounds import Bounds, measure_bounds
+from digits.intake.assumptions import Proposal
+from digits.intake.measuring import measure_files
 from digits.intake.spec_text import spec_text
 from digits.intake.survey import MAX_CLASSES, Survey, survey
 from digits.settings import Settings
@@ -23,111 +21,93 @@ from digits.spec import (
     DatasetSpec,
     FolderSource,
     ImageShape,
+    PixelRange,
+    Validation,
     available_datasets,
     load_spec,
+    spec_path,
 )
 from digits.storage.files import make_folder, write_whole
-from digits.thresholds import SPLITS, CentroidFile, Split
-from digits.validation.centroids import compute_centroids, freeze_centroids
-from digits.validation.summary import summarize
+from digits.thresholds import DefectName, Thresholds
+from digits.validation.centroids import freeze_centroids
+from digits.validation.trials import Center
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user specifies about the files; the rest is detected."""
+    """What the user specifies about the files; the rest is detected.
+
+    `left_out` are the checks of files whose failing rows are skipped; `class_names` are names for
+    labels that may be numbers, counted from `first_label`.
+    """
 
     file_layout: str | None = None
     image_shape: ImageShape | None = None
+    image_column: Column | None = None
     label_column: Column | None = None
+    pixel_range: PixelRange | None = None
     test_share: float = 1 / 7
+    class_names: tuple[str, ...] = ()
+    first_label: int | None = None
+    transposed: bool = False
+    centered: bool | None = None
+    left_out: tuple[DefectName, ...] = ()
+    validation: Validation = "train"
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """A spec that was written, and what it is based on."""
-
-    path: Path
-    spec: DatasetSpec
-    survey: Survey
-    counts: dict[Split, int]
-    bounds: Bounds
-
-    def facts(self) -> dict[str, Any]:
-        """What was detected and assumed, as JSON values."""
-        return {
-            "path": str(self.path),
-            "layout": self.spec.file_layout,
-            "image_shape": list(self.spec.image_shape),
-            "classes": list(self.spec.layout.class_names),
-            "pixel_range": list(self.spec.pixel_range),
-            "label_column": self.spec.label_column,
-            "test_share": None if self.survey.is_split else self.spec.test_share,
-            "num_images": dict(self.counts),
-            "floor": self.spec.floor,
-        }
-
-    def assumptions(self) -> dict[str, str]:
-        """What was detected and assumed, as a few lines of text."""
-        spec, seen, names = self.spec, self.survey, self.spec.layout.class_names
-        low, high = spec.pixel_range
-        column = spec.label_column
-        label = {None: "", 0: ", label in the first column", -1: ", label in the last column"}.get(
-            column if isinstance(column, int) else None, f", label in column {column}"
-        )
-        classes = (
-            ", ".join(names) if len(names) <= 12 else f"{', '.join(names[:3])} ... {names[-1]}"
-        )
-        train, test = self.counts["train"], self.counts["test"]
-        given = "as in the files" if seen.is_split else "by a hash of each image's pixels"
-        return {
-            "layout": f"{spec.file_layout}{label}",
-            "images": f"{seen.num_images:,} of {spec.image_shape[0]} x {spec.image_shape[1]} pixels"
-            + (", assumed square" if seen.is_square_assumed else ""),
-            "pixels": f"{low:g} to {high:g}; found {seen.lowest:g} to {seen.highest:g}",
-            "classes": f"{len(names):,}: {classes}",
-            "split": f"{train:,} for training, {test:,} for testing, {given}",
-            "floor": f"a champion needs {spec.floor:.0%} accuracy; the nearest mean image reaches "
-            f"{self.bounds.centroid_accuracy:.1%}",
-            "bounds": "measured on these images, with some room",
-        }
-
-
-def propose(name: str, place: Path, wishes: Wishes, settings: Settings) -> Proposal:
+def propose(name: str, place: Path, wishes: Wishes, settings: Settings, center: Center) -> Proposal:
     """Write the spec of a new dataset, and its class centroids next to it.
 
-    Raises UsageError if the name is invalid or taken, or `place` does not exist; DataError if the
-    files at `place` are not a complete dataset.
+    `center` centers a picture before it is labeled. Raises UsageError if the name is invalid or
+    taken, or `place` does not exist; DataError if the files at `place` are not a complete dataset.
     """
     folder = settings.datasets_dirs[0]
     _check_name(name, settings)
     place = place.expanduser().absolute()
     if not place.exists():
         raise UsageError(f"{place}: not found; --from must name the dataset's file or folder")
-    layout = wishes.file_layout or detect_layout([place])
+    path = folder / f"{name}.toml"
+    with without_spec():
+        proposal = _examine(path, place, wishes, settings, center)
+    make_folder(folder)
+    centroids = freeze_centroids(proposal.measured.means, folder / f"{name}.centroids.npy")
+    text = spec_text(
+        proposal.spec,
+        proposal.survey,
+        proposal.measured,
+        centroids,
+        is_form_measured=wishes.centered is None,
+    )
+    write_whole(path, text.encode())
+    return replace(proposal, spec=load_spec(name, settings))
+
+
+def _examine(
+    path: Path, place: Path, wishes: Wishes, settings: Settings, center: Center
+) -> Proposal:
+    name, layout = path.stem, wishes.file_layout or detect_layout([place])
     source = () if place == settings.raw_dir / name else (FolderSource(kind="folder", path=place),)
     spec = _draft(name, layout, wishes, source)
+    validation = tuple(validation_parts(layout, dataset_files(layout, place)))
     with opened(spec, content_of(spec, settings), settings) as files:
-        seen = survey(files, layout, wishes.image_shape, wishes.label_column)
-        spec = _fitted(spec, seen)
-        with tempfile.TemporaryDirectory(prefix="digits-") as scratch:
-            defects = Defects()
-            chunks = read_chunks(files, spec, defects)
-            counts = write_splits(chunks, spec.layout, spec.test_share, Path(scratch))
-            defects.enforce()
-            make_folder(folder)
-            bounds, centroids = _measure(Path(scratch), spec, folder, is_split=seen.is_split)
-    path = folder / f"{name}.toml"
-    write_whole(path, spec_text(spec, seen, bounds, centroids).encode())
-    return Proposal(path, load_spec(name, settings), seen, counts, bounds)
+        seen = survey(files, spec.read_options, wishes.image_shape, wishes.pixel_range)
+        spec = spec.model_copy(update=_facts(seen, wishes))
+        measured = measure_files(files, spec, center, settings)
+    centered = wishes.centered
+    centered = measured.trials.should_center if centered is None else centered
+    spec = spec.model_copy(update={"centered": centered})
+    left = tuple(map(str, not_read(layout, place)))
+    return Proposal(path, spec, seen, measured, validation, left)
 
 
 def _check_name(name: str, settings: Settings) -> None:
     if not NAME.fullmatch(name):
         raise UsageError(f"{name!r}: invalid dataset name (expected only a-z, 0-9, - and _)")
     if name in available_datasets(settings):
+        path = spec_path(name, settings)
         raise UsageError(
-            f"dataset {name} already exists; its spec was not overwritten: choose another name, or "
-            "remove the spec by hand"
+            f"dataset {name} already exists; its spec was not overwritten: choose another name, "
+            f"remove {path}, or correct it and run `digits dataset init {name} --again`"
         )
 
 
@@ -140,41 +120,57 @@ def _draft(name: str, layout: str, wishes: Wishes, source: tuple[FolderSource, .
         image_shape=wishes.image_shape or (MAX_SIDE, MAX_SIDE),
         num_classes=MAX_CLASSES,
         floor=0,
+        image_column=wishes.image_column,
         label_column=wishes.label_column,
+        transposed=wishes.transposed,
         test_share=wishes.test_share,
+        validation=wishes.validation,
         sources=source,
+        thresholds=Thresholds(severity=dict.fromkeys(wishes.left_out, "warning")),
     )
 
 
-def _fitted(spec: DatasetSpec, seen: Survey) -> DatasetSpec:
-    names = seen.class_names
-    changes = {
+def _facts(seen: Survey, wishes: Wishes) -> dict[str, Any]:
+    """The keys of the spec that the files decide, together with the wishes."""
+    return {
         "image_shape": seen.image_shape,
-        "num_classes": len(names),
-        # Classes named by their number need no entry.
-        "class_names": () if names == tuple(map(str, range(len(names)))) else names,
         "pixel_range": seen.pixel_range,
-        "label_column": seen.label_column,
+        "label_column": seen.read_options.label_column,
+        **_classes(seen, wishes),
     }
-    return spec.model_copy(update=changes)
 
 
-def _measure(
-    scratch: Path, spec: DatasetSpec, folder: Path, *, is_split: bool
-) -> tuple[Bounds, CentroidFile]:
-    layout = spec.layout
-    paths = {split: scratch / f"{split}.parquet" for split in SPLITS}
-    means = compute_centroids(iter_split(paths["train"], layout), layout.num_classes)
-    frames = summarize({split: iter_split(paths[split], layout) for split in SPLITS}, means)
-    for split, frame in frames.items():
-        missing = set(range(layout.num_classes)) - set(frame["label"])
-        if missing:
-            names = ", ".join(layout.class_names[label] for label in sorted(missing)[:5])
-            names += ", ..." * (len(missing) > 5)
-            advice = "add images of them" + ("" if is_split else ", or use a larger --test-share")
-            raise DataError(
-                f"{split} split of {len(frame):,} images: {len(missing):,} of the "
-                f"{layout.num_classes:,} classes missing ({names}); {advice}"
-            )
-    bounds = measure_bounds(frames, layout.num_classes, is_split=is_split)
-    return bounds, freeze_centroids(means, folder / f"{spec.name}.centroids.npy")
+def _classes(seen: Survey, wishes: Wishes) -> dict[str, Any]:
+    numbers, names = seen.numbers, wishes.class_names
+    if names:
+        # Labels may be the names themselves.
+        is_number = bool(numbers) and not set(map(str, numbers)) <= set(names)
+        first = _first_label(numbers, wishes) if is_number else 0
+        return {"num_classes": len(names), "class_names": names, "first_label": first}
+    first = numbers[0] if numbers and wishes.first_label is None else wishes.first_label or 0
+    if (
+        numbers
+        and numbers[0] >= first
+        and (wishes.first_label is not None or numbers == list(range(first, first + len(numbers))))
+    ):
+        # Classes named by consecutive numbers need no other names.
+        return {"num_classes": numbers[-1] - first + 1, "class_names": (), "first_label": first}
+    return {"num_classes": len(seen.labels), "class_names": seen.class_names}
+
+
+def _first_label(numbers: list[int], wishes: Wishes) -> int:
+    """The number of the first of the names. Raises DataError if the labels do not tell."""
+    if wishes.first_label is not None:
+        return wishes.first_label
+    num_names = len(wishes.class_names)
+    low, high = numbers[0], numbers[-1]
+    possible = range(max(0, high - num_names + 1), low + 1)
+    if len(possible) == 1:
+        return possible[0]
+    found = f"labels {low} to {high} and {num_names:,} class names"
+    if not possible:
+        raise DataError(f"{found}: more numbers than names (expected a name for each number)")
+    raise DataError(
+        f"{found}: the number of {wishes.class_names[0]} is not certain; set it with --first-label "
+        f"({' or '.join(map(str, possible[:3]))})"
+    )

@@ -38,6 +38,11 @@ def center(grey: Grey, shape: ImageShape) -> Centered:
     return Centered(_centered(ink, ink.is_digit, shape), describe(ink.is_digit, grey.shape))
 
 
+def center_pixels(grey: Grey, shape: ImageShape) -> Grey:
+    """Do the same; return the digit without the note."""
+    return center(grey, shape).seen
+
+
 def center_each(grey: Grey, shape: ImageShape) -> list[Centered]:
     """Center each digit of a gray image (h, w) in a field (H, W) of its own, in reading order.
 

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from digits.datasets.formats.pngs import PNG, UNREADABLE
+from digits.datasets.formats.pictures import UNREADABLE
 from digits.errors import DataError
 
 Grey = npt.NDArray[np.uint8]
 
 STANDARD_INPUT = "-"
+PNG = b"\x89PNG\r\n\x1a\n"
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
 MAX_BYTES = 256 * 1024**2
 PIECE = 64 * 1024

@@ -32,7 +32,12 @@ SCHEMA = pa.schema(
 
 
 def label_pictures(
-    arguments: Iterable[str], champion: Champion, path: Path, workspace: Workspace, *, as_is: bool
+    arguments: Iterable[str],
+    champion: Champion,
+    path: Path,
+    workspace: Workspace,
+    *,
+    as_is: bool | None,
 ) -> LabelReport:
     """Label files and folders with the champion; write a row for each image into a Parquet file.
 

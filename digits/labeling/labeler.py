@@ -71,16 +71,18 @@ def label_files(
     files: Iterable[str],
     champion: Champion,
     *,
-    as_is: bool = False,
+    as_is: bool | None = None,
     each: bool = False,
     keep_originals: bool = False,
 ) -> Iterator[Answer]:
     """Yield each file's label, or why it has none, in the order of the files.
 
     Files are read as answers are consumed: a million of them take no more memory than a few
-    minibatches. `as_is`: the images already have the dataset's form; do not center and scale them.
-    `each`: cut out and label every digit of a picture, in reading order.
+    minibatches. `as_is`: whether the images already have the dataset's form, so that they are not
+    centered and scaled (default: what the dataset spec says). `each`: cut out and label every digit
+    of a picture, in reading order.
     """
+    as_is = not champion.is_centered if as_is is None else as_is
     shape, names = champion.layout.image_shape, champion.layout.class_names
     see = _as_they_are if as_is else center_each if each else _as_one
     pictures = (
@@ -123,7 +125,10 @@ def _as_one(grey: Grey, shape: ImageShape) -> list[Centered]:
 def _as_they_are(grey: Grey, shape: ImageShape) -> list[Centered]:
     if grey.shape != shape:
         found, expected = ("x".join(map(str, size)) for size in (grey.shape, shape))
-        raise DataError(f"has {found} pixels, but --as-is needs {expected} images")
+        raise DataError(
+            f"has {found} pixels, but is labeled as it is (expected {expected}); --center centers "
+            "and scales it first"
+        )
     return [Centered(grey)]
 
 

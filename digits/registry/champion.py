@@ -26,12 +26,17 @@ class DatasetBundle(Reference):
 
 @dataclass(frozen=True)
 class Champion:
-    """The current champion: its model version, file, Keras model and image layout."""
+    """The current champion: its model version, file, Keras model and image layout.
+
+    `is_centered` says whether pictures are centered and scaled before it labels them, unless asked
+    otherwise.
+    """
 
     version: ModelVersion
     path: Path
     model: "keras.Model"
     layout: Layout
+    is_centered: bool = True
 
     @cached_property
     def scorer(self) -> "Scorer":
@@ -59,7 +64,8 @@ def load_champion(dataset: str, workspace: Workspace) -> Champion:
     the dataset spec now defines a different image size or number of classes.
     """
     version = champion_version(dataset, workspace)
-    layout = load_spec(dataset, workspace.settings).layout
+    spec = load_spec(dataset, workspace.settings)
+    layout = spec.layout
     workspace.store.verify(version.model)
     from digits.training.evaluation import load_model
 
@@ -74,7 +80,9 @@ def load_champion(dataset: str, workspace: Workspace) -> Champion:
             f"{height}x{width}x1 and {layout.num_classes}); `digits run --dataset {dataset}` "
             "trains a new one"
         )
-    return Champion(version=version, path=path, model=model, layout=layout)
+    return Champion(
+        version=version, path=path, model=model, layout=layout, is_centered=spec.centered
+    )
 
 
 def dataset_folder(version: ModelVersion, workspace: Workspace) -> Path:

@@ -11,7 +11,7 @@ from digits.intake.incoming import Addition
 from digits.registry.garbage import Garbage
 from digits.registry.ledger import Entry, ModelVersion, Verdict
 from digits.registry.promotion import RunOutcome
-from digits.report.sentences import headline
+from digits.report.sentences import headline, shared_remark
 from digits.storage.files import printable
 from digits.storage.records import Record
 from digits.storage.references import ValidationRef
@@ -49,6 +49,7 @@ def run_page(
         markdown.text(f"{title}: {verdict.reason}."),
         _models(outcome),
         _comparison(verdict),
+        shared_remark(outcome.validation.num_shared_images, outcome.scored[0][1].num_images),
         _page("Full report", report, link),
         *(f"## {name}\n\n![{name}]({uri})" for name, uri in pictures.items()),
         "" if pictures else NO_PICTURES,

@@ -91,6 +91,12 @@ class Page:
         }
 
     @property
+    def shared_remark(self) -> str:
+        """How many test images are also training images, in words; empty if none is."""
+        num_test = sum(self._facts.dataset.class_counts["test"])
+        return sentences.shared_remark(self._facts.validation.num_shared_images, num_test)
+
+    @property
     def shift_remark(self) -> str:
         """Result of the shifts, in words."""
         return sentences.shift_remark(self.shifts)

@@ -66,7 +66,9 @@ def write_run_report(
         decision=verdict,
         models=[_model_facts(model, score, store) for model, score in scored],
         validation=ValidationFacts(
-            num_expectations=validation.num_expectations, warnings=validation.warnings
+            num_expectations=validation.num_expectations,
+            warnings=validation.warnings,
+            num_shared_images=validation.num_shared_images,
         ),
         lineage=_step_facts(lineage),
         libraries=_libraries(lineage),

@@ -47,6 +47,18 @@ def shift_remark(shifts: Mapping[str, Shift]) -> str:
     return contest if widest == farthest else f"{contest} {end}"
 
 
+def shared_remark(num_shared: int, num_test: int) -> str:
+    """Say how many test images are also training images; empty if none is."""
+    if not num_shared:
+        return ""
+    is_one = num_shared == 1
+    return (
+        f"{num_shared:,} of the {num_test:,} test images {'is also a' if is_one else 'are also'} "
+        f"training image{'' if is_one else 's'}, so accuracy on new images may be lower than the "
+        "test accuracy."
+    )
+
+
 def parameters_remark(num_parameters: Mapping[str, int]) -> str:
     """Say which of two models is smaller, and by how much."""
     (small, least), (large, most) = sorted(num_parameters.items(), key=lambda item: item[1])

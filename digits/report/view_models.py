@@ -125,10 +125,14 @@ class DatasetFacts(Facts):
 
 
 class ValidationFacts(Facts):
-    """Result of the validation, which passed: a run with a report has valid data."""
+    """Result of the validation, which passed: a run with a report has valid data.
+
+    `num_shared_images` is the number of test images that are also training images.
+    """
 
     num_expectations: int
     warnings: tuple[str, ...] = ()
+    num_shared_images: int = 0
 
 
 class StepFacts(Facts):

@@ -61,11 +61,15 @@ class DatasetRef(Reference):
 
 
 class ValidationRef(Reference):
-    """A passed validation: result.json and page.html."""
+    """A passed validation: result.json and page.html.
+
+    `num_shared_images` is the number of test images that are also training images.
+    """
 
     kind: ClassVar[Kind] = "validations"
     num_expectations: int
     warnings: tuple[str, ...] = ()
+    num_shared_images: int = 0
 
 
 class ArraysRef(Reference):

@@ -4,7 +4,7 @@ Whether an expectation passes is decided by Great Expectations alone. Each expec
 words for it: what is checked, what was expected, and how to describe what was found.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -38,18 +38,21 @@ class Check:
 
 
 def build_checks(
-    bounds: SplitThresholds, num_classes: int, has_centroids: bool = False
+    bounds: SplitThresholds,
+    num_classes: int,
+    has_centroids: bool = False,
+    class_names: Sequence[str] = (),
 ) -> list[Check]:
     """Build the checks of a single split: those that always apply, and one per given bound.
 
     Labels are classes, numbered 0..num_classes-1. `has_centroids`: whether the summary was made
-    with centroids.
+    with centroids. Findings name classes by `class_names`, or else by their numbers.
     """
     columns = [*COLUMNS, CENTROID_COLUMN] if has_centroids else [*COLUMNS]
     return [
         *of_columns(columns),
         *_of_number(bounds),
-        *_of_labels(num_classes, bounds),
+        *_of_labels(num_classes, bounds, class_names),
         *_of_pixels(bounds),
         *_of_copies(bounds),
     ]
@@ -159,6 +162,18 @@ def of_each_value(bounds: SplitThresholds) -> Iterator[Check]:
         yield from _each(name, check.about, *bounds.of(name))
 
 
+def of_ground(most: int) -> Check:
+    """Return a check that at least one pixel is as dark as `most`."""
+    return Check(
+        name="pixel_range",
+        column="pixel_min",
+        about="darkest pixel of all images (higher if their values are of another range)",
+        expected=descriptions.interval(None, most),
+        expectation=gxe.ExpectColumnMinToBeBetween(column="pixel_min", max_value=most),
+        describe=descriptions.observed,
+    )
+
+
 def number_marked(
     name: CheckName, column: str, about: str, *, high: int, low: int | None = None
 ) -> Check:
@@ -186,19 +201,20 @@ def _of_number(bounds: SplitThresholds) -> Iterator[Check]:
         )
 
 
-def _of_labels(num_classes: int, bounds: SplitThresholds) -> Iterator[Check]:
+def _of_labels(num_classes: int, bounds: SplitThresholds, names: Sequence[str]) -> Iterator[Check]:
     yield of_each_label(num_classes)
     classes = list(range(num_classes))
+    first, last = (descriptions.named([one], names) for one in (0, num_classes - 1))
     yield Check(
         name="classes_present",
         column="label",
-        about=f"classes 0 to {num_classes - 1}",
+        about=f"classes {first} to {last}",
         expected="all present",
         expectation=gxe.ExpectColumnDistinctValuesToContainSet(column="label", value_set=classes),
-        describe=descriptions.missing_classes(classes),
+        describe=descriptions.missing_classes(classes, names),
     )
     fewest, most = bounds.min_class_size, bounds.max_class_size
-    sizes = descriptions.class_sizes(fewest, most)
+    sizes = descriptions.class_sizes(fewest, most, names)
     yield from _each("class_size", "images of each class", fewest, most, describe=sizes)
     about = "share of rows whose label equals the previous row's"
     low, high = bounds.min_label_repeats, bounds.max_label_repeats

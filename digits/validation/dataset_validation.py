@@ -51,7 +51,9 @@ def validate_dataset(
         )
     splits = {split: iter_split(folder / f"{split}.parquet", layout) for split in SPLITS}
     frames = summarize(splits, centroids)
-    outcome = validate_frames(frames, thresholds, layout.num_classes, growth)
+    outcome = validate_frames(
+        frames, thresholds, layout.num_classes, growth, class_names=layout.class_names
+    )
     write_validation(outcome, output)
     return outcome
 
@@ -61,19 +63,22 @@ def validate_frames(
     thresholds: Thresholds,
     num_classes: int,
     growth: Growth = Growth(),  # noqa: B008  (frozen)
+    *,
+    class_names: Sequence[str] = (),
 ) -> ValidationOutcome:
     """Evaluate the complete suite on frames from digits.validation.summary.summarize."""
     bound, findings = thresholds.max_label_divergence, []
     for split, whole in frames.items():
         frame = _without(growth.of(split).class_sizes, whole)
         bounds = growth.of(split).widen(thresholds.of(split))
-        checks = build_checks(bounds, num_classes, thresholds.centroids is not None)
+        checks = build_checks(bounds, num_classes, thresholds.centroids is not None, class_names)
         if split == "test":
             checks.append(inverted_colours(len(frame), frames["train"]))
             if bound is not None:
                 checks.append(label_divergence(frame, frames["train"], bound, num_classes))
         findings += evaluate(split, frame, checks, thresholds)
-    return ValidationOutcome(findings=tuple(findings))
+    num_shared = int(frames["test"]["is_shared"].sum())
+    return ValidationOutcome(findings=tuple(findings), num_shared_images=num_shared)
 
 
 def _without(class_sizes: Sequence[int], frame: pd.DataFrame) -> pd.DataFrame:
@@ -99,6 +104,7 @@ def validation_files(
         "num_expectations": outcome.num_expectations,
         "num_failures": len(outcome.failures),
         "num_warnings": len(outcome.warnings),
+        "num_shared_images": outcome.num_shared_images,
         "findings": [finding.model_dump(mode="json") for finding in outcome.findings],
     }
     page = render_page(outcome, subject)

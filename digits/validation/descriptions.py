@@ -3,7 +3,7 @@
 A describing function takes the frame of a split and the `result` from Great Expectations.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -47,6 +47,11 @@ def extent(column: str) -> Describe:
     return lambda frame, _: interval(frame[column].min(), frame[column].max())
 
 
+def named(classes: Iterable[int], names: Sequence[str] = ()) -> str:
+    """List classes by their names, or by their numbers if these are not given."""
+    return ", ".join(names[one] if one < len(names) else str(one) for one in classes)
+
+
 def unknown_labels(num_classes: int) -> Describe:
     """The labels outside 0..num_classes-1."""
 
@@ -57,17 +62,17 @@ def unknown_labels(num_classes: int) -> Describe:
     return describe
 
 
-def missing_classes(expected: Collection[int]) -> Describe:
+def missing_classes(expected: Collection[int], names: Sequence[str] = ()) -> Describe:
     """The expected classes that have no images."""
 
     def describe(frame: pd.DataFrame, _: dict[str, Any]) -> str:
         missing = sorted(set(expected) - set(frame["label"]))
-        return f"no image of class {', '.join(map(str, missing))}" if missing else "all present"
+        return f"no image of class {named(missing, names)}" if missing else "all present"
 
     return describe
 
 
-def class_sizes(low: float | None, high: float | None) -> Describe:
+def class_sizes(low: float | None, high: float | None, names: Sequence[str] = ()) -> Describe:
     """The classes whose size is not between `low` and `high`."""
 
     def describe(frame: pd.DataFrame, _: dict[str, Any]) -> str:
@@ -75,7 +80,7 @@ def class_sizes(low: float | None, high: float | None) -> Describe:
         is_small = sizes < (0 if low is None else low)
         is_large = sizes > (len(frame) if high is None else high)
         outside = sizes[is_small | is_large].items()
-        listed = ", ".join(f"{size} of class {label}" for label, size in outside)
+        listed = ", ".join(f"{size} of class {named([label], names)}" for label, size in outside)
         return listed or interval(sizes.min(), sizes.max())
 
     return describe

@@ -72,6 +72,8 @@ class ValidationOutcome(BaseModel, frozen=True, extra="forbid"):
     """All findings of one validation, in the order of the suite, train before test."""
 
     findings: tuple[Finding, ...]
+    num_shared_images: int = 0
+    """Number of test images equal to a training image, whether or not a bound allows them."""
 
     @property
     def success(self) -> bool:
@@ -107,5 +109,6 @@ class ValidationFailed(DigitsError):  # noqa: N818 -- it says what happened, not
             f"{len(outcome.failures)} of {outcome.num_expectations} expectations of the data"
             f" failed; nothing was trained:\n{failed}\n"
             f"See {page} for all findings. Correct the data or, if it is right,"
-            " [thresholds] in the dataset spec."
+            " [thresholds] in the dataset spec. If you have corrected a spec that `digits dataset"
+            " init` wrote, `digits dataset init NAME --again` measures its bounds anew."
         )

@@ -203,8 +203,8 @@ DAMAGES: dict[str, Damage] = {
     "csv: all lines too long": Damage(
         "csv",
         text("train.csv", lambda rows: [f"{row},0" for row in rows]),
-        "image_size",
-        "train.csv, line 1 has 146 columns, expected 145",
+        "value_type",
+        "train.csv, line 1 has columns that are neither pixels nor labels: 0, expected only these",
     ),
     "csv: text instead of a pixel": Damage(
         "csv",
@@ -244,7 +244,7 @@ DAMAGES: dict[str, Damage] = {
         "parquet",
         column("image", lambda rows: pa.array(["x"] * len(rows))),
         "value_type",
-        "row 0 has an image of type string",
+        "row 0 has text instead of an image (x)",
     ),
     "parquet: lists of different lengths": Damage(
         "parquet",
@@ -392,7 +392,7 @@ DAMAGES: dict[str, Damage] = {
         "csv",
         content("train.csv", lambda _: b"\xff\xfe\0"),
         "corrupt_file",
-        "train.csv is not text",
+        "train.csv, line 1 is not UTF-16",
     ),
     "csv: a bomb": Damage("csv", bomb_csv, "unbounded", "line 1 has more than"),
     "csv: a truncated .gz": Damage(

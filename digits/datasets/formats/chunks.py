@@ -10,9 +10,6 @@ import numpy.typing as npt
 from digits.thresholds import Split
 
 # Small enough that a chunk of the largest images takes little memory, whatever the type.
-LABEL_NAMES = ("label", "labels", "class", "target", "y")
-"""Usual names of a label column."""
-
 MAX_ROWS, MAX_BYTES = 8192, 2**24
 
 
@@ -25,13 +22,15 @@ def rows_at_once(bytes_of_a_row: int) -> int:
 class RawChunk:
     """Rows as stored in a file: values (n, H, W) or (n, H * W) and labels (n,) of any type.
 
-    Labels are numbers, or text if the file contains text; `names` locate each row.
+    Labels are numbers, or text if the file contains text; `names` locate each row. `are_pictures`:
+    the values are uint8 or uint16 by the depth of the picture files, not by their range.
     """
 
     values: npt.NDArray[Any]
     labels: npt.NDArray[Any]
     split: Split | None
     names: Sequence[str]
+    are_pictures: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,29 +9,46 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from digits.datasets.advice import setting
 from digits.datasets.defects import NUM_SHOWN, Defects, refuse
 from digits.datasets.formats.chunks import LabeledChunk, RawChunk
+from digits.datasets.formats.depths import REPEATED, Depths, at_depth
+from digits.datasets.formats.label_text import as_number, as_text
 from digits.spec import ImageShape, Layout, PixelRange
 from digits.thresholds import DefectName
 
 Found = Callable[[int], str]
 Mask = npt.NDArray[np.bool_]
 MISSING, UNKNOWN = -1, -2
+ROUNDING = 1e-3
+"""How far a fraction may be outside the range, as a share of it: no gray value depends on it.
+
+Numbers of 16 bits are that inexact.
+"""
 
 
 def clean(
-    chunks: Iterable[RawChunk], layout: Layout, pixel_range: PixelRange, defects: Defects
+    chunks: Iterable[RawChunk],
+    layout: Layout,
+    pixel_range: PixelRange,
+    defects: Defects,
+    *,
+    first_label: int = 0,
 ) -> Iterator[LabeledChunk]:
     """Yield the valid rows of each chunk; the others are recorded in `defects`.
 
-    Raises DefectError if the type or shape of the values makes the complete file unusable.
+    Labels that are numbers count the classes from `first_label`. Raises DefectError if the type or
+    shape of the values makes the complete file unusable.
     """
-    names = _numbered(layout)
+    classes, depths = _Classes(layout, first_label), Depths()
     for chunk in filter(lambda chunk: len(chunk.labels), chunks):
-        values = _shaped(chunk, layout.image_shape)
+        if pixel_range[1] != REPEATED * 255:
+            depths.see(chunk)
+            depths.refuse_mixed()
+        values = _shaped(chunk, at_depth(chunk, pixel_range), layout.image_shape)
         rows = _Rows(chunk, defects)
-        codes = _codes(chunk.labels, names, layout.num_classes)
-        _check_labels(rows, codes, layout)
+        codes = classes.codes(chunk.labels)
+        _check_labels(rows, codes, layout, classes.numbers)
         _check_values(rows, values, pixel_range)
         if rows.is_good.any():
             good = np.flatnonzero(rows.is_good)
@@ -50,7 +67,14 @@ def to_pixels(values: npt.NDArray[Any], pixel_range: PixelRange) -> npt.NDArray[
     if (low, high) == (0, 255) and values.dtype.kind in "uib":
         return values.astype(np.uint8)
     scaled = (values.astype(np.float64) - low) * 255 / (high - low)
-    return np.rint(scaled).astype(np.uint8)
+    pixels: npt.NDArray[np.uint8] = np.rint(scaled.clip(0, 255)).astype(np.uint8)
+    return pixels
+
+
+def room_for_rounding(pixel_range: PixelRange) -> float:
+    """Return how far outside the range a fraction may be; whole numbers always differ by more."""
+    low, high = pixel_range
+    return min(ROUNDING * (high - low), 0.5)
 
 
 class _Rows:
@@ -70,9 +94,9 @@ class _Rows:
             self.is_good[wrong] = False
 
 
-def _shaped(chunk: RawChunk, image_shape: ImageShape) -> npt.NDArray[Any]:
+def _shaped(chunk: RawChunk, values: npt.NDArray[Any], image_shape: ImageShape) -> npt.NDArray[Any]:
     """Return the values as images (n, H, W). Raises DefectError if type or shape does not fit."""
-    values, (height, width) = chunk.values, image_shape
+    height, width = image_shape
     place = chunk.names[0]
     if values.dtype.kind not in "biuf":
         refuse("value_type", place, f"has values of type {values.dtype}", "numbers")
@@ -84,45 +108,49 @@ def _shaped(chunk: RawChunk, image_shape: ImageShape) -> npt.NDArray[Any]:
     return values
 
 
-def _numbered(layout: Layout) -> dict[str, int]:
-    return {name: number for number, name in enumerate(layout.class_names)}
+class _Classes:
+    """The classes of a dataset, which look up labels: by name, then as a number.
 
-
-def _codes(
-    labels: npt.NDArray[Any], names: dict[str, int], num_classes: int
-) -> npt.NDArray[np.int64]:
-    """Return the class index of each label, looked up by class name, then by number.
-
-    Labels that match neither are negative. If all class names are numbers, a number is a name.
+    If no class name is a number, numbers count the classes from `first_label`.
     """
-    are_numbers = all(name.isdecimal() for name in names)
-    given, places = np.unique(labels, return_inverse=True)
-    numbers = range(0) if are_numbers else range(num_classes)
-    codes = [_code(label, names, numbers) for label in given.tolist()]
-    return np.array(codes, np.int64)[places.reshape(-1)]
 
+    def __init__(self, layout: Layout, first_label: int) -> None:
+        self._by_text = {as_text(name): code for code, name in enumerate(layout.class_names)}
+        numbers = {text: as_number(text) for text in self._by_text}
+        named = {
+            number: self._by_text[text] for text, number in numbers.items() if number is not None
+        }
+        # The numbers that stand for classes; none if classes are named by numbers.
+        self.numbers = range(first_label, first_label + (0 if named else layout.num_classes))
+        self._by_number = named or {number: code for code, number in enumerate(self.numbers)}
 
-def _code(label: Any, names: dict[str, int], numbers: range) -> int:
-    if isinstance(label, str):
-        text = label.strip()
+    def codes(self, labels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """Return the class index of each label; negative for labels that match none."""
+        given, places = np.unique(labels, return_inverse=True)
+        codes = [self._code(label) for label in given.tolist()]
+        return np.array(codes, np.int64)[places.reshape(-1)]
+
+    def _code(self, label: Any) -> int:
+        if label != label:  # noqa: PLR0124  (only NaN differs from itself)
+            return MISSING
+        text = as_text(label)
         if not text:
             return MISSING
-        if text in names:
-            return names[text]
-        try:
-            label = float(text)
-        except ValueError:
-            return UNKNOWN
-    if label != label:  # noqa: PLR0124  (only NaN differs from itself)
-        return MISSING
-    if not float(label).is_integer():
-        return UNKNOWN
-    number = int(label)
-    return names.get(str(number), number if number in numbers else UNKNOWN)
+        if text in self._by_text:
+            return self._by_text[text]
+        number = as_number(text)
+        return UNKNOWN if number is None else self._by_number.get(number, UNKNOWN)
 
 
-def _check_labels(rows: _Rows, codes: npt.NDArray[np.int64], layout: Layout) -> None:
+def _check_labels(
+    rows: _Rows, codes: npt.NDArray[np.int64], layout: Layout, numbers: range
+) -> None:
     expected = f"one of the {layout.num_classes:,} classes {_listed(layout.class_names)}"
+    if numbers:
+        expected += (
+            f", or {numbers[0]} to {numbers[-1]} (if {layout.class_names[0]} has another number, "
+            f"set {setting('first_label', 'NUMBER')})"
+        )
     rows.fail("label_missing", codes == MISSING, lambda _: "has no label", expected)
     labels = rows.chunk.labels
     rows.fail(
@@ -154,9 +182,10 @@ def _check_values(rows: _Rows, values: npt.NDArray[Any], pixel_range: PixelRange
         if _is_turned(flat, lowest, highest, pixel_range):
             place = f"{rows.chunk.names[0]} and later rows"
             refuse("byte_order", place, "have the wrong byte order", expected)
+        room = room_for_rounding(pixel_range) if values.dtype.kind == "f" else 0
         rows.fail(
             "pixel_range",
-            (lowest < low) | (highest > high),
+            (lowest < low - room) | (highest > high + room),
             lambda row: f"has values from {lowest[row]:g} to {highest[row]:g}",
             expected,
         )
@@ -165,7 +194,7 @@ def _check_values(rows: _Rows, values: npt.NDArray[Any], pixel_range: PixelRange
             "already_scaled",
             _is_scaled(flat, highest),
             lambda row: f"has no value above {highest[row]:g}: its pixels are already scaled",
-            f"{expected} (or pixel_range = [0, 1] in the dataset spec)",
+            f"{expected} (or set {setting('pixel_range', 0, 1)})",
         )
 
 

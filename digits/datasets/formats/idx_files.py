@@ -1,56 +1,80 @@
 """Pairs of IDX files, images and labels, read in chunks."""
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 from digits.datasets.defects import Defects, refuse
 from digits.datasets.formats.chunks import MAX_ROWS, RawChunk, RowNames
-from digits.datasets.sources.archives import MAX_IMAGES, size_limit
-from digits.datasets.sources.idx import describe_shape, read_shape, read_start
-from digits.datasets.sources.raw_files import open_plain, role_of
-from digits.spec import MAX_SIDE, ROLES, ImageShape, ReadOptions, Role
+from digits.datasets.sources.archives import MAX_IMAGES
+from digits.datasets.sources.file_layouts import said_splits
+from digits.datasets.sources.file_names import Kind, SaidSplit, in_effect, parse_name
+from digits.datasets.sources.idx import (
+    NUM_LABEL_COLUMNS,
+    describe_shape,
+    has_integers,
+    read_shape,
+    read_start,
+)
+from digits.datasets.sources.raw_files import is_packed, limit_of, open_plain
+from digits.spec import MAX_SIDE, ImageShape, ReadOptions
 from digits.thresholds import SPLITS, Split
 
+PARTNERS: Mapping[Kind, Kind] = {"images": "labels", "labels": "images"}
 LARGEST: ImageShape = (MAX_SIDE, MAX_SIDE)
 
 
 def read_idx(
-    files: Sequence[Path], image_shape: ImageShape | None, _: ReadOptions, __: Defects
+    files: Sequence[Path], image_shape: ImageShape | None, *__: ReadOptions | Defects
 ) -> Iterator[RawChunk]:
-    """Yield the images and labels of one pair of files, or of a train and a test pair.
+    """Yield the images and labels of pairs of IDX files; names that differ otherwise make a pair.
 
     Files may be compressed as .gz. Raises DefectError naming the file and the problem, DataError
     for anything but a regular file.
     """
-    roles = {role: file for file in files if (role := role_of(file.name))}
-    for split in SPLITS:
-        images, labels = (roles.get(role) for role in ROLES if role.startswith(split))
-        if images and labels:
-            yield from _read_pair(images, labels, image_shape, roles)
-        elif images or labels:
-            kind = "labels" if images else "images"
-            refuse(
-                "count_mismatch", str(images or labels), f"has no {kind} file", "a pair of files"
-            )
+    pairs = _pairs(files)
+    splits = in_effect({key: said for key, (said, _) in pairs.items()})
+    for split in (*SPLITS, None):
+        for key, (_, pair) in pairs.items():
+            if splits[key] == split:
+                yield from _read_pair(pair["images"], pair["labels"], image_shape, split)
+
+
+def _pairs(files: Sequence[Path]) -> dict[str, tuple[SaidSplit | None, dict[Kind, Path]]]:
+    """Group files by set and split. Raises DefectError unless each group is a pair."""
+    pairs: dict[str, tuple[SaidSplit | None, dict[Kind, Path]]] = {}
+    for file, said in said_splits(files).items():
+        named = parse_name(file.name)
+        if named.kind is None:
+            refuse("file_type", str(file), "has neither images nor labels in its name", "one")
+        pair = pairs.setdefault(f"{named.stem} {said}", (said, {}))[1]
+        if named.kind in pair:
+            found = f"has {named.kind}, but so has {pair[named.kind]}"
+            refuse("file_type", str(file), found, "one pair of files for each name")
+        pair[named.kind] = file
+    for _said, pair in pairs.values():
+        for missing, other in PARTNERS.items():
+            if missing not in pair:
+                found = f"has no {missing} file"
+                refuse("count_mismatch", str(pair[other]), found, "a pair of files")
+    return pairs
 
 
 def _read_pair(
-    image_file: Path, label_file: Path, image_shape: ImageShape | None, roles: Mapping[Role, Path]
+    image_file: Path, label_file: Path, image_shape: ImageShape | None, split: Split | None
 ) -> Iterator[RawChunk]:
-    split: Split | None = None
-    if any(role.startswith("test") for role in roles):
-        split = "test" if image_file == roles.get("test-images") else "train"
     with (
-        _opened(image_file, image_shape, "train-images") as (images, image_sizes),
-        _opened(label_file, image_shape, "train-labels") as (labels, label_sizes),
+        _opened(image_file, image_shape) as (images, image_sizes),
+        _opened(label_file, image_shape) as (labels, label_sizes),
     ):
         _check(image_file, image_sizes, image_shape)
         _check_pair(image_file, image_sizes, label_file, label_sizes)
-        numbers = np.frombuffer(_read(labels, label_sizes[0], label_file), np.uint8)
+        numbers = _labels(labels, label_sizes, label_file)
         _end(labels, label_file)
         num_images, height, width = image_sizes
         for start in range(0, num_images, MAX_ROWS):
@@ -64,12 +88,21 @@ def _read_pair(
 
 @contextlib.contextmanager
 def _opened(
-    path: Path, image_shape: ImageShape | None, role: Role
+    path: Path, image_shape: ImageShape | None
 ) -> Iterator[tuple[BinaryIO, tuple[int, ...]]]:
-    with open_plain(path, size_limit(image_shape or LARGEST, role)) as file:
+    with open_plain(path, limit_of(path, image_shape or LARGEST)) as file:
         # The uncompressed size of a .gz is unknown until it is read.
-        size = path.stat().st_size if path.suffix != ".gz" else None
-        yield file, read_shape(read_start(file), size, str(path))
+        size = None if is_packed(path) else path.stat().st_size
+        start, is_labels = read_start(file), has_integers(path.name)
+        yield file, read_shape(start, size, str(path), has_integers=is_labels)
+
+
+def _labels(file: BinaryIO, sizes: tuple[int, ...], path: Path) -> npt.NDArray[Any]:
+    """Read labels; of QMNIST's eight columns, the first is the class."""
+    if has_integers(path.name):
+        content = _read(file, math.prod(sizes) * 4, path)
+        return np.frombuffer(content, ">i4").reshape(sizes[0], -1)[:, 0].astype(np.int64)
+    return np.frombuffer(_read(file, sizes[0], path), np.uint8)
 
 
 def _check(path: Path, found: tuple[int, ...], image_shape: ImageShape | None) -> None:
@@ -86,7 +119,8 @@ def _check(path: Path, found: tuple[int, ...], image_shape: ImageShape | None) -
 def _check_pair(
     image_file: Path, images: tuple[int, ...], label_file: Path, labels: tuple[int, ...]
 ) -> None:
-    if len(labels) != 1:
+    is_extended = has_integers(label_file.name) and labels[1:] == (NUM_LABEL_COLUMNS,)
+    if len(labels) != 1 and not is_extended:
         expected = (
             f"labels, one for each of {images[0]:,} images; these look like images: are the two "
             "files swapped?"

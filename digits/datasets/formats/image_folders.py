@@ -1,4 +1,4 @@
-"""A folder tree of PNG images, one folder per class, read in chunks."""
+"""A folder tree of pictures, one folder per class, read in chunks."""
 
 import stat
 from collections.abc import Iterator, Sequence
@@ -6,27 +6,32 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from digits.datasets.defects import Defects, refuse
+from digits.datasets.defects import Defects
 from digits.datasets.formats.chunks import MAX_ROWS, RawChunk
-from digits.datasets.formats.pngs import MAX_BYTES, decode_png
-from digits.datasets.sources.file_layouts import ClassFolder, class_folders, pictures
+from digits.datasets.formats.depths import by_depth
+from digits.datasets.formats.pictures import MAX_BYTES, PICTURE, Pixels, decode_picture
+from digits.datasets.sources.class_folders import ClassFolder, class_folders, pictures
 from digits.spec import ImageShape, ReadOptions
 from digits.thresholds import SPLITS
 
 
 def read_folders(
-    files: Sequence[Path], image_shape: ImageShape | None, _: ReadOptions, defects: Defects
+    files: Sequence[Path],
+    image_shape: ImageShape | None,
+    read_options: ReadOptions,
+    defects: Defects,
 ) -> Iterator[RawChunk]:
     """Yield the images below each root; the name of an image's folder is its label.
 
     Raises DefectError for a root without class folders, OSError for an unreadable folder.
     """
     for root in files:
-        folders = class_folders(root)
-        if not folders:
-            refuse("empty_file", str(root), "has no folders", "one per class")
+        folders = [
+            folder
+            for folder in class_folders(root)
+            if folder.said != "validation" or read_options.validation == "train"
+        ]
         for split in (*SPLITS, None):
             these = [folder for folder in folders if folder.split == split]
             yield from _read(these, image_shape, defects)
@@ -46,17 +51,21 @@ def _read(
                 images.append(image)
                 labels.append(folder.label)
                 names.append(str(path))
-        if images:
-            yield RawChunk(np.stack(images), np.array(labels), folders[0].split, names)
+        for values, rows in by_depth(images):
+            yield RawChunk(
+                values,
+                np.array(labels)[rows],
+                folders[0].split,
+                [names[row] for row in rows],
+                are_pictures=True,
+            )
 
 
-def _picture(
-    path: Path, image_shape: ImageShape | None, defects: Defects
-) -> npt.NDArray[np.uint8] | None:
+def _picture(path: Path, image_shape: ImageShape | None, defects: Defects) -> Pixels | None:
     # Reading a pipe could block forever.
     if not stat.S_ISREG(path.stat().st_mode):
-        defects.add("file_type", [str(path)], "is not a regular file", "a PNG image")
+        defects.add("file_type", [str(path)], "is not a regular file", PICTURE)
         return None
     with path.open("rb") as file:
         # One extra byte reveals a larger file without reading all of it.
-        return decode_png(file.read(MAX_BYTES + 1), str(path), image_shape, defects)
+        return decode_picture(file.read(MAX_BYTES + 1), str(path), image_shape, defects)

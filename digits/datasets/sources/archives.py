@@ -25,6 +25,7 @@ MAX_HEADER = 1024
 MAX_RATIO, SMALL_BYTES = 100, 2**28
 # zlib's `wbits` for a .gz file (header, data and checksum) with the largest window.
 GZIP = 31
+GZIP_START = b"\x1f\x8b"
 PIECE = 64 * 1024
 
 
@@ -39,12 +40,15 @@ def size_limit(image_shape: ImageShape, role: Role | None = None) -> int:
 class Unpacked(io.RawIOBase):
     """The content of a .gz file, decompressed on read. Raises DefectError if it is corrupted.
 
-    Uses no more memory than requested by the reader, and never returns more than `limit` bytes.
+    A file may consist of several such parts, one after the other, and may end in zeros, as gzip
+    itself allows. Uses no more memory than requested by the reader, and never returns more than
+    `limit` bytes.
     """
 
     def __init__(self, packed: BinaryIO, limit: int, name: str) -> None:
         self._packed, self._room, self._limit, self._name = packed, limit, limit, name
         self._stream = zlib.decompressobj(wbits=GZIP)
+        self._waiting = b""
 
     def readable(self) -> bool:
         """Return True."""
@@ -58,7 +62,7 @@ class Unpacked(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Fill a part of the buffer; return the number of bytes, 0 at the end."""
         view = memoryview(buffer).cast("B")
-        while not self._stream.eof:
+        while not self._stream.eof or self._has_another_part():
             piece = self._unpack(len(view))
             self._room -= len(piece)
             if self._room < 0:
@@ -71,12 +75,21 @@ class Unpacked(io.RawIOBase):
             if piece:
                 view[: len(piece)] = piece
                 return len(piece)
-        if rest := len(self._stream.unused_data) + len(self._packed.read(1)):
-            raise self._damaged(f"at least {rest:,} extra bytes at the end")
         return 0
 
+    def _has_another_part(self) -> bool:
+        rest = self._stream.unused_data.lstrip(b"\0")
+        while len(rest) < len(GZIP_START) and (more := self._packed.read(PIECE)):
+            rest = (rest + more).lstrip(b"\0")
+        if rest and not rest.startswith(GZIP_START):
+            raise self._damaged(f"at least {len(rest):,} extra bytes at the end")
+        if rest:
+            self._stream, self._waiting = zlib.decompressobj(wbits=GZIP), rest
+        return bool(rest)
+
     def _unpack(self, at_most: int) -> bytes:
-        packed = self._stream.unconsumed_tail or self._packed.read(PIECE)
+        packed = self._stream.unconsumed_tail or self._waiting or self._packed.read(PIECE)
+        self._waiting = b""
         try:
             piece = self._stream.decompress(packed, at_most)
         except zlib.error as error:

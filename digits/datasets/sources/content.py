@@ -10,8 +10,18 @@ from pathlib import Path
 
 from digits.datasets.sources.archives import FILE_NAMES, size_limit
 from digits.datasets.sources.by_content import find_by_content
+from digits.datasets.sources.file_layouts import names_of, said_splits
 from digits.datasets.sources.local_files import find_files, measure, signatures
-from digits.datasets.sources.raw_files import Files, RawFile, find_raw, keep, sweep
+from digits.datasets.sources.raw_files import (
+    Files,
+    RawFile,
+    find_raw,
+    keep,
+    limit_of,
+    readable,
+    roles_of,
+    sweep,
+)
 from digits.errors import DataError, UnreachableError
 from digits.layouts import LAYOUTS
 from digits.settings import Settings
@@ -32,25 +42,37 @@ def content_of(spec: DatasetSpec, settings: Settings) -> Content:
     if spec.content is not None:
         return {role: sha256 for role, sha256 in spec.content.items()}  # noqa: C416
     if spec.file_layout == "idx":
-        return _idx_content(spec, settings)
+        return {role: file.sha256 for role, file in _idx_files(spec, settings).items()}
     found = measure(spec.file_layout, _files_of(spec, settings))
     return {name: measured.sha256 for name, measured in found.items()}
 
 
-def _idx_content(spec: DatasetSpec, settings: Settings) -> Content:
-    content: dict[str, str] = {}
-    missing: list[Role] = []
+def _idx_files(spec: DatasetSpec, settings: Settings) -> Files:
+    """Return the IDX files of a spec without digests: one for each role that is present.
+
+    Raises DataError if a file is missing or unreadable, or if several differ.
+    """
+    paths = roles_of(_files_of(spec, settings))
+    files: dict[str, RawFile] = {}
     problems: list[str] = []
-    for role in ROLES:
-        found = next(_local(role, spec, settings, problems), None)
-        if found is None:
-            missing.append(role)
-        else:
-            content[role] = found.sha256
+    for role in sorted(paths, key=[*ROLES, *paths].index):
+        limit = max(limit_of(path, spec.image_shape) for path in paths[role])
+        for file in readable(paths[role], limit, problems):
+            first = files.setdefault(role, file)
+            if file.sha256 != first.sha256:
+                raise DataError(
+                    f"{first.path} and {file.path} are both {role} of {spec.name}, and differ; "
+                    "move one of them elsewhere"
+                )
     # A single pair will be split into train and test.
-    if missing and (problems or missing != list(ROLES[2:])):
-        raise DataError(_missing(spec, settings, [*problems, f"{missing[0]} not found"]))
-    return content
+    splits = dict.fromkeys(["train", *(role.partition("-")[0] for role in paths)])
+    needed = [f"{split}-{kind}" for split in splits for kind in ("images", "labels")]
+    missing = [role for role in needed if role not in files]
+    if missing or problems:
+        raise DataError(
+            _missing(spec, settings, [*problems, *(f"{role} not found" for role in missing[:1])])
+        )
+    return files
 
 
 @contextlib.contextmanager
@@ -61,21 +83,33 @@ def opened(spec: DatasetSpec, content: Content, settings: Settings) -> Iterator[
     """
     if spec.file_layout == "idx":
         files = obtain(spec, content, settings)
-        before = {file.path.name: file.signature for file in files.values()}
         paths = [file.path for file in files.values()]
+        names = names_of(paths)
+        before = {names[file.path]: file.signature for file in files.values()}
     else:
         paths = _files_of(spec, settings)
         found = measure(spec.file_layout, paths)
         before = {name: measured.signature for name, measured in found.items()}
         _compare({name: measured.sha256 for name, measured in found.items()}, content, spec)
     try:
-        yield paths
+        yield _wanted(paths, spec)
     finally:
         after = signatures(spec.file_layout, paths)
         changed = [name for name in {**before, **after} if after.get(name) != before.get(name)]
         if changed:
             named = ", ".join(sorted(changed)[:3])
             raise DataError(f"{named} of {spec.name} changed while being read; run again")
+
+
+def _wanted(paths: Sequence[Path], spec: DatasetSpec) -> Sequence[Path]:
+    """Return the files without those of a validation split that the spec leaves out."""
+    if LAYOUTS[spec.file_layout].names is None or spec.validation == "train":
+        return paths
+    said = said_splits(paths)
+    for path in paths:
+        if said[path] == "validation":
+            logger.info("validation data of %s (%s) is left out", spec.name, path.name)
+    return [path for path in paths if said[path] != "validation"]
 
 
 def _compare(found: Content, content: Content, spec: DatasetSpec) -> None:
@@ -90,7 +124,14 @@ def _compare(found: Content, content: Content, spec: DatasetSpec) -> None:
 
 def _files_of(spec: DatasetSpec, settings: Settings) -> list[Path]:
     places = _folders(spec, settings)
-    files = find_files(spec.file_layout, places)
+    # A source inside the raw folder says which of its files are meant.
+    inner = [place for place in places[1:] if place.is_relative_to(places[0])]
+    found = find_files(spec.file_layout, inner or places)
+    if len(found) > 1:
+        _check_equal(spec, found)
+    files = next(iter(found.values()), [])
+    if not files and spec.file_layout == "idx":
+        raise DataError(_missing(spec, settings, [f"{ROLES[0]} not found"]))
     if not files:
         searched = " or ".join(map(str, places))
         raise DataError(
@@ -100,6 +141,20 @@ def _files_of(spec: DatasetSpec, settings: Settings) -> list[Path]:
     return files
 
 
+def _check_equal(spec: DatasetSpec, found: Mapping[Path, Sequence[Path]]) -> None:
+    """Refuse two places with different files: using one of them would ignore the other."""
+    contents = [
+        {name: measured.sha256 for name, measured in measure(spec.file_layout, files).items()}
+        for files in found.values()
+    ]
+    if any(content != contents[0] for content in contents[1:]):
+        places = " and ".join(map(str, found))
+        raise DataError(
+            f"{spec.name} has different files in {places}; move the wrong ones elsewhere, or name "
+            f"{next(iter(found))} (--from, or `path` in the dataset spec)"
+        )
+
+
 def obtain(spec: DatasetSpec, content: Content, settings: Settings) -> Files:
     """Return the IDX files with the digests of `content`, downloading missing ones.
 
@@ -107,6 +162,8 @@ def obtain(spec: DatasetSpec, content: Content, settings: Settings) -> Files:
     written atomically to data/raw/NAME. Raises DataError with every source and the
     reason it failed, or the path that cannot be written.
     """
+    if spec.content is None:
+        return _verified(_idx_files(spec, settings), spec, content, settings)
     folder = settings.raw_dir / spec.name
     files, problems = _look(spec, content, settings)
     lacking = {role: digest for role, digest in content.items() if role not in files}
@@ -132,11 +189,22 @@ def obtain(spec: DatasetSpec, content: Content, settings: Settings) -> Files:
     return files
 
 
+def _verified(files: Files, spec: DatasetSpec, content: Content, settings: Settings) -> Files:
+    """Return local files if they are those of `content`. Raises DataError otherwise."""
+    problems = [f"{role} not found" for role in content if role not in files]
+    for role, file in files.items():
+        problem = _problem(file, role, content, str(file.path))
+        problems += [problem] if problem else []
+    if problems:
+        raise DataError(_missing(spec, settings, problems))
+    return files
+
+
 def _look(
     spec: DatasetSpec, content: Content, settings: Settings
-) -> tuple[dict[Role, RawFile], list[str]]:
+) -> tuple[dict[str, RawFile], list[str]]:
     """Return the matching files on this machine, and the problems of the others."""
-    files: dict[Role, RawFile] = {}
+    files: dict[str, RawFile] = {}
     problems: list[str] = []
     for role in (role for role in ROLES if role in content):
         for file in _local(role, spec, settings, problems):
@@ -187,21 +255,21 @@ def _fetch(
     return files
 
 
-def _problem(found: RawFile, role: Role, content: Content, name: str) -> str | None:
+def _problem(found: RawFile, role: str, content: Content, name: str) -> str | None:
     """Return the problem of the file called `name`, or None if it is the file of `role`."""
     digest = found.sha256
-    if digest == content[role]:
+    if digest == content.get(role):
         return None
     for other, expected in content.items():
         if digest == expected:
             return f"{name} contains {other}, expected {role}: the files are swapped"
-    from digits.datasets.sources.idx import read_shape
+    from digits.datasets.sources.idx import has_integers, read_shape
 
     try:
-        read_shape(found.start, found.num_bytes, name)
+        read_shape(found.start, found.num_bytes, name, has_integers=has_integers(name))
     except DataError as error:
         return str(error)
-    return f"{name} has SHA-256 {digest[:12]}..., expected {content[role][:12]}..."
+    return f"{name} has SHA-256 {digest[:12]}..., expected {content.get(role, 'none')[:12]}..."
 
 
 @contextlib.contextmanager

@@ -10,10 +10,25 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-UNSIGNED_BYTE = 0x08
+UNSIGNED_BYTE, INTEGER = 0x08, 0x0C
+ITEM_BYTES = {UNSIGNED_BYTE: 1, INTEGER: 4}
+OTHER_TYPES = {
+    0x09: "signed bytes",
+    0x0B: "int16",
+    INTEGER: "int32",
+    0x0D: "float32",
+    0x0E: "float64",
+}
+# QMNIST's labels: integers in eight columns, of which the first is the class.
+NUM_LABEL_COLUMNS = 8
 # Labels have one, images three, color images four.
 MAX_DIMENSIONS = 4
 HEADER_BYTES = 4 + 4 * MAX_DIMENSIONS
+
+
+def has_integers(name: str) -> bool:
+    """Whether the name of a file announces QMNIST's labels, qmnist-train-labels-idx2-int."""
+    return "idx2" in name.lower()
 
 
 def parse_idx(content: bytes, name: str) -> "npt.NDArray[np.uint8]":
@@ -33,14 +48,17 @@ def read_start(file: BinaryIO) -> bytes:
     return start + file.read(4 * min(start[3], MAX_DIMENSIONS)) if len(start) == 4 else start
 
 
-def read_shape(start: bytes, num_bytes: int | None, name: str) -> tuple[int, ...]:
+def read_shape(
+    start: bytes, num_bytes: int | None, name: str, *, has_integers: bool = False
+) -> tuple[int, ...]:
     """Return the shape in the header of an IDX file of `num_bytes` bytes that starts with `start`.
 
     The first HEADER_BYTES are enough; the length is not checked if `num_bytes` is None. The format
     is described at http://yann.lecun.com/exdb/mnist/. Raises DefectError if the header is invalid,
-    the type is not unsigned byte, or the length does not match the header.
+    the type is not unsigned byte (or, with `has_integers`, integers of 32 bits), or the length does
+    not match the header.
     """
-    header = _check_start(start, name)
+    header = _check_start(start, name, has_integers=has_integers)
     if len(start) < header:
         raise DefectError(
             "corrupt_file",
@@ -49,7 +67,7 @@ def read_shape(start: bytes, num_bytes: int | None, name: str) -> tuple[int, ...
     shape = struct.unpack_from(f">{start[3]}I", start, 4)
     if 0 in shape:
         raise DefectError("empty_file", f"{name} has no values: {describe_shape(shape)}")
-    expected = header + math.prod(shape)
+    expected = header + math.prod(shape) * ITEM_BYTES[start[2]]
     if num_bytes is not None and num_bytes != expected:
         problem = "is truncated" if num_bytes < expected else "has extra bytes at the end"
         raise DefectError(
@@ -60,7 +78,7 @@ def read_shape(start: bytes, num_bytes: int | None, name: str) -> tuple[int, ...
     return shape
 
 
-def _check_start(start: bytes, name: str) -> int:
+def _check_start(start: bytes, name: str, *, has_integers: bool) -> int:
     """Check the magic number; return the size of the header in bytes."""
     if not start:
         raise DefectError("empty_file", f"{name} is empty, expected an IDX file")
@@ -77,9 +95,19 @@ def _check_start(start: bytes, name: str) -> int:
             "expected two zero bytes, the type and the number of dimensions",
         )
     kind, num_dimensions = start[2], start[3]
-    if kind != UNSIGNED_BYTE:
+    if kind != UNSIGNED_BYTE and not (has_integers and kind == INTEGER):
+        named = f" ({OTHER_TYPES[kind]})" if kind in OTHER_TYPES else ""
+        advice = "; save the array in an .npz, as x_train or y_train" if named else ""
+        if kind == INTEGER and num_dimensions == 2:
+            advice = (
+                "; these look like QMNIST's labels, whose first column is the digit: "
+                "y = np.frombuffer(open(PATH, 'rb').read(), '>i4', offset=12).reshape(-1, 8)[:, 0]"
+                ", then save y in an .npz, as y_train"
+            )
         raise DefectError(
-            "value_type", f"{name} has values of type 0x{kind:02x}, expected 0x08 (unsigned bytes)"
+            "value_type",
+            f"{name} has values of type 0x{kind:02x}{named}, expected 0x08 (unsigned bytes)"
+            f"{advice}",
         )
     if not 1 <= num_dimensions <= MAX_DIMENSIONS:
         raise DefectError(

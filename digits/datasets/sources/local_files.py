@@ -4,13 +4,14 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from digits.datasets.sources.file_layouts import ClassFolder, class_folders, files_in
+from digits.datasets.sources.class_folders import ClassFolder, class_folders
+from digits.datasets.sources.file_layouts import dataset_files, names_of
 from digits.errors import DataError
 from digits.layouts import LAYOUTS
-from digits.storage.files import Signature, file_digest, signature_of
+from digits.storage.files import Signature, file_digest, printable, signature_of
 
 
 @dataclass(frozen=True)
@@ -21,26 +22,30 @@ class Measured:
     signature: Signature
 
 
-def find_files(layout: str, places: Iterable[Path]) -> list[Path]:
-    """Return the files at the first place that has any; for layout "folder", the tree's root."""
+def find_files(layout: str, places: Iterable[Path]) -> dict[Path, list[Path]]:
+    """Return the files at each place that has any; for layout "folder", the tree's root.
+
+    Raises DataError if a place cannot be read, or not completely.
+    """
+    found = {}
     for place in places:
         try:
-            files = files_in(place, layout) if place.exists() else []
+            files = dataset_files(layout, place) if place.exists() else []
         except OSError as error:
             raise DataError(f"{place} cannot be read: {error.strerror}") from error
         if files:
-            return files
-    return []
+            found[place] = files
+    return found
 
 
 def measure(layout: str, files: Sequence[Path]) -> Mapping[str, Measured]:
-    """Measure each file by name; for layout "folder", each class folder by its path in the tree.
+    """Measure each file, or for layout "folder" each class folder, by its path in the tree.
 
     Raises DataError for unreadable files.
     """
     try:
         if LAYOUTS[layout].names is not None:
-            return {path.name: _measure_file(path) for path in files}
+            return {name: _measure_file(path) for path, name in names_of(files).items()}
         return {folder.name: _measure_folder(folder) for folder in _inside(files)}
     except OSError as error:
         raise DataError(
@@ -52,14 +57,20 @@ def signatures(layout: str, files: Sequence[Path]) -> Mapping[str, Signature]:
     """Return the signatures of `measure` without reading any file; missing files are omitted."""
     try:
         if LAYOUTS[layout].names is not None:
-            return {path.name: signature_of(path) for path in files if path.exists()}
+            named = names_of(files).items()
+            return {name: signature_of(path) for path, name in named if path.exists()}
         return {folder.name: _signature_of_folder(folder) for folder in _inside(files)}
-    except OSError:
+    except (OSError, DataError):
         return {}
 
 
 def _inside(roots: Sequence[Path]) -> list[ClassFolder]:
-    return [folder for root in roots for folder in class_folders(root)]
+    # Their names go into records, which are UTF-8.
+    return [
+        replace(folder, name=printable(folder.name))
+        for root in roots
+        for folder in class_folders(root)
+    ]
 
 
 def _measure_file(path: Path) -> Measured:

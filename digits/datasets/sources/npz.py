@@ -97,7 +97,10 @@ def read_header(file: IO[bytes], key: str) -> tuple[tuple[int, ...], "np.dtype[A
         raise ValueError(f"{key} has .npy version {version}, expected (1, 0)")
     shape, is_fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
     if is_fortran_order:
-        raise ValueError(f"{key} has type {dtype} in Fortran order, expected C order")
+        raise ValueError(
+            f"{key} has type {dtype} in Fortran order, expected C order; save it with "
+            "np.ascontiguousarray"
+        )
     if any(size < 0 for size in shape):
         raise ValueError(f"{key} declares a negative size: {shape}")
     return shape, dtype

@@ -5,15 +5,35 @@ import io
 import itertools
 import logging
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self, cast
+from typing import Self
 
-from digits.datasets.sources.archives import FILE_NAMES, MAX_RATIO, PIECE, SMALL_BYTES, Unpacked
-from digits.datasets.sources.idx import HEADER_BYTES, read_shape, read_start
+from digits.datasets.defects import refuse
+from digits.datasets.sources.archives import (
+    FILE_NAMES,
+    GZIP_START,
+    MAX_RATIO,
+    PIECE,
+    SMALL_BYTES,
+    Unpacked,
+    size_limit,
+)
+from digits.datasets.sources.file_layouts import said_splits
+from digits.datasets.sources.file_names import parse_name
+from digits.datasets.sources.idx import (
+    HEADER_BYTES,
+    NUM_LABEL_COLUMNS,
+    has_integers,
+    read_shape,
+    read_start,
+)
+from digits.datasets.sources.ignored import is_ignored
+from digits.datasets.sources.signatures import NUM_BYTES, as_text, recognize
 from digits.errors import DataError
-from digits.spec import Role
+from digits.layouts import LAYOUTS
+from digits.spec import ImageShape, Role
 from digits.storage.files import TEMPORARY, Signature, signature_of, write_whole
 
 logger = logging.getLogger(__name__)
@@ -37,22 +57,27 @@ class RawFile:
         return cls(Path(name), digest, len(content), content[:HEADER_BYTES])
 
 
-Files = Mapping[Role, RawFile]
+Files = Mapping[str, RawFile]
+"""The IDX files by role; validation data has the roles validation-images and -labels."""
 
 
-def role_of(name: str) -> Role | None:
+def role_of(name: str) -> str | None:
     """Return the role of a file by its name, in our naming, MNIST's or other common ones.
 
     A name without a split counts as train; hidden files have no role.
     """
-    stem = name.lower().removesuffix(".gz")
-    if stem.startswith(".") or not stem.endswith((".idx", "-ubyte", ".ubyte")):
+    if is_ignored(name) or not LAYOUTS["idx"].matches(name):
         return None
-    split = "test" if "test" in stem or "t10k" in stem else "train"
-    for kind, marks in {"images": ("image", "idx3"), "labels": ("label", "idx1")}.items():
-        if any(mark in stem for mark in marks):
-            return cast(Role, f"{split}-{kind}")
-    return None
+    named = parse_name(name)
+    return named.kind and f"{named.split or 'train'}-{named.kind}"
+
+
+def roles_of(files: Sequence[Path]) -> dict[str, list[Path]]:
+    """Return the files of each role; a folder above a file may state its split."""
+    found: dict[str, list[Path]] = {}
+    for file, split in said_splits(files).items():
+        found.setdefault(f"{split or 'train'}-{parse_name(file.name).kind}", []).append(file)
+    return found
 
 
 def find_raw(
@@ -63,19 +88,27 @@ def find_raw(
     A .gz may decompress to at most `limit` bytes. Raises DataError if a file must not be read.
     """
     for folder in folders:
-        for path in _candidates(role, folder):
-            try:
-                file = _measure(path, limit)
-            except FileNotFoundError:
-                continue
-            except DataError as error:
-                problems.append(str(error))
-                continue
-            except OSError as error:
-                raise DataError(
-                    f"{path} cannot be read: {error.strerror}; make it readable or move it away"
-                ) from error
-            yield file
+        yield from readable(_candidates(role, folder), limit, problems)
+
+
+def readable(paths: Iterable[Path], limit: int, problems: list[str]) -> Iterator[RawFile]:
+    """Yield the readable ones of these files; add the problems of others to `problems`.
+
+    Raises DataError if a file must not be read.
+    """
+    for path in paths:
+        try:
+            file = _measure(path, limit)
+        except FileNotFoundError:
+            continue
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be read: {error.strerror}; make it readable or move it away"
+            ) from error
+        yield file
 
 
 def _candidates(role: Role, folder: Path) -> Iterator[Path]:
@@ -92,11 +125,13 @@ def _candidates(role: Role, folder: Path) -> Iterator[Path]:
 
 def _measure(path: Path, limit: int) -> RawFile:
     signature = signature_of(path)
+    check_kind(path, "idx", "an IDX file")
     with open_plain(path, limit) as file:
         start = read_start(file)
-        if path.suffix != ".gz":
+        if not is_packed(path):
             # A file that does not match its header is not read any further, as it may be huge.
-            read_shape(start, path.stat().st_size, str(path))
+            is_labels = has_integers(path.name)
+            read_shape(start, path.stat().st_size, str(path), has_integers=is_labels)
         digest, num_bytes = hashlib.sha256(start), len(start)
         while piece := file.read(PIECE):
             digest.update(piece)
@@ -104,20 +139,49 @@ def _measure(path: Path, limit: int) -> RawFile:
     return RawFile(path, digest.hexdigest(), num_bytes, start, signature)
 
 
-def open_plain(path: Path, limit: int) -> io.BufferedReader:
-    """Open an uncompressed file, or the content of a .gz, limited to `limit` bytes.
+def limit_of(path: Path, image_shape: ImageShape) -> int:
+    """Limit in bytes for the uncompressed content of a file, whose name states its role."""
+    is_images = parse_name(path.name).kind == "images"
+    limit = size_limit(image_shape, "train-images" if is_images else "train-labels")
+    return limit * 4 * NUM_LABEL_COLUMNS if has_integers(path.name) else limit
 
-    Raises OSError, and DataError if it is not a regular file. Reading a corrupted .gz raises
-    DataError.
+
+def open_plain(path: Path, limit: int) -> io.BufferedReader:
+    """Open an uncompressed file, or the content of a gzip file, limited to `limit` bytes.
+
+    The first bytes decide, not the name. Raises OSError, and DataError if it is not a regular file.
+    Reading corrupted gzip raises DataError.
     """
     # Reading a pipe could block forever.
     if not stat.S_ISREG(path.stat().st_mode):
         raise DataError(f"{path} is not a regular file")
     file = path.open("rb")
-    if path.suffix != ".gz":
-        return file
     limit = min(limit, max(SMALL_BYTES, MAX_RATIO * path.stat().st_size))
-    return io.BufferedReader(Unpacked(file, limit, str(path)), PIECE)
+    # Twice, because a web server may compress a .gz once more.
+    for _ in range(2):
+        if not file.peek(len(GZIP_START)).startswith(GZIP_START):
+            break
+        file = io.BufferedReader(Unpacked(file, limit, str(path)), PIECE)
+    return file
+
+
+def is_packed(path: Path) -> bool:
+    """Return whether the content of a regular file is compressed with gzip."""
+    with path.open("rb") as file:
+        return file.read(len(GZIP_START)) == GZIP_START
+
+
+def check_kind(path: Path, wanted: str | None, expected: str, *, unpack: bool = True) -> None:
+    """Raise DefectError, naming what a regular file is, if its first bytes are of another kind.
+
+    `wanted` is the name of the right kind, or None if it has no signature. With `unpack`, the
+    content of gzip counts.
+    """
+    with open_plain(path, NUM_BYTES * 2**20) if unpack else path.open("rb") as file:
+        start = file.read(NUM_BYTES)
+    kind = recognize(start) or (as_text(start) if wanted is not None else None)
+    if kind is not None and kind.name != wanted:
+        refuse("file_type", str(path), f"is {kind.about}", f"{expected}; {kind.advice}")
 
 
 def sweep(folder: Path) -> None:

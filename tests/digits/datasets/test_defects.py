@@ -94,8 +94,8 @@ def test_all_defects_are_reported_at_once_with_their_first_rows(tmp_path: Path) 
         "more, such as F: x_train, row 101, F: x_train, row 102, F: x_train, row 103, F: x_train, "
         "row 104 (label_unknown); F: x_train, row 7 has a missing or infinite pixel value, "
         "expected values from 0 to 255; 1 more, such as F: x_train, row 9 (not_a_number). Fix the "
-        'data, or skip the affected images by setting label_unknown, not_a_number = "warning" in '
-        "[thresholds.severity] of the dataset spec"
+        'data, or leave out the affected images by setting label_unknown = "warning" and '
+        'not_a_number = "warning" under [thresholds.severity] in the dataset spec'
     )
 
 

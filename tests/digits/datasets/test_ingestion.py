@@ -122,7 +122,7 @@ DAMAGE: Mapping[str, tuple[str, bytes, str]] = {
         format_idx(make_splits()["test"][0])[:-1],
         "test-images.idx is truncated",
     ),
-    "not a dataset": ("train-labels", b"<html>", "train-labels.idx is not an IDX file"),
+    "not a dataset": ("train-labels", b"<html>", "train-labels.idx is a web page"),
     "a label too high": (
         "test-labels",
         format_idx(np.full(200, 10)),

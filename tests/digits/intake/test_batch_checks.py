@@ -5,20 +5,26 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from digits.datasets.defects import Defects
+from digits.datasets.formats.chunks import RawChunk
+from digits.datasets.formats.cleaning import clean
+from digits.datasets.images import Images
 from digits.datasets.ingestion import read_source
 from digits.datasets.sources.content import content_of
 from digits.datasets.splits import is_test
+from digits.errors import DataError
 from digits.intake.baseline import Baseline
-from digits.intake.batch_checks import batch_checks
+from digits.intake.batch_checks import GROUND_ROOM, batch_checks
+from digits.intake.pixel_ranges import CONVENTIONS
 from digits.settings import Settings
-from digits.spec import load_spec
+from digits.spec import PixelRange, load_spec
 from digits.storage.workspace import Workspace
 from digits.thresholds import CheckName, Thresholds
 from digits.validation.centroids import load_centroids
 from digits.validation.findings import Finding
 from digits.validation.suite import evaluate
 from digits.validation.summary import measure
-from tests.support.handwriting import NUM_CLASSES, Pair, make_more, make_splits
+from tests.support.handwriting import LAYOUT, NUM_CLASSES, Pair, make_more, make_splits
 
 SHARE = 0.25
 
@@ -64,6 +70,59 @@ def test_a_class_may_be_missing_from_a_small_batch_but_not_from_a_large_one(
         "no image of class 7",
         "images of class 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
     )
+
+
+def test_findings_name_classes_by_their_names(baseline: Baseline) -> None:
+    images, labels = make_more(150, 5)
+    batch = images[labels != 7], labels[labels != 7]
+    frame = baseline.frame(measure([batch], baseline.centroids), is_test(batch[0], SHARE))
+    names = tuple("abcdefghij")
+
+    checks = batch_checks(frame, baseline, Thresholds(), NUM_CLASSES, names)
+    found = {finding.check: finding for finding in evaluate("batch", frame, checks, Thresholds())}
+
+    assert found["classes_present"].found == "no image of class h"
+    assert found["classes_present"].expected.startswith("images of class a, b, c")
+
+
+RANGES = {(one.low, one.high) for one in CONVENTIONS if one.high != 16}
+"""All usual ranges, without one that differs from 0..15 by less than rounding."""
+
+
+@pytest.mark.parametrize(
+    "change", [lambda images: images // 2, lambda images: images // 2 + 128], ids=["dark", "light"]
+)
+def test_a_batch_that_uses_half_of_the_range_is_refused(
+    change: Callable[[Images], Images], baseline: Baseline
+) -> None:
+    images, labels = make_more(60, 9)
+
+    assert checks_failed((change(images), labels), baseline) & {"already_scaled", "pixel_range"}
+
+
+@pytest.mark.parametrize("expected", sorted(RANGES))
+def test_a_batch_of_another_range_is_refused(expected: PixelRange, baseline: Baseline) -> None:
+    images, labels = make_more(60, 9)
+    train = baseline.frames()["train"]
+    lowest, highest = int(train["pixel_min"].max()), int(train["pixel_max"].max())
+
+    def is_refused(low: float, high: float) -> bool:
+        values = (images / 255 * (high - low) + low).astype(np.float32)
+        values = np.rint(values) if high >= 15 else values
+        chunk = RawChunk(values, labels, None, [str(row) for row in range(60)])
+        defects = Defects()
+        try:
+            (clean_chunk,) = clean([chunk], LAYOUT, expected, defects)
+            defects.enforce()
+        except (DataError, ValueError):
+            return True
+        frame = measure([(clean_chunk.images, labels)], baseline.centroids)
+        return bool(
+            frame["pixel_min"].min() > lowest + GROUND_ROOM
+            or frame["pixel_max"].max() <= highest // 2
+        )
+
+    assert [one for one in RANGES if not is_refused(*one)] == [expected]
 
 
 @pytest.mark.parametrize(("num_images", "is_noticed"), [(20, False), (400, True)])

@@ -221,7 +221,7 @@ def test_a_compressed_file_of_almost_nothing_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("digits.datasets.sources.raw_files.SMALL_BYTES", 10**6)
-    monkeypatch.setattr("digits.datasets.formats.csv_files.MAX_LINES", 10**5)
+    monkeypatch.setattr("digits.datasets.formats.tables.csv_dialects.MAX_LINES", 10**5)
     with gzip.open(incoming / "bomb.csv.gz", "wb") as file:
         file.write(content * (2 * 10**7 // len(content)))
 

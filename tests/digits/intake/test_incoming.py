@@ -49,6 +49,8 @@ def test_files_still_being_written_are_left_alone(
         ("march-images-idx3-ubyte.gz", "march-labels-idx1-ubyte.gz"),
         ("images.idx.gz", "labels.idx"),
         ("new.images.idx3-ubyte", "new.labels.idx1-ubyte"),
+        ("qmnist-test-images-idx3-ubyte.gz", "qmnist-test-labels-idx2-int.gz"),
+        ("x_train.npy", "y_train.npy"),
     ],
 )
 def test_a_pair_of_idx_files_is_one_batch_once_both_exist(
@@ -71,6 +73,21 @@ def test_pairs_are_matched_by_name(folder: Path, settings: Settings) -> None:
         "test-images.idx and test-labels.idx",
         "train-images.idx and train-labels.idx",
     ]
+
+
+def test_two_files_for_one_half_of_a_pair_are_one_batch(folder: Path, settings: Settings) -> None:
+    for name in ("a-images.idx", "a-images.idx.gz", "a-labels.idx"):
+        (folder / name).touch()
+
+    assert names(settings) == ["a-images.idx and a-images.idx.gz and a-labels.idx"]
+
+
+def test_files_of_operating_systems_are_no_batches(folder: Path, settings: Settings) -> None:
+    for name in ("Thumbs.db", "desktop.ini", "._a.csv"):
+        (folder / name).touch()
+    (folder / "__MACOSX").mkdir()
+
+    assert names(settings) == []
 
 
 def test_pages_of_refusals_are_listed_while_they_exist(settings: Settings) -> None:

@@ -5,24 +5,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from digits.datasets.defects import Defects
+from digits.datasets.formats.readers import read_chunks
 from digits.datasets.sources.idx import format_idx
 from digits.errors import DataError, UsageError
 from digits.intake.proposal import Proposal, Wishes, propose
+from digits.labeling.centering import center_pixels
 from digits.layouts import LAYOUTS
 from digits.settings import Settings
 from digits.spec import load_spec
-from digits.thresholds import SPLITS
+from digits.thresholds import SPLITS, DefectName
+from digits.validation.centroids import compute_centroids
 from digits.validation.dataset_validation import validate_dataset
 from tests.support.handwriting import Splits, make_splits, write_dataset
-from tests.support.layouts import WRITERS, png, write_csv, write_folders, write_npz
+from tests.support.layouts import WRITERS, png, write_csv, write_folders, write_npz, write_parquet
 
 SPLITS_OF_BOTH = make_splits()
 
 
 def look(settings: Settings, place: Path, **wishes: Any) -> Proposal:
-    return propose("mine", place, Wishes(**wishes), settings)
+    return propose("mine", place, Wishes(**wishes), settings, center_pixels)
 
 
 def written(layout: str, folder: Path, splits: Splits | None = None) -> Path:
@@ -89,6 +94,79 @@ def test_without_a_test_split_one_is_made_and_reported(settings: Settings, tmp_p
     # Four standard errors of a fair draw.
     assert abs(proposal.counts["test"] - 180) < 4 * np.sqrt(600 * 0.3 * 0.7)
     assert "by a hash of each image's pixels" in proposal.assumptions()["split"]
+
+
+@pytest.mark.parametrize("layout", ["folder", "csv", "idx", "npz"])
+@pytest.mark.parametrize("has_test", [True, False])
+def test_validation_data_is_training_data_or_left_out_and_never_test_data(
+    layout: str, has_test: bool, settings: Settings, tmp_path: Path
+) -> None:
+    images, labels = SPLITS_OF_BOTH["train"]
+    splits: dict[Any, Any] = {"train": (images[:400], labels[:400])}
+    if has_test:
+        splits["test"] = SPLITS_OF_BOTH["test"]
+    place = written(layout, tmp_path / "files", splits)
+    add_validation(layout, place, images[400:], labels[400:])
+
+    kept = propose("kept", place, Wishes(), settings, center_pixels)
+    left = propose("left", place, Wishes(validation="leave-out"), settings, center_pixels)
+
+    num = {"train": 400, "test": 200} if has_test else left.counts
+    assert sum(left.counts.values()) == 400 + 200 * has_test
+    assert left.counts == num
+    assert kept.counts == {"train": num["train"] + 200, "test": num["test"]}
+    assert ("as in the files" in kept.assumptions()["split"]) == has_test
+    assert "validation data (" in kept.assumptions()["split"]
+    assert "is left out" in left.assumptions()["split"]
+    assert load_spec("left", settings).validation == "leave-out"
+
+
+def add_validation(layout: str, place: Path, images: Any, labels: Any) -> None:
+    """Add a third split under one of its usual names."""
+    splits: dict[Any, Any] = {"valid": (images, labels)}
+    if layout == "idx":
+        (place / "val-images.idx").write_bytes(format_idx(images))
+        (place / "val-labels.idx").write_bytes(format_idx(labels))
+    elif layout == "npz":
+        with np.load(place / "digits.npz") as arrays:
+            np.savez(place / "digits.npz", **arrays, x_val=images, y_val=labels)
+    else:
+        WRITERS[layout](place, splits)
+
+
+def test_what_is_read_is_what_was_named(settings: Settings, tmp_path: Path) -> None:
+    written("npz", settings.raw_dir / "mine")
+    others = {
+        split: (images, (labels + 1) % 10) for split, (images, labels) in make_splits().items()
+    }
+    place = written("npz", tmp_path / "files", others)
+
+    with pytest.raises(DataError, match=rf"different files in {settings.raw_dir}/mine and {place}"):
+        look(settings, place)
+    assert not (settings.datasets_dirs[0] / "mine.toml").exists()
+
+    # Inside the raw folder, too, one of several sets can be named.
+    for name in ("usps", "other"):
+        folder = written("idx", tmp_path / name)
+        for path in folder.iterdir():
+            (settings.raw_dir / "sets").mkdir(exist_ok=True)
+            path.rename(settings.raw_dir / "sets" / f"{name}-{path.name}")
+    named = settings.raw_dir / "sets" / "usps-test-labels.idx"
+    assert propose("sets", named, Wishes(), settings, center_pixels).counts == {
+        "train": 600,
+        "test": 200,
+    }
+    assert load_spec("sets", settings).sources[0].model_dump()["path"] == named
+
+
+def test_what_is_beside_the_files_is_mentioned(settings: Settings, tmp_path: Path) -> None:
+    place = written("csv", tmp_path / "files")
+    (place / "README.md").write_text("About")
+
+    assert look(settings, place).assumptions()["not read"] == str(place / "README.md")
+    named = propose("named", place / "train.csv", Wishes(), settings, center_pixels)
+    assert named.facts()["not_read"] == [str(place / "test.csv")]
+    assert "by a hash" in named.assumptions()["split"]
 
 
 def test_classes_are_named_after_their_folders(settings: Settings, tmp_path: Path) -> None:
@@ -159,7 +237,7 @@ def test_an_existing_spec_is_never_overwritten(
 
     message = f"dataset {name} already exists; its spec was not overwritten"
     with pytest.raises(UsageError, match=message):
-        propose(name, place, Wishes(), settings)
+        propose(name, place, Wishes(), settings, center_pixels)
 
     assert (settings.datasets_dirs[0] / "mine.toml").read_bytes() == before
 
@@ -217,7 +295,9 @@ def test_an_invalid_dataset_is_refused_and_leaves_no_spec(
     prepare(place)
 
     with pytest.raises(kind, match=re.escape(message)):
-        propose("../x" if case == "a wrong name" else "mine", place, Wishes(), settings)
+        propose(
+            "../x" if case == "a wrong name" else "mine", place, Wishes(), settings, center_pixels
+        )
 
     assert not list(settings.datasets_dirs[0].glob("*"))
 
@@ -244,6 +324,105 @@ def test_one_idx_pair_with_another_prefix_is_detected(settings: Settings, tmp_pa
 
     assert sum(proposal.counts.values()) == 600
     assert "test_share = " in proposal.path.read_text()
+
+
+def test_rows_are_left_out_as_the_refusal_advises(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    train = write_csv(tmp_path / "files", SPLITS_OF_BOTH)[0]
+    lines = train.read_text().splitlines()
+    # Neither a row without a label nor an unreadable one is a class or an image.
+    lines[3], lines[7] = "," + lines[3].split(",", 1)[1], lines[7] + ",12"
+    train.write_text("\n".join(lines))
+
+    left_out: tuple[DefectName, ...] = ()
+    for check in ("image_size", "label_missing"):
+        with pytest.raises(DataError, match=f"with --leave-out {check}$"):
+            look(settings, tmp_path / "files", left_out=left_out)
+        left_out += (check,)
+    proposal = look(settings, tmp_path / "files", left_out=left_out)
+
+    assert proposal.counts == {"train": 598, "test": 200}
+    assert proposal.spec.layout.class_names == tuple("0123456789")
+    assert proposal.spec.thresholds.severity == dict.fromkeys(left_out, "warning")
+    left = [remark for remark in proposal.facts()["remarks"] if remark.startswith("left out 1 ")]
+    assert [re.search(rf"{train.name}, line (\d+)", remark)[1] for remark in left] == ["8", "4"]
+
+
+def test_names_are_given_to_labels_that_count_from_1(settings: Settings, tmp_path: Path) -> None:
+    place = written("npz", tmp_path / "files", counted_from(1))
+
+    spec = look(settings, place, class_names=tuple("abcdefghij")).spec
+
+    assert (spec.first_label, spec.class_names) == (1, tuple("abcdefghij"))
+
+
+def test_numbers_are_names_that_can_be_replaced_in_the_spec(
+    settings: Settings, tmp_path: Path
+) -> None:
+    place = written("npz", tmp_path / "files", counted_from(1))
+    proposal = look(settings, place)
+    names = "class_names = [" + ", ".join(f'"{name}"' for name in "abcdefghij") + "]\n"
+    proposal.path.write_text(names + proposal.path.read_text())
+    spec = load_spec("mine", settings)
+
+    chunks = read_chunks([place / "digits.npz"], spec, Defects())
+
+    assert proposal.spec.layout.class_names == tuple(map(str, range(1, 11)))
+    labels = np.concatenate([chunk.labels for chunk in chunks if chunk.split == "train"])
+    np.testing.assert_array_equal(labels, SPLITS_OF_BOTH["train"][1])
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("abcdefghijk", "the number of a is not certain; set it with --first-label (0 or 1)"),
+        ("abc", "labels 1 to 10 and 3 class names: more numbers than names"),
+    ],
+)
+def test_names_that_do_not_fit_the_labels_are_refused(
+    names: str, message: str, settings: Settings, tmp_path: Path
+) -> None:
+    place = written("npz", tmp_path / "files", counted_from(1))
+
+    with pytest.raises(DataError, match=re.escape(message)):
+        look(settings, place, class_names=tuple(names))
+
+
+def test_transposed_images_are_measured_upright(settings: Settings, tmp_path: Path) -> None:
+    turned = {
+        split: (np.ascontiguousarray(images[:, :9].swapaxes(1, 2)), labels)
+        for split, (images, labels) in make_splits().items()
+    }
+    place = written("npz", tmp_path / "files", turned)
+
+    proposal = look(settings, place, transposed=True)
+
+    assert (proposal.spec.transposed, proposal.spec.image_shape) == (True, (9, 12))
+    upright = compute_centroids(
+        [(SPLITS_OF_BOTH["train"][0][:, :9], SPLITS_OF_BOTH["train"][1])], 10
+    )
+    np.testing.assert_array_equal(proposal.measured.means, upright)
+
+
+@pytest.mark.parametrize("centered", [True, False])
+def test_whether_pictures_are_centered_can_be_said(
+    centered: bool, settings: Settings, tmp_path: Path
+) -> None:
+    place = written("npz", tmp_path / "files")
+
+    assert look(settings, place, centered=centered).spec.centered is centered
+
+
+def test_a_column_of_images_can_be_chosen(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    for path in write_parquet(tmp_path / "files", SPLITS_OF_BOTH):
+        pq.write_table(pq.read_table(path).rename_columns(["label", "scan"]), path)
+
+    assert look(settings, tmp_path / "files", image_column="scan").spec.image_column == "scan"
+
+
+def counted_from(first: int) -> Splits:
+    return {split: (images, labels + first) for split, (images, labels) in make_splits().items()}
 
 
 def test_more_labels_than_a_dataset_may_have_are_refused(

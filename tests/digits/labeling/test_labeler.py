@@ -70,6 +70,25 @@ def test_a_label_has_the_name_of_its_class(crowned: Workspace, folder: Path) -> 
     assert answer.name == f"class {LABELS[3]}"
 
 
+@pytest.mark.parametrize("is_centered", [True, False])
+def test_the_spec_says_whether_pictures_are_centered(
+    is_centered: bool, crowned: Workspace, folder: Path
+) -> None:
+    write_spec(crowned.settings, f"centered = {str(is_centered).lower()}\n{SPEC}")
+    try:
+        champion = load_champion(NAME, crowned)
+    finally:
+        write_spec(crowned.settings, SPEC)
+
+    def seen(as_is: bool | None = None) -> bytes:
+        (answer,) = label_files(files(folder, 3), champion, as_is=as_is)
+        assert isinstance(answer, Labeled)
+        return answer.picture.seen.tobytes()
+
+    assert seen(as_is=True) == IMAGES[3].tobytes() != seen(as_is=False)
+    assert seen() == seen(as_is=not is_centered)
+
+
 def test_other_images_are_centered_and_scaled_first(champion: Champion, tmp_path: Path) -> None:
     picture = np.full((90, 70), 255, np.uint8)
     picture[20:60, 30:36] = 0
@@ -98,7 +117,11 @@ def test_a_file_without_a_label_keeps_its_place_in_the_order(
     assert [answer.file for answer in answers] == [first, str(text), str(large), last]
     assert [type(answer) for answer in answers] == [Labeled, Refused, Refused, Labeled]
     assert answers[1] == Refused(str(text), "is not a PNG, JPEG, WebP, BMP, TIFF or GIF image")
-    assert answers[2] == Refused(str(large), "has 31x30 pixels, but --as-is needs 12x12 images")
+    assert answers[2] == Refused(
+        str(large),
+        "has 31x30 pixels, but is labeled as it is (expected 12x12); --center centers and scales "
+        "it first",
+    )
     (answer,) = label_files([str(blank)], champion)
     assert isinstance(answer, Refused)
     assert "contains no digit" in answer.error

@@ -226,6 +226,23 @@ def test_candidate_that_is_already_champion_is_not_compared_with_itself(
 # The charts
 
 
+def test_test_images_that_are_training_images_are_counted(facts: ReportFacts) -> None:
+    shared = facts.validation.model_copy(update={"num_shared_images": 7})
+
+    page = render(replace(facts, validation=shared))
+
+    remark = f"7 of the {NUM_IMAGES} test images are also training images"
+    assert remark in section(page, "scores").text
+    assert (
+        "Apart from the test images that are also training images" in section(page, "curves").text
+    )
+
+
+def test_without_shared_images_no_training_learns_from_the_test_set(page: Element) -> None:
+    assert "Models are never trained on the test set" in section(page, "curves").text
+    assert "also" not in section(page, "scores").text
+
+
 def test_both_learning_curves_of_each_model_are_drawn(page: Element) -> None:
     found = cards(page, "curves")
 

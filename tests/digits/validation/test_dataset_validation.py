@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from digits.errors import DamagedError, DataError
-from digits.thresholds import CheckName, Split, Thresholds
+from digits.thresholds import CheckName, Split, SplitThresholds, Thresholds
 from digits.validation.centroids import Images, load_centroids
 from digits.validation.dataset_validation import (
     render_page,
@@ -265,6 +265,21 @@ def test_healthy_data_passes_and_its_result_is_written(
     assert result["success"] is True
     assert result["num_expectations"] == len(result["findings"]) == outcome.num_expectations
     assert "All 64 expectations hold" in (tmp_path / "page.html").read_text()
+
+
+def test_shared_test_images_are_counted_even_if_a_bound_allows_them(tmp_path: Path) -> None:
+    splits = make_splits()
+    images, labels = splits["test"]
+    splits["test"] = (np.concatenate([images, splits["train"][0][:3]]), np.append(labels, [0] * 3))
+    frames = summarize({split: [splits[split]] for split in splits})
+    allowed = SplitThresholds(max_shared_images=3)
+
+    outcome = validate_frames(frames, Thresholds(train=allowed, test=allowed), 10)
+
+    assert "shared_images" not in {finding.check for finding in outcome.failures}
+    assert outcome.num_shared_images == 3
+    write_validation(outcome, tmp_path)
+    assert json.loads((tmp_path / "result.json").read_text())["num_shared_images"] == 3
 
 
 def test_without_thresholds_only_the_unconditional_checks_run(

@@ -99,12 +99,41 @@ def test_a_single_pair_has_no_split(is_packed: bool, tmp_path: Path) -> None:
     assert split is None
 
 
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_the_labels_of_qmnist_have_the_class_in_the_first_of_eight_columns(
+    is_packed: bool, tmp_path: Path
+) -> None:
+    images, labels = make_splits()["train"]
+    rows = np.column_stack([labels, *(np.arange(len(labels)) * n for n in range(1, 8))])
+    header = bytes((0, 0, 0x0C, 2)) + np.array(rows.shape, ">u4").tobytes()
+    content = {"images-idx3-ubyte": format_idx(images)}
+    content["labels-idx2-int"] = header + rows.astype(">i4").tobytes()
+    for name, one in content.items():
+        path = tmp_path / f"qmnist-train-{name}{'.gz' * is_packed}"
+        path.write_bytes(gzip.compress(one) if is_packed else one)
+
+    ((found, numbers, _),) = read_all("idx", sorted(tmp_path.iterdir()))
+
+    np.testing.assert_array_equal(found, images)
+    np.testing.assert_array_equal(numbers, labels)
+
+
+def test_integers_are_labels_in_files_of_that_name_only(tmp_path: Path) -> None:
+    paths = write(tmp_path, files())
+    path = tmp_path / "train-labels.idx"
+    content = path.read_bytes()
+    path.write_bytes(content[:2] + b"\x0c" + content[3:])
+
+    assert "has values of type 0x0c" in refused("idx", paths)
+
+
 DAMAGE = {
     "truncated": (lambda content: content[:-7], "corrupt_file", "is truncated"),
     "too long": (lambda content: content + b"x", "corrupt_file", "has extra bytes at the end"),
     "empty": (lambda _: b"", "empty_file", "is empty"),
     "no images": (lambda _: format_idx(np.zeros((0, 12, 12))), "empty_file", "has no values"),
-    "wrong format": (lambda content: b"<html>" + content, "corrupt_file", "is not an IDX file"),
+    "wrong format": (lambda content: b"text" + content, "corrupt_file", "is not an IDX file"),
+    "a web page": (lambda content: b"<html>" + content, "file_type", "is a web page"),
     "wrong type": (
         lambda content: content[:2] + b"\x0d" + content[3:],
         "value_type",

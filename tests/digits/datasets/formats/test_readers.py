@@ -214,3 +214,37 @@ def test_hidden_files_are_ignored(tmp_path: Path) -> None:
     (files[0] / ".git" / "objects").mkdir(parents=True)
 
     is_same(read_all("folder", files), make_splits())
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(12, 12), (9, 12)])
+def test_transposed_images_are_turned_on_reading(
+    layout: str, shape: tuple[int, int], tmp_path: Path
+) -> None:
+    upright = {
+        split: (images[:, : shape[0]], labels) for split, (images, labels) in make_splits().items()
+    }
+    turned = {split: (pixels.swapaxes(1, 2), labels) for split, (pixels, labels) in upright.items()}
+    files = WRITERS[layout](tmp_path, turned)
+
+    is_same(read_all(layout, files, image_shape=shape, transposed=True), upright)
+
+
+@pytest.mark.parametrize("first", [1, 5])
+def test_numbers_of_named_classes_count_from_the_first_label(first: int, tmp_path: Path) -> None:
+    splits = make_splits()
+    files = write_npz(
+        tmp_path, splits, **{f"y_{split}": splits[split][1] + first for split in splits}
+    )
+
+    is_same(read_all("npz", files, class_names=tuple("abcdefghij"), first_label=first), splits)
+
+
+def test_numbers_from_1_of_named_classes_are_not_taken_for_numbers_from_0(tmp_path: Path) -> None:
+    splits = make_splits()
+    files = write_npz(tmp_path, splits, **{f"y_{split}": splits[split][1] + 1 for split in splits})
+
+    refusal = refused("npz", files, class_names=tuple("abcdefghij"))
+
+    assert "has the label '10', expected one of the 10 classes a, b ... j, or 0 to 9" in refusal
+    assert "if a has another number, set first_label = NUMBER in the dataset spec" in refusal

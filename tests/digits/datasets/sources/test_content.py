@@ -405,13 +405,46 @@ def test_a_file_that_changes_after_its_digest_was_taken_is_refused(small_dataset
 def test_missing_files_are_named(small_dataset: Settings) -> None:
     spec = load_spec(NAME, small_dataset)
     folder = small_dataset.raw_dir / NAME
-    (folder / "test-labels.idx").rename(folder / "test-labels.idx.gz")
+    packed = gzip.compress((folder / "test-labels.idx").read_bytes())
+    (folder / "test-labels.idx").unlink()
+    (folder / "test-labels.idx.gz").write_bytes(packed[:-1])
 
     with pytest.raises(DataError) as caught:
         content_of(spec, small_dataset)
 
     assert "test-labels.idx.gz is not an intact .gz file" in str(caught.value)
     assert "; test-labels not found. Put train-images.idx" in str(caught.value)
+
+
+def test_of_two_files_for_one_role_neither_is_chosen(small_dataset: Settings) -> None:
+    spec = load_spec(NAME, small_dataset)
+    folder = small_dataset.raw_dir / NAME
+    copy = folder / FILE_NAMES["test-images"]
+    packed_copy = copy.with_name(f"{copy.name}.gz")
+    copy.write_bytes(FILES["test-images"])
+    packed_copy.write_bytes(PACKED)
+
+    assert content_of(spec, small_dataset) == CONTENT
+
+    packed_copy.write_bytes(packed(ALTERED))
+    with pytest.raises(DataError, match=r"are both test-images of handwriting, and differ"):
+        content_of(spec, small_dataset)
+
+
+def test_an_archive_unpacked_into_folders_named_like_its_files_is_read(
+    small_dataset: Settings,
+) -> None:
+    folder = small_dataset.raw_dir / NAME
+    for role in ROLES:
+        inner = folder / FILE_NAMES[role] / FILE_NAMES[role]
+        inner.parent.mkdir()
+        (folder / f"{role}.idx").rename(inner)
+    spec = load_spec(NAME, small_dataset)
+
+    assert content_of(spec, small_dataset) == CONTENT
+    assert {
+        role: file.path.name for role, file in obtain(spec, CONTENT, small_dataset).items()
+    } == (FILE_NAMES)
 
 
 def test_a_killed_download_leaves_nothing(settings: Settings, server: Server) -> None:

@@ -33,7 +33,10 @@ def test_a_written_array_is_read_back(array: npt.NDArray[np.uint8]) -> None:
         (b"", "is empty, expected an IDX file"),
         (b"\x1f\x8b\x08\x00" + IMAGES, "is not an IDX file: it starts with 1f8b0800"),
         (b"<html></html>", "is not an IDX file: it starts with 3c68746d"),
-        (b"\0\0\x0d\x03" + IMAGES[4:], "values of type 0x0d, expected 0x08 (unsigned bytes)"),
+        (
+            b"\0\0\x0d\x03" + IMAGES[4:],
+            "values of type 0x0d (float32), expected 0x08 (unsigned bytes)",
+        ),
         (b"\0\0\x08\x00", "has 0 dimensions"),
         (b"\0\0\x08\xff" + b"\0\0\0\1" * 255 + b"\0", "has 255 dimensions"),
         (IMAGES[:10], "is truncated: 10 bytes, expected 16 for the header alone"),

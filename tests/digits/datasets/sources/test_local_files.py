@@ -154,6 +154,42 @@ def test_the_error_about_missing_files_says_where_to_put_them(
     assert str(caught.value).endswith(f". Put it into {folder}, then run again")
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_different_files_at_two_places_are_refused_naming_both(
+    layout: str, settings: Settings
+) -> None:
+    spec, folder = prepare(layout, settings)
+    before = content_of(spec, settings)
+    elsewhere = settings.data_dir / "elsewhere"
+    shutil.copytree(folder, elsewhere)
+    source = f'\n[[sources]]\nkind = "folder"\npath = "{elsewhere}"\n'
+    write_spec(settings, f'layout = "{layout}"\n{SPEC}{source}')
+
+    assert content_of(load_spec(NAME, settings), settings) == before
+
+    path = some_file(elsewhere)
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(DataError, match=f"has different files in {folder} and {elsewhere}"):
+        content_of(load_spec(NAME, settings), settings)
+
+
+def test_files_of_one_name_in_several_folders_are_all_watched(settings: Settings) -> None:
+    spec, folder = prepare("parquet", settings)
+    for split in ("train", "test"):
+        (folder / f"{split}.parquet").mkdir()
+        (folder / f"{split}-00000-of-00001.parquet").rename(folder / f"{split}.parquet/p0.parquet")
+    content = content_of(spec, settings)
+    dataset = ingest(spec, Workspace(settings))
+
+    assert set(content) == {"train.parquet/p0.parquet", "test.parquet/p0.parquet"}
+    assert (dataset.num_train, dataset.num_test) == (90, 90)
+    with (
+        pytest.raises(DataError, match=r"test.parquet/p0.parquet of handwriting changed"),
+        opened(spec, content, settings),
+    ):
+        (folder / "test.parquet/p0.parquet").write_bytes(b"other")
+
+
 def test_a_file_without_permission_is_named(settings: Settings) -> None:
     spec, folder = prepare("npz", settings)
 
@@ -188,3 +224,15 @@ def test_invalid_rows_stop_ingestion_or_are_skipped_as_the_spec_says(
 
     assert (dataset.num_train, dataset.num_test) == (89, 90)
     assert "skipped: " in caplog.text
+
+
+def test_classes_whose_names_are_not_utf_8_are_a_dataset(settings: Settings) -> None:
+    spec, folder = prepare("folder", settings)
+    named = spec.model_copy(update={"class_names": (*"012345678", "\\xd6neun")})
+    for split in SPLITS:
+        (folder / split / "9").rename(os.fsdecode(os.fsencode(folder / split) + b"/\xd6neun"))
+
+    reference = ingest(named, Workspace(settings))
+
+    assert (reference.num_train, reference.num_test) == (90, 90)
+    assert "test/\\xd6neun" in content_of(named, settings)

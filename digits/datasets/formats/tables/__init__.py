@@ -1,0 +1,1 @@
+"""Which columns of CSV and Parquet files are labels and pixels."""
