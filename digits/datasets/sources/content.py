@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from digits.datasets.sources.archives import FILE_NAMES, size_limit
-from digits.datasets.sources.by_content import find_by_content
 from digits.datasets.sources.file_layouts import names_of, said_splits
 from digits.datasets.sources.local_files import find_files, measure, signatures
 from digits.datasets.sources.raw_files import (
@@ -167,7 +166,7 @@ def obtain(spec: DatasetSpec, content: Content, settings: Settings) -> Files:
     folder = settings.raw_dir / spec.name
     files, problems = _look(spec, content, settings)
     lacking = {role: digest for role, digest in content.items() if role not in files}
-    by_hand = find_by_content(folder, lacking, spec.image_shape) if lacking else {}
+    by_hand = _by_content(folder, lacking, spec) if lacking else {}
     remote = [source for source in spec.sources if not isinstance(source, FolderSource)]
     if len(by_hand) < len(lacking) and not remote:
         raise DataError(_missing(spec, settings, problems))
@@ -198,6 +197,12 @@ def _verified(files: Files, spec: DatasetSpec, content: Content, settings: Setti
     if problems:
         raise DataError(_missing(spec, settings, problems))
     return files
+
+
+def _by_content(folder: Path, lacking: Content, spec: DatasetSpec) -> Mapping[Role, bytes]:
+    from digits.datasets.sources.by_content import find_by_content
+
+    return find_by_content(folder, lacking, spec.image_shape)
 
 
 def _look(
