@@ -3,7 +3,6 @@
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 from digits.escaping.terminal import lines
 
@@ -24,5 +23,5 @@ def page_environment() -> jinja2.Environment:
 
 
 def _without_controls(value: Any) -> Any:
-    is_text = isinstance(value, str) and not isinstance(value, Markup)
+    is_text = isinstance(value, str) and not hasattr(value, "__html__")
     return lines(value) if is_text else value

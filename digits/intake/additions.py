@@ -7,15 +7,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from digits.datasets.defects import DefectError
+from digits.datasets.defects import DefectError, refuse
 from digits.datasets.growth import Growth
 from digits.datasets.kept_batches import batch_digest, is_kept, keep_batch, sweep
 from digits.datasets.versions import Change, Changing, DatasetVersions
 from digits.errors import DataError, DigitsError, UsageError
 from digits.intake.batch_files import BatchRows, of_files, read_rows
 from digits.intake.batch_validation import validate_batch
-from digits.intake.claims import Claim, are_claims_left, claim, put_all_back, unclaimed
-from digits.intake.contents import digests_of, list_files
+from digits.intake.claims import (
+    MAX_INTERRUPTIONS,
+    Claim,
+    are_claims_left,
+    claim,
+    put_all_back,
+    unclaimed,
+)
+from digits.intake.contents import BatchFile, digests_of, list_files
 from digits.intake.incoming import Addition, Entry, incoming_folder, waiting
 from digits.intake.quarantine import set_aside
 from digits.spec import DatasetSpec
@@ -112,10 +119,10 @@ def _add(arrival: Arrival, spec: DatasetSpec, changing: Changing, workspace: Wor
     sweep(changing.versions)
     known, growth, rows = None, Growth(), None
     try:
-        files = list_files(arrival.paths, are_links_followed=arrival.claimed is None)
+        files = _files_of(arrival)
         arrival = replace(arrival, digests=digests_of(files))
         rows, found = read_rows(arrival.paths, spec)
-        if list_files(arrival.paths, are_links_followed=arrival.claimed is None) != files:
+        if _files_of(arrival) != files:
             raise DataError(f"{arrival.source}: changed while being read; try again later")
         known = rows and changing.current.find(batch_digest(*rows.in_order))
         if known and rows:
@@ -134,6 +141,14 @@ def _add(arrival: Arrival, spec: DatasetSpec, changing: Changing, workspace: Wor
     if outcome.success and rows:
         return _accept(rows, outcome, growth, arrival, changing)
     return _refuse(outcome, arrival, changing, workspace)
+
+
+def _files_of(arrival: Arrival) -> list[BatchFile]:
+    claimed = arrival.claimed
+    if claimed and claimed.num_interruptions >= MAX_INTERRUPTIONS:
+        found = f"ended the process that read it {MAX_INTERRUPTIONS} times"
+        refuse("unbounded", arrival.source, found, "a batch that fits into memory")
+    return list_files(arrival.paths, are_links_followed=claimed is None)
 
 
 def _refusal(error: DefectError, arrival: Arrival) -> ValidationOutcome:

@@ -6,6 +6,8 @@ is another batch. The claim of a process that died is put back and is a batch ag
 """
 
 import contextlib
+import hashlib
+import os
 import re
 import stat
 import uuid
@@ -13,9 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from digits.intake.contents import others_of
 from digits.storage.files import discard, flush
 
-CLAIMED, FINISHED = ".claimed-", ".finished-"
+CLAIMED, FINISHED, INTERRUPTED = ".claimed-", ".finished-", ".interrupted-"
+# A process can be killed for the memory that a batch takes; the next would be as well.
+MAX_INTERRUPTIONS = 3
 OURS = re.compile(rf"({re.escape(CLAIMED)}|{re.escape(FINISHED)})[0-9a-f]{{32}}")
 
 
@@ -26,6 +31,12 @@ class Claim:
     folder: Path
     paths: tuple[Path, ...]
 
+    @property
+    def num_interruptions(self) -> int:
+        """How many processes died while they had claimed this batch."""
+        counter = _counter(self.folder, self.paths)
+        return counter.stat().st_size if counter.is_file() else 0
+
     def put_back(self) -> None:
         """Make the batch wait again. Whatever now has one of its names is not replaced."""
         _put_back(self.folder)
@@ -33,9 +44,14 @@ class Claim:
     def finish(self) -> None:
         """Delete the batch, which was stored; it disappears completely or not at all."""
         done = self.folder.with_name(self.folder.name.replace(CLAIMED, FINISHED))
+        self.forget_interruptions()
         self.folder.rename(done)
         with contextlib.suppress(OSError):  # the next addition tries again
             discard(done)
+
+    def forget_interruptions(self) -> None:
+        """Stop counting, since the batch is added or refused."""
+        _counter(self.folder, self.paths).unlink(missing_ok=True)
 
 
 def claim(paths: Sequence[Path]) -> Claim:
@@ -67,6 +83,7 @@ def put_all_back(incoming: Path) -> None:
     """Put back the claims of processes that died; the caller must exclude running ones."""
     for folder in _folders(incoming, CLAIMED):
         with contextlib.suppress(OSError):  # it stays claimed, and `digits dataset show` lists it
+            _count_interruption(folder)
             _put_back(folder)
     for folder in _folders(incoming, FINISHED):
         with contextlib.suppress(OSError):
@@ -82,6 +99,25 @@ def _folders(incoming: Path, prefix: str) -> list[Path]:
     names = sorted(incoming.glob(f"{prefix}*"))
     ours = (path for path in names if OURS.fullmatch(path.name))
     return [path for path in ours if path.is_dir() and not path.is_symlink()]
+
+
+def _count_interruption(folder: Path) -> None:
+    """Add a byte to the file that counts the interruptions of a batch."""
+    paths = sorted(folder.iterdir())
+    if not paths:
+        return
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(_counter(folder, paths), flags, 0o666)
+    try:
+        os.write(descriptor, b".")
+    finally:
+        os.close(descriptor)
+
+
+def _counter(folder: Path, paths: Sequence[Path]) -> Path:
+    """A file named by what identifies the files wherever they are moved, under any name."""
+    key = hashlib.sha256(repr(sorted(others_of(paths).values())).encode()).hexdigest()
+    return folder.with_name(f"{INTERRUPTED}{key[:32]}")
 
 
 def _put_back(folder: Path) -> None:

@@ -78,6 +78,7 @@ def _move(claimed: Claim, target: Path) -> None:
     if target.exists() and any(target.iterdir()):
         claimed.finish()
         return
+    claimed.forget_interruptions()
     try:
         claimed.folder.rename(target)
     except OSError as error:

@@ -3,7 +3,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from markdown_it import MarkdownIt
+from rich.markdown import MarkdownIt  # the renderer that rich comes with
 
 from digits.escaping import markdown
 from digits.escaping.terminal import one_line

@@ -69,8 +69,23 @@ def test_the_claims_of_dead_processes_are_put_back_and_finished_ones_deleted(
 
     put_all_back(incoming)
 
-    assert names(incoming) == ["a.npz"]
+    counter, *others = names(incoming)
+    assert counter.startswith(".interrupted-")
+    assert others == ["a.npz"]
     assert not are_claims_left(incoming)
+    again = claim_a(incoming)
+    assert again.num_interruptions == 1
+    again.finish()
+    assert names(incoming) == []
+
+
+def test_only_the_same_file_counts_as_interrupted_again(incoming: Path) -> None:
+    claim_a(incoming)
+    put_all_back(incoming)
+    (incoming / "a.npz").unlink()
+    (incoming / "a.npz").write_bytes(b"another")
+
+    assert claim_a(incoming).num_interruptions == 0
 
 
 @pytest.mark.parametrize("kind", ["claimed", "finished"])

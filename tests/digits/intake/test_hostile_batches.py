@@ -105,6 +105,33 @@ def test_a_batch_claimed_by_a_killed_process_waits_visibly_and_is_added_by_the_n
     assert not list(incoming.iterdir())
 
 
+def test_a_batch_that_kills_its_reader_again_and_again_is_refused_unread(
+    incoming: Path, spec: DatasetSpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(incoming / "a.npz", 1)
+    read = additions.read_rows
+
+    def die_of_a(paths: list[Path], *others: object) -> object:
+        if paths[0].name == "a.npz":
+            raise SystemExit
+        return read(paths, *others)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        # A killed process cleans nothing up.
+        patched.setattr("digits.intake.claims.Claim.put_back", lambda _: None)
+        patched.setattr(additions, "read_rows", die_of_a)
+        for _ in range(3):
+            with pytest.raises(SystemExit):
+                list(add_all_incoming(spec, workspace))
+
+        (bad,) = add_with_a_good_one(incoming, spec, workspace)
+
+    assert bad.status == "quarantined"
+    assert "ended the process that read it 3 times" in bad.reasons[0]
+    assert bad.page is not None
+    assert (bad.page.parent / "originals" / "a.npz").exists()
+
+
 @pytest.mark.parametrize("error", [MemoryError("8 GB"), RecursionError("deep"), KeyError("x")])
 def test_whatever_reading_a_batch_raises_quarantines_it_with_the_reason(
     error: Exception,

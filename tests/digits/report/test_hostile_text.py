@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from markdown_it import MarkdownIt
 from playwright.sync_api import Browser, Page
+from rich.markdown import MarkdownIt  # the renderer that rich comes with
 
 from digits.intake.incoming import Addition
 from digits.labeling.label_reports import LabelReport, label_page
