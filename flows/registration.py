@@ -19,7 +19,7 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectAlreadyExists
 
 from digits.settings import ROOT, Settings
-from flows.serving.proxies import reach_loopback_directly
+from flows.serving.proxies import reach_loopback_directly, without_proxies
 
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 AUTOMATIONS = ROOT / "automations.yaml"
@@ -32,7 +32,8 @@ async def register(settings: Settings) -> None:
     async with get_client() as client:
         await register_pool(client)
         await register_automations(client, await register_webhook(settings))
-    subprocess.run([PREFECT, "--no-prompt", "deploy", "--all"], cwd=ROOT, check=True)
+    deploy = [PREFECT, "--no-prompt", "deploy", "--all"]
+    subprocess.run(deploy, cwd=ROOT, env=without_proxies(), check=True)
     async with get_client() as client:
         await refuse_unknown_parameters(client)
 
