@@ -22,11 +22,15 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from digits.errors import DigitsError
 from flows.database import check_database
 from flows.processes import NEUTRAL_FOLDER
 from flows.serving.proxies import reach_loopback_directly
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
 
 logger = logging.getLogger(__name__)
 
@@ -146,11 +150,8 @@ def _wait(own: OwnServer | None) -> None:
     reach_loopback_directly()
     with get_client(sync_client=True, httpx_settings={"timeout": STARTUP_SECONDS}) as client:
         error = client.api_healthcheck()
-        if error is None and client.hello().status_code == UNAUTHORIZED:
-            raise DigitsError(
-                f"Prefect's server at {os.environ['PREFECT_API_URL']} asks for a password; set "
-                "PREFECT_API_AUTH_STRING to the server's PREFECT_SERVER_API_AUTH_STRING"
-            )
+        if error is None:
+            _check_password(client)
     if error is None:
         if own is not None:
             own.has_answered()
@@ -164,3 +165,18 @@ def _wait(own: OwnServer | None) -> None:
         f"Prefect's server did not start ({own.reason() or error}); run again, or "
         "start one with `prefect server start` and set PREFECT_API_URL to its address"
     )
+
+
+def _check_password(client: "SyncPrefectClient") -> None:
+    """Raise DigitsError if the server does not let this run in: its health is public."""
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    try:
+        client.hello()
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code != UNAUTHORIZED:
+            raise
+        raise DigitsError(
+            f"Prefect's server at {os.environ['PREFECT_API_URL']} asks for a password; set "
+            "PREFECT_API_AUTH_STRING to the server's PREFECT_SERVER_API_AUTH_STRING"
+        ) from error

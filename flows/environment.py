@@ -29,7 +29,6 @@ def prepare_environment(settings: Settings) -> None:
         "DIGITS_HOME": str(HOME),
         "PREFECT_HOME": str(artifacts / "prefect"),
         "PREFECT_PROFILES_PATH": str(in_prefect("settings", "profiles.toml")),
-        "PREFECT_LOGGING_CONFIG_PATH": str(in_prefect("logging", "logging.yml")),
         "PREFECT_LOCAL_STORAGE_PATH": str(artifacts / "cache" / "values"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
@@ -50,6 +49,8 @@ def prepare_environment(settings: Settings) -> None:
         # them all).
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
+    if "PREFECT_LOGGING_SETTINGS_PATH" not in os.environ:  # the older name of the same setting
+        defaults["PREFECT_LOGGING_CONFIG_PATH"] = str(in_prefect("logging", "logging.yml"))
     api = api_address(settings)
     if api is not None:
         defaults["PREFECT_API_URL"] = api

@@ -19,7 +19,7 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectAlreadyExists
 
 from digits.settings import PROJECT, ROOT, Settings
-from flows.serving.proxies import reach_loopback_directly
+from flows.serving.proxies import reach_loopback_directly, without_proxies
 
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 AUTOMATIONS = PROJECT / "automations.yaml"
@@ -34,8 +34,8 @@ async def register(settings: Settings) -> None:
     async with get_client() as client:
         await register_pool(client)
         await register_automations(client, await register_webhook(settings))
-    described = ["--prefect-file", str(DEPLOYMENTS)]
-    subprocess.run([PREFECT, "--no-prompt", "deploy", "--all", *described], cwd=ROOT, check=True)
+    deploy = [PREFECT, "--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)]
+    subprocess.run(deploy, cwd=ROOT, env=without_proxies(), check=True)
     async with get_client() as client:
         await refuse_unknown_parameters(client)
 

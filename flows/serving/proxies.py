@@ -34,6 +34,18 @@ def reach_loopback_directly() -> None:
         setattr(client, "__init__", direct)  # noqa: B010
 
 
+def without_proxies() -> dict[str, str]:
+    """Return the environment for a program whose only server is the one at PREFECT_API_URL.
+
+    Without the variables that name proxies, if that is this machine: its client would fail, too.
+    """
+    if not is_loopback(os.environ.get("PREFECT_API_URL", "")):
+        return dict(os.environ)
+    return {
+        name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")
+    }
+
+
 def is_loopback(url: str) -> bool:
     """Return whether a URL names this machine."""
     try:
