@@ -1,15 +1,31 @@
-"""Pictures of digits as people cut and photograph them: in frames, in shadow, beside others.
+"""Measures how digits are labeled in frames and grids, in shadow, under lamps, and beside others.
 
-Each kind turns the ink coverage of a digit, (h, w) in 0..1, into a gray picture (h, w) in 0..255.
+Usage: python -m benchmarks.surroundings [--seed 1]
+Each kind of surroundings turns the ink coverage of a digit, (h, w) in 0..1, into a gray picture
+(h, w) in 0..255. MNIST's test images, digits drawn as with a mouse and digits in fonts are labeled
+in it and in a plain picture; surroundings without a digit should be refused. Then numbers of two to
+six digits are read with `--each`, and letters are told from digits by the probability alone.
 """
 
-from collections.abc import Callable
+import argparse
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
+
+from benchmarks.own_images import Condition, Draw, font_digit, fonts, mouse_digit
+from digits.datasets.images import iter_split
+from digits.labeling.labeler import Labeled, label_files
+from digits.registry.champion import Champion, dataset_folder, load_champion
+from digits.settings import Settings
+from digits.storage.workspace import Workspace, current_workspace
+from digits.training.devices import configure_backend, resolve_device
+from flows.environment import prepare_environment
 
 Floats = npt.NDArray[np.float64]
 Random = np.random.Generator
@@ -236,3 +252,156 @@ KINDS = (
     Surroundings("page lit by a lamp", light=lamp),
     Surroundings("glare", over=glare, paper=(130, 200)),
 )
+
+# Letters that are written like a digit: no classifier of shapes can tell them.
+LIKE_DIGITS = "OIlSZBbgqzoso|"
+LETTERS = [
+    letter
+    for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+    if letter not in LIKE_DIGITS
+]
+Source = Callable[[Random], tuple[Floats, str]]
+
+
+def sources(champion: Champion, workspace: Workspace) -> dict[str, Source]:
+    """Return functions that draw a digit: ink coverage (h, w) in 0..1, and the digit."""
+    path = dataset_folder(champion.version, workspace) / "test.parquet"
+    chunks = list(iter_split(path, champion.layout))
+    images = np.concatenate([images for images, _ in chunks])
+    labels = np.concatenate([labels for _, labels in chunks])
+
+    def from_dataset(random: Random) -> tuple[Floats, str]:
+        number = int(random.integers(len(images)))
+        side = int(random.integers(90, 220))
+        size = round(side * random.uniform(0.55, 0.9))
+        digit = Image.fromarray(images[number]).resize((size, size), Image.Resampling.BICUBIC)
+        canvas = Image.new("L", (side, side))
+        canvas.paste(digit, ((side - size) // 2, (side - size) // 2))
+        return np.asarray(canvas) / 255, str(labels[number])
+
+    faces = fonts()
+    return {
+        "test images": from_dataset,
+        "mouse": lambda random: _drawn(mouse_digit, random),
+        "fonts": lambda random: _drawn(font_digit(faces[random.integers(len(faces))]), random),
+    }
+
+
+def _drawn(draw: Draw, random: Random) -> tuple[Floats, str]:
+    digit = int(random.integers(10))
+    condition = Condition("surrounded", side=(90, 220), share=(0.4, 0.65))
+    return draw(random, digit, condition) / 255, str(digit)
+
+
+def labels_of(pictures: Iterator[Image.Image], champion: Champion) -> list[str | None]:
+    """Return the label of each picture, as files that `digits predict` reads; None if refused."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for number, picture in enumerate(pictures):
+            files.append(f"{folder}/{number:05}.png")
+            picture.save(files[-1])
+        answers = list(label_files(files, champion))
+    return [answer.name if isinstance(answer, Labeled) else None for answer in answers]
+
+
+def measure_kind(
+    kind: Surroundings, source: Source, num_images: int, champion: Champion, random: Random
+) -> tuple[int, int]:
+    """Return how many pictures have the label of the plain one, and how many empty ones none."""
+    drawn = [source(random)[0] for _ in range(num_images)]
+    plain = labels_of((Image.fromarray((255 - 235 * c).astype(np.uint8)) for c in drawn), champion)
+    found = labels_of((render(kind, c, random) for c in drawn), champion)
+    empty = labels_of((render(kind, 0 * c, random) for c in drawn), champion)
+    return sum(a == b for a, b in zip(plain, found, strict=True)), empty.count(None)
+
+
+def number_of(digits: list[Floats], random: Random) -> Image.Image:
+    """Write digits side by side, about as far apart as in handwriting."""
+    height = 60
+    row = [np.zeros((height, 8))]
+    for digit in digits:
+        inked = np.flatnonzero((digit > 0.2).any(axis=0))
+        rows = np.flatnonzero((digit > 0.2).any(axis=1))
+        cut = digit[rows[0] : rows[-1] + 1, inked[0] : inked[-1] + 1]
+        width = max(3, round(cut.shape[1] * 40 / cut.shape[0]))
+        small = Image.fromarray((cut * 255).astype(np.uint8)).resize((width, 40))
+        row += [np.pad(np.asarray(small) / 255, ((10, 10), (0, int(random.integers(6, 16)))))]
+    return Image.fromarray((240 - 220 * np.hstack(row)).astype(np.uint8))
+
+
+def measure_numbers(source: Source, num_images: int, champion: Champion, random: Random) -> int:
+    """Return how many numbers of two to six digits are read as written."""
+    num_right = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(num_images):
+            drawn = [source(random) for _ in range(random.integers(2, 7))]
+            number_of([coverage for coverage, _ in drawn], random).save(f"{folder}/1.png")
+            answers = list(label_files([f"{folder}/1.png"], champion, each=True))
+            read = "".join(answer.name for answer in answers if isinstance(answer, Labeled))
+            num_right += read == "".join(digit for _, digit in drawn)
+    return num_right
+
+
+def letter_pictures(random: Random) -> Iterator[Image.Image]:
+    """Yield each letter that is not written like a digit, in each font."""
+    for face in fonts():
+        for letter in LETTERS:
+            page = Image.new("L", (120, 140), 240)
+            size = int(random.integers(60, 100))
+            font = ImageFont.truetype(str(face), size)
+            ImageDraw.Draw(page).text((60, 70), letter, 20, font, "mm")
+            yield page
+
+
+def probabilities(pictures: Iterator[Image.Image], champion: Champion) -> npt.NDArray[np.float64]:
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for number, picture in enumerate(pictures):
+            files.append(str(Path(folder, f"{number:05}.png")))
+            picture.save(files[-1])
+        answers = label_files(files, champion)
+        return np.array([a.probability if isinstance(a, Labeled) else 0 for a in answers])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--dataset", default="mnist")
+    parser.add_argument("--images", type=int, default=100, help="number of pictures per cell")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds-only", action="store_true", help="no numbers and letters")
+    options = parser.parse_args()
+    prepare_environment(Settings())
+    configure_backend(resolve_device("auto"))
+    champion = load_champion(options.dataset, current_workspace())
+    drawers = sources(champion, current_workspace())
+    number = options.images
+    print("| surroundings | " + " | ".join(drawers) + " | nothing: refused |")
+    print("|---|" + "---:|" * (len(drawers) + 1))
+    for place, kind in enumerate(KINDS):
+        random = np.random.default_rng([options.seed, place])
+        found = [measure_kind(kind, draw, number, champion, random) for draw in drawers.values()]
+        cells = [f"{right}/{number}" for right, _ in found]
+        refused = f"{sum(none for _, none in found)}/{number * len(found)}"
+        print(f"| {kind.name} | " + " | ".join([*cells, refused]) + " |", flush=True)
+    if options.kinds_only:
+        return
+    random = np.random.default_rng([options.seed, len(KINDS)])
+    read = [measure_numbers(draw, number, champion, random) for draw in drawers.values()]
+    print("| numbers of 2 to 6 digits | " + " | ".join(f"{n}/{number}" for n in read) + " | |")
+    letters = probabilities(letter_pictures(random), champion)
+    for name, draw in drawers.items():
+        plain = (
+            Image.fromarray((255 - 235 * draw(random)[0]).astype(np.uint8))
+            for _ in range(5 * number)
+        )
+        digits = probabilities(plain, champion)
+        wins = (digits[:, None] > letters).mean() + (digits[:, None] == letters).mean() / 2
+        print(f"\n{name}: a digit has a higher probability than a letter in {wins:.1%} of pairs")
+        for share in (0.01, 0.05, 0.1):
+            limit = np.quantile(digits, share)
+            told = (letters < limit).mean()
+            print(f"  {share:.0%} of digits are below {limit:.4f}, {told:.1%} of letters")
+
+
+if __name__ == "__main__":
+    main()

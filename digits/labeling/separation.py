@@ -129,13 +129,15 @@ def _plain(light: Floats) -> tuple[Ink | None, bool]:
     )
     if _enclosing(parts, boxes):
         return None, False
+    smooth, is_ink = _smoothed(light), ink.is_digit[box]
     touching = set(_border(parts).tolist()) - {0}
     if touching or not is_even:
         is_cut_out = _is_cut_out(parts, boxes, touching, is_even=is_even)
         is_page = _is_solid(ink.is_digit) and ink.is_digit[box].mean() > PAGE
-        return (None, False) if is_page or not is_cut_out else (ink, not _is_faint(ink))
-    smooth = _smoothed(light)
-    if is_solid or _is_soft(smooth, smooth - smooth.min(), box, ink.is_digit[box]):
+        if is_page or not is_cut_out or _is_soft(smooth, smooth - smooth.min(), box, is_ink):
+            return None, False
+        return ink, not _is_faint(ink)
+    if is_solid or _is_soft(smooth, smooth - smooth.min(), box, is_ink):
         return None, False
     near = _around(ink.is_digit)
     # A digit found in a large image is separated again at close range, which is sharper.
@@ -225,7 +227,7 @@ def _is_soft(smooth: Floats, lifted: Floats, box: Box, is_part: Mask) -> bool:
     low, high = np.quantile(smooth[box], (0.02, 0.98))
     limit = min(SOFT * max(is_part.shape), SOFTEST * max(smooth.shape))
     # Ink may lie across a shadow's edge, which is much higher than the ink is above its background.
-    height = min(high - low, 2 * np.quantile(lifted[box][is_part], 0.98))
+    height = min(high - low, 1.6 * np.quantile(lifted[box][is_part], 0.98))
     return bool(height > max(limit, 3) * slope)
 
 
@@ -277,24 +279,27 @@ def _interpolated(light: Floats, is_ground: Mask, otherwise: Floats) -> Floats:
 def _digits_only(is_ink: Mask, smooth: Floats, lifted: Floats) -> tuple[Mask, bool]:
     """Keep the parts that may be digits, and return whether the others are soft.
 
-    Dropped are those that touch the border, those that enclose others, and empty frames.
+    Dropped are specks, parts that touch the border or enclose others, and empty frames.
     """
     parts, boxes = _parts(is_ink)
-    numbers = range(1, len(boxes) + 1)
-    soft = {n for n, box in enumerate(boxes, 1) if _is_soft(smooth, lifted, box, parts[box] == n)}
-    touching = set(_border(parts).tolist()) - soft - {0}
-    dropped = soft | touching | set(_enclosing(parts, boxes))
-    dropped |= {n for n, box in enumerate(boxes, 1) if _is_beside(box, parts == n)}
-    sizes = np.bincount(parts.ravel(), minlength=len(boxes) + 1)
-    kept = [n for n in numbers if n not in dropped and _spans(boxes[n - 1], parts.shape, SMALLEST)]
+    shape = is_ink.shape
+    # Noise leaves many specks; only the others are looked at.
+    numbers = [n for n, box in enumerate(boxes, 1) if _spans(box, shape, SMALLEST)]
+    pieces = {n: parts[boxes[n - 1]] == n for n in numbers}
+    soft = {n for n, piece in pieces.items() if _is_soft(smooth, lifted, boxes[n - 1], piece)}
+    beside = {n for n in numbers if _is_beside(boxes[n - 1], parts == n)}
+    touching = set(_border(parts).tolist()).intersection(numbers) - soft
+    dropped = soft | beside | touching | set(_enclosing(parts, boxes))
+    kept = [n for n in numbers if n not in dropped]
+    sizes = {n: piece.sum() for n, piece in pieces.items()}
     largest = max((sizes[n] for n in kept), default=0)
     kept += [
         n
-        for n in touching
+        for n in touching - beside
         if sizes[n] > LARGER * largest
-        and _spans(boxes[n - 1], parts.shape, CUT_OFF)
-        and not _is_beside(boxes[n - 1], parts == n)
+        and _spans(boxes[n - 1], shape, CUT_OFF)
         and not _is_around(parts == n)
+        and not _is_soft(smooth, smooth - smooth.min(), boxes[n - 1], pieces[n])
     ]
     return np.isin(parts, kept), soft.issuperset(numbers) or bool(kept)
 
@@ -385,7 +390,9 @@ def _is_light_locally(light: Floats) -> bool:
     small = np.asarray(Image.fromarray(light).reduce(factor))
     window = 2 * math.ceil(max(small.shape) * 0.16) + 1
     difference = small - ndimage.median_filter(small, window, mode="reflect")
-    return bool((difference.astype(np.float64) ** 3).sum() >= 0)
+    # Ink has edges, reflections and shadows have none.
+    slope = np.hypot(*(ndimage.sobel(small.astype(np.float64), axis) for axis in (0, 1)))
+    return bool((difference**3 * slope**2).sum() >= 0)
 
 
 def _smoothed(light: Floats) -> Floats:
