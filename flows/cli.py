@@ -255,6 +255,11 @@ def reproduce(version: int, dataset: str, as_json: bool) -> None:
     "and scale them first (default: what the dataset's spec says).",
 )
 @click.option(
+    "--each",
+    is_flag=True,
+    help="Cut out and label each digit of a picture, in reading order: a number, a postcode.",
+)
+@click.option(
     "--explain",
     "folder",
     metavar="FOLDER",
@@ -266,14 +271,23 @@ def reproduce(version: int, dataset: str, as_json: bool) -> None:
 @dataset_option
 def predict(
     files: tuple[str, ...],
+    *,
     as_is: bool | None,
+    each: bool,
     folder: Path | None,
     form: "Form | None",
     dataset: str,
 ) -> None:
-    """Label images of one digit each: PNG or JPEG FILES, folders, or - for standard input."""
+    """Label images of one digit each: FILES, folders, or - for standard input.
+
+    PNG, JPEG, WebP, BMP, TIFF and GIF files are read; of several images in a file, the first.
+    """
+    if as_is and each:
+        raise click.UsageError(
+            "--as-is and --each exclude each other: images as they are are whole"
+        )
     from digits.registry.champion import champion_version, load_champion
-    from digits.training.streams import separate_error_stream
+    from digits.training.streams import native_errors_in, separate_error_stream
 
     workspace = current_workspace()
     champion_version(dataset, workspace)
@@ -282,7 +296,12 @@ def predict(
     from flows.labels import label_all
 
     champion = load_champion(dataset, workspace)
-    if not label_all(files, champion, form=form or "text", as_is=as_is, folder=folder):
+    # libtiff prints its warnings about odd files.
+    with native_errors_in(Path(os.devnull)):
+        is_all_labeled = label_all(
+            files, champion, form=form or "text", as_is=as_is, each=each, folder=folder
+        )
+    if not is_all_labeled:
         raise click.exceptions.Exit(1)
 
 

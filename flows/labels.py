@@ -1,17 +1,17 @@
-"""What `digits predict` prints: one line per image, as text, JSON or CSV."""
+"""What `digits predict` prints: a line per image or digit, as text, JSON or CSV."""
 
 import csv
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from itertools import count
+from itertools import count, groupby
 from pathlib import Path
 from typing import Literal
 
 import click
 
 from digits.labeling.explanation import explain, explanation_path
-from digits.labeling.image_files import find_files
+from digits.labeling.image_search import Passed, find_files
 from digits.labeling.labeler import Answer, Labeled, label_files
 from digits.registry.champion import Champion
 
@@ -25,54 +25,83 @@ def label_all(
     form: Form,
     as_is: bool | None,
     folder: Path | None,
+    each: bool = False,
 ) -> bool:
     """Label files and folders, print each answer, and return whether every image got a label.
 
-    If `folder` is given, an explanation of each label is written there.
+    What folders contain besides images is counted on stderr; a folder without images counts as one
+    that got no label. If `folder` is given, an explanation of each label is written there. `each`:
+    label every digit of a picture.
     """
     if form == "csv":
-        _write_row("file", "label", "name", "probability", "error")
+        _write_row("file", "label", "name", "probability", "error", "note", "part")
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    is_all_labeled, numbers = True, count(1)
-    for answer in label_files(
-        find_files(files), champion, as_is=as_is, keep_originals=folder is not None
-    ):
-        PRINTERS[form](answer)
-        if not isinstance(answer, Labeled):
-            is_all_labeled = False
-        elif folder is not None:
-            picture = explain(answer, champion.layout.class_names)
-            picture.save(explanation_path(folder, next(numbers), answer.file))
-    return is_all_labeled
-
-
-def _print_text(answer: Answer) -> None:
-    name = _printable(answer.file)
-    if isinstance(answer, Labeled):
-        click.echo(f"{answer.name}  {answer.probability:7.2%}  {name}")
-    else:
-        click.echo(f"Error: {name} {answer.error}", err=True)
-
-
-def _print_json(answer: Answer) -> None:
-    facts = (
-        {"label": answer.label, "name": answer.name, "probability": answer.probability}
-        if isinstance(answer, Labeled)
-        else {"error": answer.error}
+    is_all_labeled, numbers, passed = True, count(1), Passed()
+    answers = label_files(
+        find_files(files, passed),
+        champion,
+        as_is=as_is,
+        each=each,
+        keep_originals=folder is not None,
     )
-    click.echo(json.dumps({"file": answer.file} | facts))
+    # One picture at a time: its digits are printed together.
+    for _, parts in groupby(answers, key=lambda answer: answer.file):
+        of_picture = list(parts)
+        PRINTERS[form](of_picture, each)
+        for answer in of_picture:
+            if not isinstance(answer, Labeled):
+                is_all_labeled = False
+            elif folder is not None:
+                picture = explain(answer, champion.layout.class_names)
+                picture.save(explanation_path(folder, next(numbers), answer.file))
+    for sentence in passed.sentences():
+        click.echo(_printable(sentence), err=True)
+    return is_all_labeled and passed.is_complete
 
 
-def _print_csv(answer: Answer) -> None:
-    name = _printable(answer.file)
-    if isinstance(answer, Labeled):
-        _write_row(name, str(answer.label), answer.name, f"{answer.probability:.6f}", "")
-    else:
-        _write_row(name, "", "", "", answer.error)
+def _print_text(answers: list[Answer], each: bool) -> None:
+    """Print a line per picture: the names of its digits, and the least of their probabilities."""
+    labeled = [answer for answer in answers if isinstance(answer, Labeled)]
+    for answer in answers:
+        if not isinstance(answer, Labeled):
+            click.echo(f"Error: {_printable(answer.file)} {answer.error}", err=True)
+    for group in [labeled] if each and labeled else [[answer] for answer in labeled]:
+        name = "".join(answer.name for answer in group)
+        probability = min(answer.probability for answer in group)
+        notes = "; ".join(dict.fromkeys(answer.note for answer in group if answer.note))
+        file = _printable(group[0].file)
+        click.echo(f"{name}  {probability:7.2%}  {file}{f'  ({notes})' if notes else ''}")
 
 
-PRINTERS: Mapping[Form, Callable[[Answer], None]] = {
+def _print_json(answers: list[Answer], each: bool) -> None:
+    for answer in answers:
+        facts: dict[str, object] = {"file": answer.file}
+        if isinstance(answer, Labeled):
+            facts |= {
+                "label": answer.label,
+                "name": answer.name,
+                "probability": answer.probability,
+                "note": answer.note,
+            }
+            facts |= {"part": answer.picture.part} if each else {}
+        else:
+            facts |= {"error": answer.error}
+        click.echo(json.dumps(facts))
+
+
+def _print_csv(answers: list[Answer], each: bool) -> None:
+    for answer in answers:
+        name = _printable(answer.file)
+        if isinstance(answer, Labeled):
+            part = str(answer.picture.part) if each else ""
+            label, probability = str(answer.label), f"{answer.probability:.6f}"
+            _write_row(name, label, answer.name, probability, "", answer.note or "", part)
+        else:
+            _write_row(name, "", "", "", answer.error, "", "")
+
+
+PRINTERS: Mapping[Form, Callable[[list[Answer], bool], None]] = {
     "text": _print_text,
     "json": _print_json,
     "csv": _print_csv,

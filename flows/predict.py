@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
-from digits.errors import UsageError
+from digits.errors import DataError, UsageError
 from digits.labeling.label_reports import LabelReport, label_page
 from digits.registry.champion import champion_version
 from digits.registry.garbage import runs_lock
@@ -31,7 +31,7 @@ def predict(
     as_is: bool | None = None,
     device: Device = "auto",
 ) -> LabelReport:
-    """Label all PNG and JPEG files below a folder with the champion.
+    """Label all images below a folder with the champion.
 
     Args:
         folder: Folder of images, on the machine that executes the run.
@@ -53,4 +53,7 @@ def predict(
         markdown=label_page(labels),
         description="The labels, and whether the images have drifted from the training data",
     )
+    if not labels.num_labelled:
+        why = "; ".join(labels.passed) or f"{labels.num_refused:,} images were refused"
+        raise DataError(f"{folder}: no image was labeled: {why}")
     return labels

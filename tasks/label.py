@@ -15,11 +15,10 @@ from digits.training.devices import Device, configure_backend, resolve_device
 def predict_folder(
     folder: Path, output: Path, dataset: str, device: Device, *, as_is: bool | None
 ) -> LabelReport:
-    """Label all PNG and JPEG files under `folder` with the champion, into the Parquet `output`."""
+    """Label all images under `folder` with the champion, into the Parquet `output`."""
     configure_backend(resolve_device(device))
-    from digits.labeling.image_files import find_files
     from digits.labeling.label_tables import label_pictures
 
     workspace = current_workspace()
     champion = load_champion(dataset, workspace)
-    return label_pictures(find_files([str(folder)]), champion, output, workspace, as_is=as_is)
+    return label_pictures([str(folder)], champion, output, workspace, as_is=as_is)

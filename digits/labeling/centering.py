@@ -6,60 +6,75 @@ mass is at the field's center. Their originals were black and white; in other im
 first be separated from the background.
 """
 
-import math
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
-from digits.errors import DataError
 from digits.labeling.image_files import Grey
+from digits.labeling.parts import describe, digits_of
+from digits.labeling.separation import Floats, Ink, Mask, box_of, separate
 from digits.spec import ImageShape
 
-Floats = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
-
 FIELD, BOX = 28, 20
-# Shares of the ink's level: fainter pixels are background, as far as the background noise allows.
-FAINTEST, MIDDLE = 0.12, 0.5
-# The border is uneven if this share of it is neither background nor ink.
-UNEVEN = 0.1
-# No stroke is wider than this share of its image.
-WIDEST = 0.5
-# A stroke stands out from the background noise by this many standard deviations.
-NOISE_LIMIT = 5.0
-# Margin for the second, closer look at a digit, as a share of its larger side.
-MARGIN = 0.3
-# With less contrast than this, out of 255 levels, nothing was drawn.
-LEAST_CONTRAST = 12
-# Specks smaller than this share of the digit's largest stroke are dropped.
-SPECK = 0.1
-# Ratio of a normal distribution's standard deviation to its median absolute deviation.
-NORMAL = 1.4826
+# Paper around a digit that is cut out of a row, as a share of its larger side.
+MARGIN = 0.25
 
 
-def center(grey: Grey, shape: ImageShape) -> Grey:
-    """Return the digit of a gray image (h, w), light on black, centered in a field (H, W), uint8.
+class Centered(NamedTuple):
+    """A digit centered in a field, uint8 (H, W), and what is unusual about its picture."""
+
+    seen: Grey
+    note: str | None = None
+
+
+def centered(grey: Grey, shape: ImageShape) -> Grey:
+    """Center the digit of a gray image in a field, without a note; see center."""
+    return center(grey, shape).seen
+
+
+def center(grey: Grey, shape: ImageShape) -> Centered:
+    """Center the digit of a gray image (h, w), light on black, in a field (H, W).
 
     Raises DataError if nothing stands out from the background.
     """
-    return place(fit(cut_out(grey), shape), shape)
+    ink = separate(grey)
+    return Centered(_centered(ink, ink.is_digit, shape), describe(ink.is_digit, grey.shape))
 
 
-def cut_out(grey: Grey) -> Floats:
-    """Return the digit alone: ink in 0..1 on a background of 0, cropped to the ink."""
-    light = grey.astype(np.float32)
-    if not _is_light_on_dark(light):
-        light = 255 - light
-    ink, is_digit = _separate(light)
-    near = _around(is_digit)
-    if ink[near].shape != ink.shape:
-        # A digit found in a large image is separated again at close range, which is sharper.
-        ink, is_digit = _separate(light[near])
-    digit: Floats = np.where(is_digit, ink, 0)[_box(is_digit)].clip(0, 1)
-    return digit
+def center_each(grey: Grey, shape: ImageShape) -> list[Centered]:
+    """Center each digit of a gray image (h, w) in a field (H, W) of its own, in reading order.
+
+    Raises DataError if nothing stands out from the background.
+    """
+    ink = separate(grey)
+    digits = digits_of(ink.is_digit)
+    if len(digits) == 1:
+        return [center(grey, shape)]
+    return [center(_alone(grey[ink.box], digit, ink.is_digit), shape) for digit in digits]
+
+
+def _alone(grey: Grey, is_one: Mask, is_any: Mask) -> Grey:
+    """Cut one of several digits out of a picture, and paint the others over."""
+    rows, columns = box_of(is_one)
+    margin = max(2, round(MARGIN * max(rows.stop - rows.start, columns.stop - columns.start)))
+    padded = np.pad(grey, margin, mode="edge")
+    is_other, is_ink = (
+        np.pad(ndimage.binary_dilation(mask, np.ones((3, 3)), iterations=2), margin)
+        for mask in (is_any & ~is_one, is_any)
+    )
+    near = np.s_[rows.start : rows.stop + 2 * margin, columns.start : columns.stop + 2 * margin]
+    is_paper = ~is_ink[near]
+    paper = np.median(padded[near][is_paper]) if is_paper.any() else 0
+    is_near_one = np.pad(is_one, margin)[near]
+    alone: Grey = np.where(is_other[near] & ~is_near_one, paper, padded[near]).astype(np.uint8)
+    return alone
+
+
+def _centered(ink: Ink, is_digit: Mask, shape: ImageShape) -> Grey:
+    digit: Floats = np.where(is_digit, ink.strength, 0)[box_of(is_digit)].clip(0, 1)
+    return place(fit(digit, shape), shape)
 
 
 def fit(digit: Floats, shape: ImageShape) -> Floats:
@@ -84,85 +99,3 @@ def place(digit: Floats, shape: ImageShape) -> Grey:
     height, width = digit.shape
     field[top : top + height, left : left + width] = (digit * 255).round()
     return field
-
-
-def _separate(light: Floats) -> tuple[Floats, Mask]:
-    """Return the ink of a light digit (h, w), about 1 in its strokes, and the digit's mask."""
-    smooth = _smoothed(light)
-    ground = _ground(smooth)
-    ink, smooth = light - ground, smooth - ground
-    level, noise = _level(smooth), _spread(_border(smooth))
-    if level < max(LEAST_CONTRAST, NOISE_LIMIT * noise):
-        raise DataError("contains no digit: nothing stands out from the background")
-    is_ink = smooth > max(FAINTEST * level, min(NOISE_LIMIT * noise, MIDDLE * level))
-    is_digit = _without_specks(is_ink)
-    return ink / np.median(ink[is_digit & (smooth > MIDDLE * level)]), is_digit
-
-
-def _box(is_digit: Mask) -> tuple[slice, slice]:
-    rows, columns = ndimage.find_objects(is_digit.astype(np.uint8))[0]
-    return rows, columns
-
-
-def _around(is_digit: Mask) -> tuple[slice, slice]:
-    """Return the rows and columns of a digit plus a margin, clipped to the image."""
-    rows, columns = _box(is_digit)
-    margin = math.ceil(MARGIN * max(rows.stop - rows.start, columns.stop - columns.start))
-    return (
-        slice(max(rows.start - margin, 0), rows.stop + margin),
-        slice(max(columns.start - margin, 0), columns.stop + margin),
-    )
-
-
-def _is_light_on_dark(grey: Floats) -> bool:
-    """Return whether more stands out from the border on the light side than on the dark side."""
-    difference = grey.astype(np.float64) - np.median(_border(grey))
-    # Cubed: noise is symmetric, strokes stand out on one side.
-    return bool((difference**3).sum() >= 0)
-
-
-def _smoothed(light: Floats) -> Floats:
-    """Blur by less than one pixel of the field, so that noise does not count as strokes."""
-    sigma = 0.3 * (max(light.shape) / FIELD - 1)
-    blurred: Floats = ndimage.gaussian_filter(light, sigma) if sigma > 0.3 else light
-    return blurred
-
-
-def _ground(light: Floats) -> Any:
-    """Return the background of light ink: one level, or (h, w) if the border is uneven."""
-    border = _border(light)
-    flat = np.median(border)
-    share = np.abs(border - flat) / max(_level(light - flat), 1)
-    # Ink at the border is as strong as elsewhere; shadows are in between.
-    if ((share > FAINTEST) & (share < MIDDLE)).mean() < UNEVEN:
-        return flat
-    # An opening removes strokes and keeps anything wider, including shadows that continue beyond
-    # the border. Noise makes the result too dark everywhere, which the last line corrects.
-    size = math.ceil(max(light.shape) * WIDEST)
-    opened = ndimage.grey_opening(np.pad(light, size, mode="edge"), (size, size))
-    opened = opened[size:-size, size:-size]
-    return opened + np.median(border - _border(opened))
-
-
-def _border(pixels: Floats) -> Floats:
-    return np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-
-
-def _spread(values: Floats) -> float:
-    """Return a standard deviation based on medians, which a stroke's few pixels do not affect."""
-    return NORMAL * float(np.median(np.abs(values - np.median(values))))
-
-
-def _level(ink: Floats) -> float:
-    """Return the ink's strength: the mean of the strongest thousandth of the image's pixels."""
-    number = max(4, ink.size // 1000)
-    # A full sort is faster than a partition if most pixels are equal.
-    return float(np.sort(ink, axis=None)[-number:].mean())
-
-
-def _without_specks(is_ink: Mask) -> Mask:
-    parts, _ = ndimage.label(is_ink, np.ones((3, 3)))
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    is_kept: Mask = (sizes >= SPECK * sizes.max())[parts] & is_ink
-    return is_kept

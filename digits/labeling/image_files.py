@@ -1,48 +1,53 @@
-"""A user's own images: finding the files, and safely reading any PNG or JPEG as gray."""
+"""A user's own images: safely reading a PNG, JPEG, WebP, BMP, TIFF or GIF file as gray."""
 
 import io
 import math
-import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from digits.datasets.formats.pictures import UNREADABLE, scaled_to_8_bits
+from digits.datasets.formats.pictures import UNREADABLE
 from digits.errors import DataError
 
 Grey = npt.NDArray[np.uint8]
+PNG = b"\x89PNG\r\n\x1a\n"
 
 STANDARD_INPUT = "-"
-FORMATS = ("PNG", "JPEG")
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
 MAX_BYTES = 256 * 1024**2
 PIECE = 64 * 1024
 # Enough for a digit that fills a tenth of its image; larger images are reduced first.
 MAX_SIDE = 256
+# Bits per pixel that cameras, scanners and programs use, in files with room for more.
+DEPTHS = (1, 2, 3, 4, 8, 10, 12, 14, 16)
+# Chunks of a PNG that say nothing about its pixels, and may be damaged or huge.
+UNUSED_CHUNKS = frozenset({b"iCCP", b"tEXt", b"zTXt", b"iTXt"})
 
 
-def find_files(arguments: Iterable[str]) -> Iterator[str]:
-    """Yield each argument that is a file, and each PNG and JPEG below a folder, sorted by name.
+class GreyImage(NamedTuple):
+    """An image as gray uint8 (h, w), and how many images its file has."""
 
-    Hidden files in folders are skipped; links to folders are not followed.
-    """
-    for argument in arguments:
-        if argument != STANDARD_INPUT and Path(argument).is_dir():
-            yield from _below(argument)
-        else:
-            yield argument
+    grey: Grey
+    num_frames: int
 
 
 def read_grey(file: str) -> Grey:
     """Read an image file, or stdin for "-", as gray uint8 (h, w) of at most 256 pixels a side.
 
-    Raises DataError if it is not an intact PNG or JPEG, or is too large.
+    Raises DataError if it is not an intact image of a known format, or is too large.
+    """
+    return read_image(file).grey
+
+
+def read_image(file: str) -> GreyImage:
+    """Read the first image of a file, or of stdin for "-", of at most 256 pixels a side.
+
+    Raises DataError if it is not an intact image of a known format, or is too large.
     """
     if file == STANDARD_INPUT:
         return _read(sys.stdin.buffer)
@@ -62,10 +67,10 @@ def to_grey(picture: Image.Image) -> Grey:
     Transparent pixels become a background that contrasts with the drawing: white behind dark ink,
     black behind light ink.
     """
-    if picture.mode.startswith("I"):
-        return scaled_to_8_bits(picture)
+    if picture.mode.startswith(("I", "F")):
+        return _stretched(np.asarray(picture, np.float64))
     if not picture.has_transparency_data:
-        return np.asarray(picture.convert("L"))
+        return _with_full_range(np.asarray(picture.convert("L")))
     grey, alpha = picture.convert("RGBA").convert("LA").split()
     ink, opacity = np.asarray(grey, np.float32), np.asarray(alpha, np.float32) / 255
     drawn = opacity.sum()
@@ -74,15 +79,30 @@ def to_grey(picture: Image.Image) -> Grey:
     return (ink * opacity + ground * (1 - opacity)).round().astype(np.uint8)
 
 
-def _below(folder: str) -> Iterator[str]:
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield str(Path(parent, name))
+def _with_full_range(grey: Grey) -> Grey:
+    """Scale pixels of fewer than 8 bits to 0..255."""
+    highest = (1 << next(bits for bits in DEPTHS if grey.max(initial=0) < 1 << bits)) - 1
+    full: Grey = grey if highest == 255 else grey * np.uint8(255 // highest)
+    return full
 
 
-def _read(stream: BinaryIO) -> Grey:
+def _stretched(values: npt.NDArray[np.float64]) -> Grey:
+    """Scale pixels of more than 8 bits to 0..255, which Pillow would clip.
+
+    Few use all of their range, and some only a small part far from both ends.
+    """
+    values = np.nan_to_num(values, posinf=0, neginf=0)
+    low, high = values.min(), values.max()
+    depth = next((bits for bits in DEPTHS if high < 1 << bits), 0)
+    top = (1 << depth) - 1 if depth else high
+    if low < 0 or not depth or high - low < top / 2:
+        low_to_high: Grey = ((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
+        return low_to_high
+    scaled: Grey = (values * (255 / top)).round().astype(np.uint8)
+    return scaled
+
+
+def _read(stream: BinaryIO) -> GreyImage:
     content = bytearray()
     # Read in pieces: requesting the limit at once would allocate that much for each small file.
     while piece := stream.read(PIECE):
@@ -94,18 +114,58 @@ def _read(stream: BinaryIO) -> Grey:
     return _decode(bytes(content))
 
 
-def _decode(content: bytes) -> Grey:
+def _decode(content: bytes) -> GreyImage:
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             # Pillow checks the size before decoding a pixel, but only warns up to twice its limit.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-                grey = to_grey(ImageOps.exif_transpose(picture))
+            pixels = io.BytesIO(_without_unused_chunks(content))
+            with Image.open(pixels, formats=FORMATS) as picture:
+                num_frames = _num_frames(picture)
+                grey = to_grey(_upright(picture))
     except UnidentifiedImageError as error:
-        raise DataError("is not a PNG or JPEG image") from error
+        raise DataError("is not a PNG, JPEG, WebP, BMP, TIFF or GIF image") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise DataError(f"is larger than the limit of {Image.MAX_IMAGE_PIXELS:,} pixels") from error
     except UNREADABLE as error:
         raise DataError(f"is corrupted or truncated: {error}") from error
     factor = math.ceil(max(grey.shape) / MAX_SIDE)
-    return grey if factor == 1 else np.asarray(Image.fromarray(grey).reduce(factor))
+    if factor > 1:
+        grey = np.asarray(Image.fromarray(grey).reduce(factor))
+    return GreyImage(grey, num_frames)
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Turn an image as its EXIF data says; unreadable EXIF data says nothing."""
+    picture.load()
+    try:
+        return ImageOps.exif_transpose(picture)
+    except (*UNREADABLE, KeyError, TypeError):
+        return picture
+
+
+def _num_frames(picture: Image.Image) -> int:
+    # A phone's JPEG may have a second, small image, which is not another picture.
+    if picture.format in {"JPEG", "MPO"}:
+        return 1
+    try:
+        num_frames = int(getattr(picture, "n_frames", 1))
+        picture.seek(0)
+    except UNREADABLE:
+        return 1
+    return num_frames
+
+
+def _without_unused_chunks(content: bytes) -> bytes:
+    """Drop profiles and texts from a PNG, because Pillow refuses an image for a long text."""
+    if not content.startswith(PNG):
+        return content
+    kept, start = [PNG], len(PNG)
+    while start < len(content):
+        length = int.from_bytes(content[start : start + 4])
+        end = start + length + 12
+        if content[start + 4 : start + 8] not in UNUSED_CHUNKS:
+            kept.append(content[start:end])
+        start = end
+    return b"".join(kept)

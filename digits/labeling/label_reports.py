@@ -24,13 +24,17 @@ class Measure(Frozen):
 
 
 class LabelReport(Frozen):
-    """The outcome of labeling: the table's path, the number of images per class, and the drift."""
+    """The outcome of labeling: the table's path, the number of images per class, and the drift.
+
+    `passed` says which files and folders were passed over, a sentence each.
+    """
 
     path: Path
     dataset: str
     version: int
     class_counts: dict[str, int]
     num_refused: int
+    passed: tuple[str, ...] = ()
     drift: tuple[Measure, ...]
 
     @property
@@ -59,6 +63,8 @@ def label_page(labels: LabelReport) -> str:
         _summary(labels),
         "",
         _outcome(labels),
+        "",
+        *(f"- {sentence}" for sentence in labels.passed),
         "",
         "| | training data | these images | divergence | limit | drifted |",
         "|---|---:|---:|---:|---:|---|",

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from digits.datasets.images import iter_split
 from digits.labeling.drift import Reference, Watch, reference_of
+from digits.labeling.image_search import Passed, find_files
 from digits.labeling.label_reports import LabelReport
 from digits.labeling.labeler import Answer, Labeled, Refused, label_files
 from digits.registry.champion import Champion, dataset_folder
@@ -25,25 +26,27 @@ SCHEMA = pa.schema(
         pa.field("label", pa.int32()),
         pa.field("probability", pa.float32()),
         pa.field("error", pa.string()),
+        pa.field("note", pa.string()),
     ]
 )
 
 
 def label_pictures(
-    files: Iterable[str],
+    arguments: Iterable[str],
     champion: Champion,
     path: Path,
     workspace: Workspace,
     *,
     as_is: bool | None,
 ) -> LabelReport:
-    """Label files with the champion and write a row for each into a Parquet file.
+    """Label files and folders with the champion; write a row for each image into a Parquet file.
 
     Writing is atomic: on an error, `path` is unchanged. Raises DigitsError if the champion's
     training data, which drift is measured against, is not in the store.
     """
     watch = Watch(_reference(champion, workspace))
-    answers = label_files(files, champion, as_is=as_is)
+    passed = Passed()
+    answers = label_files(find_files(arguments, passed), champion, as_is=as_is)
     num_refused = _write(path, answers, watch)
     return LabelReport(
         path=path,
@@ -51,6 +54,7 @@ def label_pictures(
         version=champion.version.number,
         class_counts=dict(zip(champion.layout.class_names, watch.label_counts, strict=True)),
         num_refused=num_refused,
+        passed=tuple(passed.sentences()),
         drift=watch.measures(),
     )
 
@@ -98,5 +102,6 @@ def _table(rows: list[Answer]) -> pa.Table:
         "label": [row.label if isinstance(row, Labeled) else None for row in rows],
         "probability": [row.probability if isinstance(row, Labeled) else None for row in rows],
         "error": [row.error if isinstance(row, Refused) else None for row in rows],
+        "note": [row.note if isinstance(row, Labeled) else None for row in rows],
     }
     return pa.table(columns, schema=SCHEMA)

@@ -1,6 +1,6 @@
 """Labeling any number of a user's own images with the champion, as a stream."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from digits.errors import DataError
-from digits.labeling.centering import center
-from digits.labeling.image_files import Grey, read_grey
+from digits.labeling.centering import Centered, center, center_each
+from digits.labeling.image_files import Grey, read_image
 from digits.registry.champion import Champion
 from digits.spec import ImageShape
 from digits.training.scoring import BATCH_SIZE
@@ -17,11 +17,16 @@ from digits.training.scoring import BATCH_SIZE
 
 @dataclass(frozen=True)
 class Picture:
-    """An image as the model sees it, uint8 (H, W), and, if kept, the gray original (h, w)."""
+    """An image as the model sees it, uint8 (H, W), and, if kept, the gray original (h, w).
+
+    `note` says what is unusual about it. The digits of one picture are numbered from 1.
+    """
 
     file: str
     seen: Grey
     original: Grey | None = None
+    note: str | None = None
+    part: int = 1
 
 
 @dataclass(frozen=True)
@@ -47,12 +52,19 @@ class Labeled:
         return self.picture.file
 
     @property
+    def note(self) -> str | None:
+        """What is unusual about the picture, so that its label may be wrong."""
+        return self.picture.note
+
+    @property
     def probability(self) -> float:
         """The model's probability of the label."""
         return float(self.probabilities[self.label])
 
 
 Answer = Labeled | Refused
+See = Callable[[Grey, ImageShape], list[Centered]]
+"""Finds what the model is to see in a gray image (h, w): one field (H, W) per digit."""
 
 
 def label_files(
@@ -60,17 +72,24 @@ def label_files(
     champion: Champion,
     *,
     as_is: bool | None = None,
+    each: bool = False,
     keep_originals: bool = False,
 ) -> Iterator[Answer]:
     """Yield each file's label, or why it has none, in the order of the files.
 
     Files are read as answers are consumed: a million of them take no more memory than a few
     minibatches. `as_is`: whether the images already have the dataset's form, so that they are not
-    centered and scaled (default: what the dataset spec says).
+    centered and scaled (default: what the dataset spec says). `each`: cut out and label every digit
+    of a picture, in reading order.
     """
-    as_is = not champion.is_centered if as_is is None else as_is
+    as_is = not (champion.is_centered or each) if as_is is None else as_is
     shape, names = champion.layout.image_shape, champion.layout.class_names
-    pictures = (_prepared(file, shape, as_is=as_is, keep_original=keep_originals) for file in files)
+    see = _as_they_are if as_is else center_each if each else _as_one
+    pictures = (
+        picture
+        for file in files
+        for picture in _prepared(file, shape, see, keep_original=keep_originals)
+    )
     batches = iter(lambda: list(islice(pictures, BATCH_SIZE)), [])
     for batch, scores in champion.scorer.score_each(batches, lambda b: _stacked(b, shape)):
         rows = iter(scores)
@@ -84,24 +103,33 @@ def label_files(
 
 
 def _prepared(
-    file: str, shape: ImageShape, *, as_is: bool, keep_original: bool
-) -> Picture | Refused:
+    file: str, shape: ImageShape, see: See, *, keep_original: bool
+) -> list[Picture | Refused]:
     try:
-        grey = read_grey(file)
-        seen = _checked(grey, shape) if as_is else center(grey, shape)
+        image = read_image(file)
+        found = see(image.grey, shape)
     except DataError as error:
-        return Refused(file, str(error))
-    return Picture(file, seen, grey if keep_original else None)
+        return [Refused(file, str(error))]
+    frames = f"first of {image.num_frames} images in the file" if image.num_frames > 1 else None
+    original = image.grey if keep_original else None
+    return [
+        Picture(file, seen, original, "; ".join(filter(None, (note, frames))) or None, part)
+        for part, (seen, note) in enumerate(found, 1)
+    ]
 
 
-def _checked(grey: Grey, shape: ImageShape) -> Grey:
+def _as_one(grey: Grey, shape: ImageShape) -> list[Centered]:
+    return [center(grey, shape)]
+
+
+def _as_they_are(grey: Grey, shape: ImageShape) -> list[Centered]:
     if grey.shape != shape:
         found, expected = ("x".join(map(str, size)) for size in (grey.shape, shape))
         raise DataError(
             f"has {found} pixels, but is labeled as it is (expected {expected}); --center centers "
             "and scales it first"
         )
-    return grey
+    return [Centered(grey)]
 
 
 def _stacked(batch: list[Picture | Refused], shape: ImageShape) -> Grey:

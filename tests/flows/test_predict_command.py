@@ -87,7 +87,9 @@ def test_images_are_labeled_and_other_files_are_reported(
     assert [line.split()[0] for line in lines] == [str(LABELS[n]) for n in (0, 1, 2, 7)]
     assert [line.split()[-1] for line in lines] == [*(f"{folder}/{n}.png" for n in range(3)), "-"]
     assert all(0 < float(line.split()[1].rstrip("%")) <= 100 for line in lines)
-    assert errors(result) == [f"Error: {folder}/text.png is not a PNG or JPEG image"]
+    assert errors(result) == [
+        f"Error: {folder}/text.png is not a PNG, JPEG, WebP, BMP, TIFF or GIF image"
+    ]
     assert len(list(seen.iterdir())) == 4
     assert {path.read_bytes()[:8] for path in seen.iterdir()} == {b"\x89PNG\r\n\x1a\n"}
 
@@ -123,8 +125,8 @@ def test_json_is_one_object_per_line(
         str(folder / name) for name in ("0.png", "1.png", "2.png", "text.png")
     ]
     assert [answer.get("label") for answer in answers] == [*LABELS[:3].tolist(), None]
-    assert answers[3]["error"] == "is not a PNG or JPEG image"
-    assert all(set(a) == {"file", "label", "name", "probability"} for a in answers[:3])
+    assert answers[3]["error"] == "is not a PNG, JPEG, WebP, BMP, TIFF or GIF image"
+    assert all(set(a) == {"file", "label", "name", "probability", "note"} for a in answers[:3])
 
 
 def test_csv_has_a_row_per_image_and_supports_any_file_name(
@@ -139,15 +141,70 @@ def test_csv_has_a_row_per_image_and_supports_any_file_name(
     out = capsys.readouterr().out
     rows = list(csv.reader(io.StringIO(out)))
     assert not is_all_labeled
-    assert rows[0] == ["file", "label", "name", "probability", "error"]
+    assert rows[0] == ["file", "label", "name", "probability", "error", "note", "part"]
     assert rows[1][0] == str(tmp_path / 'a,"b"\\n\\udcff.png')
     assert rows[1][1:3] == [str(LABELS[0])] * 2
-    assert rows[2] == ["nothing.png", "", "", "", "does not exist"]
+    assert rows[2] == ["nothing.png", "", "", "", "does not exist", "", ""]
     assert len(out.splitlines()) == 3
 
 
 def test_it_succeeds_if_every_image_is_labeled(champion: Champion, folder: Path) -> None:
     assert label_all([str(folder / "1.png")], champion, form="text", as_is=True, folder=None)
+
+
+def test_each_digit_of_a_picture_is_labeled_in_one_line(
+    champion: Champion, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = np.full((60, 120), 255, np.uint8)
+    page[10:50, 20:26] = page[10:50, 60:66] = page[10:50, 95:101] = 0
+    Image.fromarray(page).save(tmp_path / "three.png")
+    call = {"as_is": False, "folder": None, "each": True}
+
+    for form in ("text", "json", "csv"):
+        assert label_all([str(tmp_path / "three.png")], champion, form=form, **call)
+
+    text, *objects, header, first, second, third = capsys.readouterr().out.splitlines()
+    answers = [json.loads(line) for line in objects]
+    assert [answer["part"] for answer in answers] == [1, 2, 3]
+    assert text.split()[0] == "".join(answer["name"] for answer in answers)
+    assert header.endswith(",note,part")
+    assert [row.split(",")[-1] for row in (first, second, third)] == ["1", "2", "3"]
+
+
+def test_several_digits_taken_for_one_are_noted(
+    champion: Champion, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = np.full((60, 120), 255, np.uint8)
+    page[10:50, 30:36] = page[10:50, 70:76] = 0
+    Image.fromarray(page).save(tmp_path / "two.png")
+
+    for form in ("text", "json", "csv"):
+        label_all([str(tmp_path / "two.png")], champion, form=form, as_is=False, folder=None)
+
+    note = "2 parts side by side"
+    text, answer, _, row = capsys.readouterr().out.splitlines()
+    assert text.endswith(f"({note})")
+    assert json.loads(answer)["note"] == note
+    assert row.split(",")[-2:] == [note, ""]
+
+
+def test_what_a_folder_has_besides_images_is_counted(
+    champion: Champion, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "text.png").unlink()
+    (folder / "notes.txt").touch()
+
+    is_all_labeled = label_all([str(folder)], champion, form="json", as_is=True, folder=None)
+
+    assert is_all_labeled
+    assert "not labeled: 1 .txt" in capsys.readouterr().err
+
+
+def test_a_folder_without_images_is_a_failure(
+    champion: Champion, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not label_all([str(tmp_path)], champion, form="text", as_is=True, folder=None)
+    assert capsys.readouterr().err == f"{tmp_path}: contains no images\n"
 
 
 @pytest.mark.slow

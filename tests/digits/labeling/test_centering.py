@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from digits.errors import DataError
-from digits.labeling.centering import center
+from digits.labeling import centering
 
 SHAPE = (28, 28)
 # Limit on the mean pixel difference, out of 255 levels, between two images of the same digit:
@@ -24,6 +24,10 @@ def drawn(width: int = 120, height: int = 150, *, pen: int = 10) -> np.ndarray:
     stem = [(0.62, 0.35), (0.6, 0.85)]
     draw.line([(4 * x * width, 4 * y * height) for x, y in stem], 255, 4 * pen)
     return np.asarray(picture.resize((width, height), Image.Resampling.BOX))
+
+
+def center(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    return centering.center(picture, shape).seen
 
 
 def apart(one: np.ndarray, other: np.ndarray) -> float:

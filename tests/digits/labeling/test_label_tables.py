@@ -56,13 +56,19 @@ def test_every_file_has_a_row(
     report = label_pictures(files, champion, path, crowned, as_is=True)
 
     table = pq.read_table(path, page_checksum_verification=True)
-    assert table.schema.names == ["file", "label", "probability", "error"]
+    assert table.schema.names == ["file", "label", "probability", "error", "note"]
     assert table["file"].to_pylist() == files
     labels = table["label"].to_pylist()
     assert (np.array(labels[:-1]) == LABELS).mean() == champion.version.evaluation.accuracy
     assert all(0.1 <= probability <= 1 for probability in table["probability"].to_pylist()[:-1])
     assert table.slice(len(IMAGES)).to_pylist() == [
-        {"file": files[-1], "label": None, "probability": None, "error": "does not exist"}
+        {
+            "file": files[-1],
+            "label": None,
+            "probability": None,
+            "error": "does not exist",
+            "note": None,
+        }
     ]
     assert table["error"].null_count == len(IMAGES)
     assert report.num_labelled == len(IMAGES)

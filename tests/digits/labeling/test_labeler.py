@@ -116,7 +116,7 @@ def test_a_file_without_a_label_keeps_its_place_in_the_order(
 
     assert [answer.file for answer in answers] == [first, str(text), str(large), last]
     assert [type(answer) for answer in answers] == [Labeled, Refused, Refused, Labeled]
-    assert answers[1] == Refused(str(text), "is not a PNG or JPEG image")
+    assert answers[1] == Refused(str(text), "is not a PNG, JPEG, WebP, BMP, TIFF or GIF image")
     assert answers[2] == Refused(
         str(large),
         "has 31x30 pixels, but is labeled as it is (expected 12x12); --center centers and scales "
