@@ -112,14 +112,14 @@ def init(
     """Write the spec of a new dataset NAME, derived from its files."""
     from digits.intake.assumptions import remarks
     from digits.intake.proposal import propose
-    from digits.labeling.centering import center_pixels
+    from digits.labeling.centering import centered
 
     if again:
         _measure_again(ctx, name, as_json=as_json)
         return
     if place is None:
         raise click.MissingParameter(ctx=ctx, param_hint="'--from'", param_type="option")
-    proposal = propose(name, place, _wishes(**wishes), current_workspace().settings, center_pixels)
+    proposal = propose(name, place, _wishes(**wishes), current_workspace().settings, centered)
     if as_json:
         console.print_json(proposal.facts())
         return
@@ -136,7 +136,7 @@ def init(
 
 def _measure_again(ctx: click.Context, name: str, *, as_json: bool) -> None:
     from digits.intake.remeasuring import measure_again
-    from digits.labeling.centering import center_pixels
+    from digits.labeling.centering import centered
 
     by_hand = click.core.ParameterSource.COMMANDLINE
     others = [
@@ -151,7 +151,7 @@ def _measure_again(ctx: click.Context, name: str, *, as_json: bool) -> None:
             f"{others[0]}: cannot be combined with --again (expected no other option); change its "
             f"key in {spec_path(name, settings)} instead"
         )
-    remeasured = measure_again(name, settings, center_pixels)
+    remeasured = measure_again(name, settings, centered)
     if as_json:
         console.print_json(remeasured.facts())
         return

@@ -38,8 +38,8 @@ def center(grey: Grey, shape: ImageShape) -> Centered:
     return Centered(_centered(ink, ink.is_digit, shape), describe(ink.is_digit, grey.shape))
 
 
-def center_pixels(grey: Grey, shape: ImageShape) -> Grey:
-    """Do the same; return the digit without the note."""
+def centered(grey: Grey, shape: ImageShape) -> Grey:
+    """Center the digit of a gray image in a field, without a note; see center."""
     return center(grey, shape).seen
 
 

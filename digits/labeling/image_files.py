@@ -15,6 +15,7 @@ from digits.datasets.formats.pictures import UNREADABLE
 from digits.errors import DataError
 
 Grey = npt.NDArray[np.uint8]
+PNG = b"\x89PNG\r\n\x1a\n"
 
 STANDARD_INPUT = "-"
 PNG = b"\x89PNG\r\n\x1a\n"

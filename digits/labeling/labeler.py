@@ -82,7 +82,7 @@ def label_files(
     centered and scaled (default: what the dataset spec says). `each`: cut out and label every digit
     of a picture, in reading order.
     """
-    as_is = not champion.is_centered if as_is is None else as_is
+    as_is = not (champion.is_centered or each) if as_is is None else as_is
     shape, names = champion.layout.image_shape, champion.layout.class_names
     see = _as_they_are if as_is else center_each if each else _as_one
     pictures = (

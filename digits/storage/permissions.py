@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from digits.settings import ROOT, Settings
+from digits.settings import HOME, Settings
 
 OWNER_ONLY, NO_OTHERS = 0o077, 0o007
 GROUP = 0o070
@@ -58,7 +58,7 @@ def _umask_of(folder: Path) -> int:
 
 
 def _secrets(settings: Settings) -> Iterator[Path]:
-    yield ROOT / ".env"
+    yield HOME / ".env"
     for pattern in SECRETS:
         yield from settings.artifacts_dir.glob(pattern)
     for pattern in SHARED_LOCKS:

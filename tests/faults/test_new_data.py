@@ -102,7 +102,7 @@ def test_a_batch_that_replaces_one_whose_addition_was_killed_is_added_as_well(
     path, total = incoming_folder(NAME, begin.settings) / "a.npz", tmp_path / "total"
     save(make_more(80, 1), path)
     new = save(make_more(80, 2), tmp_path / "new.npz").read_bytes()
-    add_incoming = ("dataset", "add-incoming", NAME)
+    add_incoming = ("dataset", "add-incoming", "--dataset", NAME)
     whole = begin.duplicate(tmp_path / "whole")
     assert whole.call(*add_incoming, prelude=Changes(whole.folder, total=total)).status == 0
     for number in range(1, int(total.read_text()) + 1):

@@ -79,12 +79,12 @@ def test_a_batch_that_cannot_be_stored_is_left_with_exit_code_1(here: Settings) 
     content = path.read_bytes()
 
     with full_disk(2000):
-        left = call_digits("dataset", "add-incoming", NAME)
+        left = call_digits("dataset", "add-incoming", "--dataset", NAME)
 
     assert left.exit_code == 1
     assert left.stdout.startswith(f"{path}: left in the incoming folder: [Errno 27]")
     assert path.read_bytes() == content
-    assert call_digits("dataset", "add-incoming", NAME).exit_code == 0
+    assert call_digits("dataset", "add-incoming", "--dataset", NAME).exit_code == 0
 
 
 def test_a_batch_is_removed_by_the_beginning_of_its_digest(here: Settings, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_a_group_can_go_on_with_what_one_of_it_wrote_in_shared_folders(
     for folder in shared:
         folder.chmod(0o2770)
 
-    added = run_digits(small_dataset, "dataset", "add", NAME, str(tmp_path / "a.npz"))
+    added = run_digits(small_dataset, "dataset", "add", "--dataset", NAME, str(tmp_path / "a.npz"))
 
     assert added.returncode == 0, added.stderr
     new = set(all_below(*shared)) - before

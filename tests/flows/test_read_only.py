@@ -37,7 +37,7 @@ def sealed(first_run: FinishedRun, settings: Settings) -> Iterator[Settings]:
         ("status", *DATASET),
         ("history", *DATASET),
         ("plan", *REQUEST),
-        ("dataset", "show", NAME),
+        ("dataset", "show", "--dataset", NAME),
         ("gc", "--dry-run"),
     ],
     ids=lambda command: command[0],
@@ -69,7 +69,7 @@ def test_the_champion_of_a_read_only_workspace_can_be_used_and_exported(
 
 
 def test_what_would_write_says_that_it_cannot(sealed: Settings) -> None:
-    done = run_digits(sealed, "dataset", "add-incoming", NAME, code=WITHOUT_PRIVILEGES)
+    done = run_digits(sealed, "dataset", "add-incoming", "--dataset", NAME, code=WITHOUT_PRIVILEGES)
     ran = run_digits(sealed, "run", *REQUEST, code=WITHOUT_PRIVILEGES)
 
     assert done.stdout.startswith("nothing waits in ")

@@ -126,8 +126,3 @@ def _gray(picture: Any) -> Pixels:
     if picture.mode.startswith("I"):
         return np.asarray(picture).clip(0, 65535).astype(np.uint16)
     return np.asarray(picture.convert("L"))
-
-
-def scaled_to_8_bits(picture: Any) -> npt.NDArray[np.uint8]:
-    """Scale an image with 16 bits per pixel to uint8 (H, W), which Pillow would clip."""
-    return (np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8)

@@ -101,12 +101,13 @@ class Inventory:
         if left:
             places = ", ".join(map(str, self.roots[:3]))
             number = f"{len(left):,} entr{'ies' if len(left) > 1 else 'y'}"
+            is_tree = LAYOUTS[layout].names is None
+            narrower = "" if is_tree else f", or name only what is meant: {self._example(layout)}"
             refuse(
                 "file_type",
                 places,
                 f"contains {number} that would not be read as {layout}{_listed(left, ': ')}",
-                f"nothing but {LAYOUTS[layout].files}; move the rest elsewhere, or name only what "
-                f"is meant, such as {self._example(layout)}",
+                f"nothing but {LAYOUTS[layout].files}; move the rest elsewhere{narrower}",
             )
 
     def _add(self, folder: Path, name: str) -> None:

@@ -12,7 +12,7 @@ from digits.datasets.formats.cleaning import to_pixels
 from digits.errors import DataError
 from digits.intake.pixel_ranges import SeenValues, recognized
 from digits.intake.proposal import Proposal, Wishes, propose
-from digits.labeling.centering import center_pixels
+from digits.labeling.centering import centered
 from digits.settings import Settings
 from tests.support.handwriting import Splits, make_splits
 from tests.support.layouts import png, write_npz
@@ -116,7 +116,7 @@ def test_bytes_that_may_be_signed_by_mistake_are_named() -> None:
 
 
 def look(settings: Settings, place: Path, **wishes: Any) -> Proposal:
-    return propose("mine", place, Wishes(**wishes), settings, center_pixels)
+    return propose("mine", place, Wishes(**wishes), settings, centered)
 
 
 def test_init_says_the_convention_or_takes_the_given_range(

@@ -13,7 +13,7 @@ from digits.datasets.formats.readers import read_chunks
 from digits.datasets.sources.idx import format_idx
 from digits.errors import DataError, UsageError
 from digits.intake.proposal import Proposal, Wishes, propose
-from digits.labeling.centering import center_pixels
+from digits.labeling.centering import centered
 from digits.layouts import LAYOUTS
 from digits.settings import Settings
 from digits.spec import load_spec
@@ -27,7 +27,7 @@ SPLITS_OF_BOTH = make_splits()
 
 
 def look(settings: Settings, place: Path, **wishes: Any) -> Proposal:
-    return propose("mine", place, Wishes(**wishes), settings, center_pixels)
+    return propose("mine", place, Wishes(**wishes), settings, centered)
 
 
 def written(layout: str, folder: Path, splits: Splits | None = None) -> Path:
@@ -108,8 +108,8 @@ def test_validation_data_is_training_data_or_left_out_and_never_test_data(
     place = written(layout, tmp_path / "files", splits)
     add_validation(layout, place, images[400:], labels[400:])
 
-    kept = propose("kept", place, Wishes(), settings, center_pixels)
-    left = propose("left", place, Wishes(validation="leave-out"), settings, center_pixels)
+    kept = propose("kept", place, Wishes(), settings, centered)
+    left = propose("left", place, Wishes(validation="leave-out"), settings, centered)
 
     num = {"train": 400, "test": 200} if has_test else left.counts
     assert sum(left.counts.values()) == 400 + 200 * has_test
@@ -152,7 +152,7 @@ def test_what_is_read_is_what_was_named(settings: Settings, tmp_path: Path) -> N
             (settings.raw_dir / "sets").mkdir(exist_ok=True)
             path.rename(settings.raw_dir / "sets" / f"{name}-{path.name}")
     named = settings.raw_dir / "sets" / "usps-test-labels.idx"
-    assert propose("sets", named, Wishes(), settings, center_pixels).counts == {
+    assert propose("sets", named, Wishes(), settings, centered).counts == {
         "train": 600,
         "test": 200,
     }
@@ -164,7 +164,7 @@ def test_what_is_beside_the_files_is_mentioned(settings: Settings, tmp_path: Pat
     (place / "README.md").write_text("About")
 
     assert look(settings, place).assumptions()["not read"] == str(place / "README.md")
-    named = propose("named", place / "train.csv", Wishes(), settings, center_pixels)
+    named = propose("named", place / "train.csv", Wishes(), settings, centered)
     assert named.facts()["not_read"] == [str(place / "test.csv")]
     assert "by a hash" in named.assumptions()["split"]
 
@@ -237,7 +237,7 @@ def test_an_existing_spec_is_never_overwritten(
 
     message = f"dataset {name} already exists; its spec was not overwritten"
     with pytest.raises(UsageError, match=message):
-        propose(name, place, Wishes(), settings, center_pixels)
+        propose(name, place, Wishes(), settings, centered)
 
     assert (settings.datasets_dirs[0] / "mine.toml").read_bytes() == before
 
@@ -295,9 +295,7 @@ def test_an_invalid_dataset_is_refused_and_leaves_no_spec(
     prepare(place)
 
     with pytest.raises(kind, match=re.escape(message)):
-        propose(
-            "../x" if case == "a wrong name" else "mine", place, Wishes(), settings, center_pixels
-        )
+        propose("../x" if case == "a wrong name" else "mine", place, Wishes(), settings, centered)
 
     assert not list(settings.datasets_dirs[0].glob("*"))
 

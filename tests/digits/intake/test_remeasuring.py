@@ -9,7 +9,7 @@ import pytest
 from digits.errors import UsageError
 from digits.intake.proposal import Wishes, propose
 from digits.intake.remeasuring import Remeasured, measure_again
-from digits.labeling.centering import center_pixels
+from digits.labeling.centering import centered
 from digits.settings import Settings
 from digits.spec import load_spec
 from digits.validation.centroids import load_centroids
@@ -23,11 +23,11 @@ def path(settings: Settings, tmp_path: Path) -> Path:
     (tmp_path / "files").mkdir()
     splits = {split: (images.swapaxes(1, 2), y) for split, (images, y) in make_splits().items()}
     write_npz(tmp_path / "files", splits)
-    return propose("mine", tmp_path / "files", Wishes(), settings, center_pixels).path
+    return propose("mine", tmp_path / "files", Wishes(), settings, centered).path
 
 
 def again(settings: Settings) -> Remeasured:
-    return measure_again("mine", settings, center_pixels)
+    return measure_again("mine", settings, centered)
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -101,7 +101,7 @@ def test_bounds_written_by_hand_are_not_replaced(name: str, path: Path, settings
     path.write_text(text[: text.index("# What was measured")])
 
     with pytest.raises(UsageError, match="were not measured by this version of `digits dataset"):
-        measure_again(name, settings, center_pixels)
+        measure_again(name, settings, centered)
 
 
 def test_a_spec_that_cannot_be_edited_is_left_as_it_is(path: Path, settings: Settings) -> None:

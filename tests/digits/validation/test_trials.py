@@ -8,7 +8,7 @@ import pytest
 
 from digits.datasets.images import Images, Labels
 from digits.errors import DataError
-from digits.labeling.centering import center_pixels
+from digits.labeling.centering import centered
 from digits.settings import Settings
 from digits.spec import load_spec
 from digits.validation.centroids import compute_centroids, load_centroids
@@ -38,7 +38,7 @@ def digit_means(tmp_path_factory: pytest.TempPathFactory) -> Images:
 
 def tried(images: Images, labels: Labels, digit_means: Images | None = None) -> Trials:
     means = compute_centroids([(images, labels)], 10)
-    return try_images(images, labels, means, center_pixels, digit_means)
+    return try_images(images, labels, means, centered, digit_means)
 
 
 # Turning by each of these, and then as TURNS says, gives the original.
@@ -70,7 +70,7 @@ def test_without_certainty_nothing_is_said(handwritten: Pair, digit_means: Image
 def test_centered_images_are_told_from_others(handwritten: Pair) -> None:
     images, labels = handwritten
     filling = np.ascontiguousarray(images[:, 4:-4, 4:-4])
-    like_mnist = np.stack([center_pixels(image, (28, 28)) for image in images])
+    like_mnist = np.stack([centered(image, (28, 28)) for image in images])
 
     assert not tried(filling, labels).should_center
     assert tried(like_mnist, labels).should_center
