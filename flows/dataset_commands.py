@@ -13,7 +13,7 @@ from digits.spec import MAX_SIDE, MIN_SIDE, load_spec, spec_path
 from digits.storage.workspace import current_workspace
 from digits.thresholds import DEFECTS
 from flows import console
-from flows.options import dataset_option
+from flows.options import AboutDataset, dataset_option
 
 if TYPE_CHECKING:
     from digits.intake.proposal import Wishes
@@ -170,7 +170,7 @@ def _toml(value: Any) -> str:
     return "unset" if value is None else json.dumps(value)
 
 
-@dataset.command()
+@dataset.command(cls=AboutDataset)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @dataset_option
 @console.json_option
@@ -193,7 +193,7 @@ def add(files: tuple[Path, ...], dataset: str, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-@dataset.command("add-incoming")
+@dataset.command("add-incoming", cls=AboutDataset)
 @dataset_option
 @console.json_option
 def add_incoming(dataset: str, as_json: bool) -> None:
@@ -215,7 +215,7 @@ def add_incoming(dataset: str, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-@dataset.command()
+@dataset.command(cls=AboutDataset)
 @click.argument("batch")
 @dataset_option
 @console.json_option
@@ -236,7 +236,7 @@ def remove(batch: str, dataset: str, as_json: bool) -> None:
         )
 
 
-@dataset.command()
+@dataset.command(cls=AboutDataset)
 @dataset_option
 @console.json_option
 def show(dataset: str, as_json: bool) -> None:

@@ -46,6 +46,15 @@ class Names(click.ParamType):  # type: ignore[type-arg]  # not generic before cl
         return [CompletionItem(before + comma + name) for name in rest if name.startswith(last)]
 
 
+class AboutDataset(click.Command):
+    """A command about a dataset, whose name may also come first: `digits dataset show mine`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; a leading name of a dataset is an option without its name."""
+        is_first = args and args[0] in available_datasets(Settings())
+        return super().parse_args(ctx, ["--dataset", *args] if is_first else args)
+
+
 def _complete_dataset(_: object, __: object, incomplete: str) -> list[str]:
     return [name for name in available_datasets(Settings()) if name.startswith(incomplete)]
 
