@@ -66,18 +66,24 @@ def test_changes_by_hand_and_comments_are_kept(path: Path, settings: Settings) -
     edit(path, "floor = 0.55", "floor = 0.8  # agreed")
     edit(path, "[thresholds.train]\n", "[thresholds.train]\nnum_images = 600\n")
     edit(path, "max_duplicates = 6\n", "")
+    edit(path, "min_pixel_max = 191", "min_pixel_max = 190")
     edit(path, "pixel_range = [0, 255]", "pixel_range = [0, 510]")
 
     remeasured = again(settings)
 
-    assert set(remeasured.kept) == {"floor", "thresholds.train.max_duplicates"}
+    assert set(remeasured.kept) == {
+        "floor",
+        "thresholds.train.max_duplicates",
+        "thresholds.train.min_pixel_max",
+    }
     text = path.read_text()
     for kept in ("# Ours.\n", 'title = "Our digits"  # since May', "floor = 0.8  # agreed"):
         assert kept in text
     train = tomllib.loads(text)["thresholds"]["train"]
     assert train["num_images"] == 600
     assert "max_duplicates" not in train
-    assert train["min_pixel_max"] == 96
+    assert train["min_pixel_max"] == 190
+    assert tomllib.loads(text)["thresholds"]["test"]["min_pixel_max"] == 96
     # What was kept once is kept again.
     assert again(settings).kept == remeasured.kept
 
