@@ -122,22 +122,22 @@ def _plain(light: Floats) -> tuple[Ink | None, bool]:
     box = box_of(ink.is_digit)
     parts, boxes = _parts(ink.is_digit)
     # A page is large.
-    is_solid = (
-        _spans(box, light.shape, ENCLOSED)
-        and _is_solid(ink.is_digit)
-        and (_is_faint(ink) or not _is_light_locally(light))
+    is_page_sized = all(
+        side.stop - side.start > SPAN * whole for side, whole in zip(box, light.shape, strict=True)
     )
+    is_solid = _spans(box, light.shape, ENCLOSED) and _is_solid(ink.is_digit)
+    is_page = is_solid and (_is_faint(ink) or (is_page_sized and not _is_light_locally(light)))
     if _enclosing(parts, boxes):
         return None, False
     smooth, is_ink = _smoothed(light), ink.is_digit[box]
     touching = set(_border(parts).tolist()) - {0}
     if touching or not is_even:
         is_cut_out = _is_cut_out(parts, boxes, touching, is_even=is_even)
-        is_page = _is_solid(ink.is_digit) and ink.is_digit[box].mean() > PAGE
-        if is_page or not is_cut_out or _is_soft(smooth, smooth - smooth.min(), box, is_ink):
+        is_full = _is_solid(ink.is_digit) and ink.is_digit[box].mean() > PAGE
+        if is_full or not is_cut_out or _is_soft(smooth, smooth - smooth.min(), box, is_ink):
             return None, False
         return ink, not _is_faint(ink)
-    if is_solid or _is_soft(smooth, smooth - smooth.min(), box, is_ink):
+    if is_page or _is_soft(smooth, smooth - smooth.min(), box, is_ink):
         return None, False
     near = _around(ink.is_digit)
     # A digit found in a large image is separated again at close range, which is sharper.
@@ -170,8 +170,10 @@ def _is_faint(ink: Ink) -> bool:
 
 def _flat(light: Floats) -> Ink:
     smooth = _smoothed(light)
-    ground = np.median(_border(smooth))
-    return _threshold(light - ground, smooth - ground, _spread(_border(smooth)))
+    border = _border(smooth)
+    ground = np.median(border)
+    # Measured below the background only: ink may touch the border.
+    return _threshold(light - ground, smooth - ground, _spread_below(border, ground))
 
 
 def _threshold(ink: Floats, smooth: Floats, noise: float) -> Ink:
@@ -409,6 +411,10 @@ def _border(pixels: Any) -> Any:
 def _spread(values: Floats) -> float:
     """Return a standard deviation based on medians, which a stroke's few pixels do not affect."""
     return NORMAL * float(np.median(np.abs(values - np.median(values))))
+
+
+def _spread_below(values: Floats, middle: float) -> float:
+    return NORMAL * float(np.median(middle - values[values <= middle]))
 
 
 def _level(ink: Floats) -> float:
