@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from digits.errors import UsageError
-from digits.escaping.addresses import without_password
+from digits.escaping import without_password
 from digits.layouts import LAYOUTS
 from digits.settings import Settings
 from digits.thresholds import DEFECTS, DefectName, Severity, Thresholds

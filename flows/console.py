@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from digits.escaping.terminal import lines
+from digits.escaping import lines
 from digits.progress import is_terminal
 from digits.storage.workspace import current_workspace
 from digits.training.streams import separate_error_stream

@@ -10,8 +10,7 @@ from typing import Literal
 
 import click
 
-from digits.escaping import spreadsheet
-from digits.escaping.terminal import one_line
+from digits.escaping import one_line, spreadsheet_cell
 from digits.labeling.explanation import explain, explanation_path
 from digits.labeling.image_search import Passed, find_files
 from digits.labeling.labeler import Answer, Labeled, label_files
@@ -111,4 +110,4 @@ PRINTERS: Mapping[Form, Callable[[list[Answer], bool], None]] = {
 
 
 def _write_row(*cells: str) -> None:
-    csv.writer(sys.stdout, lineterminator="\n").writerow(map(spreadsheet.cell, cells))
+    csv.writer(sys.stdout, lineterminator="\n").writerow(map(spreadsheet_cell, cells))

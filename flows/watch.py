@@ -28,6 +28,7 @@ from prefect.states import Cancelled, Crashed
 
 from digits.settings import Settings
 from digits.storage import locks
+from flows.serving.proxies import reach_loopback_directly
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ def hold_run_lock(flow: Any, flow_run: FlowRun, state: Any) -> None:  # noqa: AR
 def watch(settings: Settings) -> None:
     """Look at the active runs of the service on this machine, forever."""
     runs = Watch(settings)
+    reach_loopback_directly()
     with get_client(sync_client=True) as client:
         while True:
             time.sleep(LOOK_SECONDS)

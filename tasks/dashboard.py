@@ -17,7 +17,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runtime import flow_run
 
 from digits.errors import DamagedError
-from digits.escaping import markdown
+from digits.escaping import markdown_text
 from digits.progress import followed
 from digits.registry.ledger import Entry, Ledger, champion_of
 from digits.registry.promotion import RunOutcome
@@ -108,7 +108,7 @@ def show(key: str, page: str, description: str) -> None:
 
     The page is Markdown; the description is text, which the dashboard would render as well.
     """
-    text = markdown.text(description)
+    text = markdown_text(description)
     _patiently(lambda: artifacts.create("markdown", key, page, text))
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from digits.escaping import markdown
+from digits.escaping import markdown_code, markdown_table, markdown_text
 from digits.storage.references import Frozen
 
 
@@ -55,7 +55,7 @@ def label_page(labels: LabelReport) -> str:
         name: count / max(labels.num_labelled, 1) for name, count in labels.class_counts.items()
     }
     rows = [
-        (markdown.text(name), f"{labels.class_counts[name]:,}", f"{share[name]:.1%}")
+        (markdown_text(name), f"{labels.class_counts[name]:,}", f"{share[name]:.1%}")
         for name in share
     ]
     drift = [
@@ -74,7 +74,7 @@ def label_page(labels: LabelReport) -> str:
         "|---|---:|---:|---:|---:|---|",
         *drift,
         "",
-        markdown.table(("label", "images", "share"), rows),
+        markdown_table(("label", "images", "share"), rows),
     ]
     return "\n".join(lines)
 
@@ -83,7 +83,7 @@ def _summary(labels: LabelReport) -> str:
     return (
         f"**{labels.num_labelled:,}** images labeled by version {labels.version} of "
         f"{labels.dataset}; {labels.num_refused:,} could not be labeled. The table is in "
-        f"{markdown.code(str(labels.path))}."
+        f"{markdown_code(str(labels.path))}."
     )
 
 

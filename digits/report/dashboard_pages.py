@@ -5,8 +5,7 @@ from pathlib import Path
 
 from digits.datasets.growth import Growth
 from digits.datasets.versions import DatasetVersion
-from digits.escaping import markdown
-from digits.escaping.markdown import table
+from digits.escaping import markdown_code, markdown_link, markdown_table, markdown_text
 from digits.intake.incoming import Addition
 from digits.registry.garbage import Garbage
 from digits.registry.ledger import Entry, ModelVersion, Verdict
@@ -45,8 +44,8 @@ def run_page(
     """
     verdict = outcome.decision.entry.verdict
     parts = [
-        f"# {markdown.text(headline(verdict))}",
-        markdown.text(f"{title}: {verdict.reason}."),
+        f"# {markdown_text(headline(verdict))}",
+        markdown_text(f"{title}: {verdict.reason}."),
         _models(outcome),
         _comparison(verdict),
         shared_remark(outcome.validation.num_shared_images, outcome.scored[0][1].num_images),
@@ -58,15 +57,15 @@ def run_page(
         "## Validation",
         _validation(outcome.validation),
         "## Steps",
-        table(
+        markdown_table(
             ("step", "result from"),
-            ((markdown.text(step), _origin(run, origins.get(step))) for step, run in steps.items()),
+            ((markdown_text(step), _origin(run, origins.get(step))) for step, run in steps.items()),
         ),
         "## Lineage",
-        table(
+        markdown_table(
             ("step", "output", "cache key"),
             (
-                (markdown.text(label), _code(step.output), _code(step.key.digest))
+                (markdown_text(label), _code(step.output), _code(step.key.digest))
                 for label, step in outcome.lineage.items()
             ),
         ),
@@ -85,12 +84,12 @@ def champion_page(title: str, entries: Sequence[Entry]) -> str:
     champion = versions[last.verdict.champion_after or 0]
     return "\n\n".join(
         (
-            f"# {markdown.text(title)}: version {champion.number} is the champion",
+            f"# {markdown_text(title)}: version {champion.number} is the champion",
             f"Since {last.time:%Y-%m-%d %H:%M} UTC, set by "
-            + markdown.text(f"{last.run}: {last.verdict.reason}."),
+            + markdown_text(f"{last.run}: {last.verdict.reason}."),
             _champion(champion),
             "## History",
-            table(
+            markdown_table(
                 ("time (UTC)", "outcome", "version", "reason"),
                 (_change(entry) for entry in reversed(changes)),
             ),
@@ -102,15 +101,15 @@ def failure_page(title: str, outcome: ValidationOutcome, page: Path, link: str |
     """Render the page of a validation that stopped a run."""
     return "\n\n".join(
         (
-            f"# {markdown.text(title)}: data validation failed",
+            f"# {markdown_text(title)}: data validation failed",
             f"{len(outcome.failures)} of {outcome.num_expectations} expectations failed.",
             "Nothing was trained, and the champion is unchanged.",
             _page("All findings", page, link),
-            table(
+            markdown_table(
                 ("split", "property", "found", "expected", "rows"),
                 (
                     [
-                        markdown.text(cell)
+                        markdown_text(cell)
                         for cell in (f.split, f.about, f.found, f.expected, ", ".join(f.named))
                     ]
                     for f in outcome.failures
@@ -132,13 +131,13 @@ def batch_page(title: str, addition: Addition) -> str:
         heading, text = f"{title} already has this batch", "Nothing was changed."
     else:
         heading = f"{title}: dataset version {addition.version}"
-        text = f"Batch {markdown.code(addition.batch)} was added; the next training uses it."
+        text = f"Batch {markdown_code(addition.batch)} was added; the next training uses it."
     return "\n\n".join(
         filter(
             None,
             (
-                f"# {markdown.text(heading)}",
-                f"Source: {markdown.code(addition.source)}. {text}",
+                f"# {markdown_text(heading)}",
+                f"Source: {markdown_code(addition.source)}. {text}",
                 _listed(addition.reasons),
                 _page("All findings", addition.page, None) if addition.page else "",
                 _growth(addition.growth) if addition.status == "accepted" else "",
@@ -155,7 +154,7 @@ def garbage_page(garbage: Garbage, *, is_dry_run: bool) -> str:
         (
             f"# Garbage collection {verb} {garbage.num_bytes / 1e6:.1f} MB",
             "",
-            *(f"- {markdown.code(printable(str(path)))}" for path in garbage.paths),
+            *(f"- {markdown_code(printable(str(path)))}" for path in garbage.paths),
         )
     )
 
@@ -168,18 +167,18 @@ def _version(version: DatasetVersion) -> str:
             f"version {batch.version}, {batch.time:%Y-%m-%d %H:%M} UTC",
             f"{batch.growth.train.num_images:,}",
             f"{batch.growth.test.num_images:,}",
-            markdown.text(batch.source),
+            markdown_text(batch.source),
         )
         for batch in version.batches
     ]
     if rows:
-        lines.append(table(("batch", "added in", "train", "test", "source"), rows))
+        lines.append(markdown_table(("batch", "added in", "train", "test", "source"), rows))
     return "\n\n".join(lines)
 
 
 def _growth(growth: Growth) -> str:
     splits = {split: growth.of(split).class_sizes for split in SPLITS}
-    return table(
+    return markdown_table(
         ("split", "images", *(f"class {label}" for label in range(len(splits["train"])))),
         (
             (split, f"{sum(sizes):,}", *(f"{size:,}" for size in sizes))
@@ -196,9 +195,9 @@ def _models(outcome: RunOutcome) -> str:
         for model, score in outcome.scored
     ]
     if rival is not None and verdict.champion_score is not None:
-        name = markdown.text(f"champion, v{rival.number} ({rival.model.model})")
+        name = markdown_text(f"champion, v{rival.number} ({rival.model.model})")
         rows.append((name, rival.model, verdict.champion_score))
-    return table(
+    return markdown_table(
         ("model", "test accuracy", "95% interval", "test loss", "parameters", "training"),
         (
             (
@@ -207,7 +206,7 @@ def _models(outcome: RunOutcome) -> str:
                 f"{score.interval[0]:.2%} to {score.interval[1]:.2%}",
                 f"{score.loss:.4f}",
                 f"{score.num_parameters:,}",
-                markdown.text(f"{model.seconds:.1f} s, {model.device}"),
+                markdown_text(f"{model.seconds:.1f} s, {model.device}"),
             )
             for name, model, score in rows
         ),
@@ -215,17 +214,17 @@ def _models(outcome: RunOutcome) -> str:
 
 
 def _emphasized(name: str, *, is_bold: bool) -> str:
-    return f"**{markdown.text(name)}**" if is_bold else markdown.text(name)
+    return f"**{markdown_text(name)}**" if is_bold else markdown_text(name)
 
 
 def _comparison(verdict: Verdict) -> str:
     if verdict.discordant is None or verdict.p_value is None:
-        return markdown.text(f"Rule: {verdict.rule}.")
+        return markdown_text(f"Rule: {verdict.rule}.")
     champion, candidate = verdict.discordant
     return (
         f"Test images that only the candidate classified correctly: {candidate:,}; only the "
         f"champion: {champion:,} (exact McNemar p = {verdict.p_value:.3g}). "
-        + markdown.text(f"Rule: {verdict.rule}.")
+        + markdown_text(f"Rule: {verdict.rule}.")
     )
 
 
@@ -241,14 +240,14 @@ def _origin(run: str | None, record: Record | None) -> str:
     if run is None:
         return "this run"
     if record is None:
-        return f"the cache: {markdown.text(run)}"
+        return f"the cache: {markdown_text(run)}"
     made = f"{record.created:%Y-%m-%d %H:%M} UTC"
-    linked = markdown.link(record.run_name, f"/runs/flow-run/{record.run_id}")
+    linked = markdown_link(record.run_name, f"/runs/flow-run/{record.run_id}")
     return f"the cache: {linked}, {made}"
 
 
 def _page(name: str, path: Path, link: str | None) -> str:
-    return markdown.link(name, link) if link else f"{name}: {markdown.code(str(path))}"
+    return markdown_link(name, link) if link else f"{name}: {markdown_code(str(path))}"
 
 
 def _champion(version: ModelVersion) -> str:
@@ -256,11 +255,11 @@ def _champion(version: ModelVersion) -> str:
     low, high = score.interval
     return "\n".join(
         (
-            f"- {markdown.text(version.model.model)} with {score.num_parameters:,} parameters",
+            f"- {markdown_text(version.model.model)} with {score.num_parameters:,} parameters",
             f"- test accuracy {score.accuracy:.2%} ({low:.2%} to {high:.2%})",
             f"- test loss {score.loss:.4f}",
-            f"- model {markdown.code(version.model.digest)}",
-            f"- lineage {markdown.code(version.lineage)}",
+            f"- model {markdown_code(version.model.digest)}",
+            f"- lineage {markdown_code(version.lineage)}",
         )
     )
 
@@ -275,13 +274,13 @@ def _change(entry: Entry) -> tuple[str, ...]:
         f"{entry.time:%Y-%m-%d %H:%M}",
         verdict.outcome,
         f"{verdict.champion_before or '-'} → {verdict.champion_after}",
-        markdown.text(verdict.reason),
+        markdown_text(verdict.reason),
     )
 
 
 def _code(digest: str) -> str:
-    return markdown.code(digest[:NUM_SHOWN])
+    return markdown_code(digest[:NUM_SHOWN])
 
 
 def _listed(texts: Iterable[str]) -> str:
-    return "\n".join(f"- {markdown.text(text)}" for text in texts)
+    return "\n".join(f"- {markdown_text(text)}" for text in texts)

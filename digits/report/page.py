@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from digits.pages import page_environment
+from digits.escaping import page_environment
 from digits.report import sentences
 from digits.report.charts import learning_chart, shift_chart
 from digits.report.predictions_view import Answer, Answers

@@ -7,7 +7,7 @@ import shutil
 import stat
 from pathlib import Path
 
-from digits.escaping.terminal import one_line
+from digits.escaping import one_line
 from digits.storage import locks
 
 Signature = tuple[int, ...] | str

@@ -8,7 +8,7 @@ import pandas as pd
 
 from digits.datasets.growth import Growth
 from digits.datasets.images import iter_split
-from digits.pages import page_environment
+from digits.escaping import page_environment
 from digits.spec import Layout
 from digits.thresholds import SPLITS, Split, Thresholds
 from digits.validation.centroids import load_centroids

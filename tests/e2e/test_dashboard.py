@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from digits.escaping import markdown
+from digits.escaping import markdown_text
 from digits.intake.incoming import Addition
 from digits.report.dashboard_pages import batch_page
 from tests.e2e.conftest import PATIENCE, Service, wait_for
@@ -130,7 +130,7 @@ def test_names_from_outside_are_inert_in_the_dashboard(tab: Page, service: Servi
             "type": "markdown",
             "key": "hostile",
             "data": batch_page(everything, addition),
-            "description": markdown.text(everything),
+            "description": markdown_text(everything),
         },
     )
     tab.on("dialog", lambda dialog: pytest.fail(dialog.message))

@@ -112,8 +112,8 @@ def test_an_unknown_dataset_or_file_is_named(here: Settings, tmp_path: Path) -> 
     assert "a.npz: not found" in no_file.stderr
 
 
-def test_the_name_of_the_dataset_may_come_first(here: Settings, tmp_path: Path) -> None:
-    path = save(tmp_path / "a.npz", 1)
+def test_the_name_of_the_dataset_may_come_first(here: Settings) -> None:
+    path = save(here.data_dir / "a.npz", 1)
     added = read_json(call_digits("dataset", "add", NAME, str(path), "--json"))
     assert (added["dataset"], added["status"]) == (NAME, "accepted")
     assert read_json(call_digits("dataset", "show", NAME, "--json"))["version"] == 2

@@ -19,7 +19,7 @@ from digits.datasets.sources.archives import FILE_NAMES, decompress, read_packag
 from digits.datasets.sources.npz import read_npz
 from digits.datasets.sources.race import Attempt
 from digits.errors import DataError
-from digits.escaping.addresses import without_password
+from digits.escaping import without_password
 from digits.progress import transfer
 from digits.spec import ROLES, IdxSource, ImageShape, NpmSource, NpzSource, RemoteSource, Role
 
