@@ -24,7 +24,7 @@ from flows.dataset_commands import dataset as dataset_commands
 from flows.environment import prepare_environment, prepare_folders
 from flows.interrupts import Interrupted, interruptible, received
 from flows.options import FORMATS, Names, dataset_option
-from flows.processes import NEUTRAL_FOLDER
+from flows.serving.processes import NEUTRAL_FOLDER
 
 if TYPE_CHECKING:
     from flows.labels import Form
@@ -135,7 +135,7 @@ def run(as_json: bool, **options: Any) -> None:
     prepare_folders(workspace.settings)
     has_server = bool(os.environ.get("PREFECT_API_URL"))
     from digits.progress import bars
-    from flows.embedded_server import prefect_server
+    from flows.serving.embedded_server import prefect_server
 
     with (
         contextlib.chdir(NEUTRAL_FOLDER),
@@ -403,7 +403,7 @@ def doctor(as_json: bool) -> None:
 )
 def up(new_database: bool) -> None:
     """Start server, dashboard, deployments and worker on this machine, until Ctrl-C."""
-    from flows import service
+    from flows.serving import service
 
     console.show_logs()
     prepare_folders(Settings())
@@ -414,7 +414,7 @@ def up(new_database: bool) -> None:
 @main.command()
 def down() -> None:
     """Stop what `digits up` started, even if it was killed."""
-    from flows import service
+    from flows.serving import service
 
     console.show_logs()
     service.down(Settings())

@@ -16,7 +16,7 @@ from flows import console
 from flows.options import AboutDataset, dataset_option
 
 if TYPE_CHECKING:
-    from digits.intake.proposal import Wishes
+    from digits.intake.proposals.proposal import Wishes
 
 
 @click.group()
@@ -110,8 +110,8 @@ def init(
     ctx: click.Context, /, name: str, place: Path | None, again: bool, as_json: bool, **wishes: Any
 ) -> None:
     """Write the spec of a new dataset NAME, derived from its files."""
-    from digits.intake.assumptions import remarks
-    from digits.intake.proposal import propose
+    from digits.intake.proposals.assumptions import remarks
+    from digits.intake.proposals.proposal import propose
     from digits.labeling.centering import centered
 
     if again:
@@ -135,7 +135,7 @@ def init(
 
 
 def _measure_again(ctx: click.Context, name: str, *, as_json: bool) -> None:
-    from digits.intake.remeasuring import measure_again
+    from digits.intake.proposals.remeasuring import measure_again
     from digits.labeling.centering import centered
 
     by_hand = click.core.ParameterSource.COMMANDLINE
@@ -262,7 +262,7 @@ def _wishes(
     class_names: str | None,
     **others: Any,
 ) -> "Wishes":
-    from digits.intake.proposal import Wishes
+    from digits.intake.proposals.proposal import Wishes
 
     if image_shape and not all(MIN_SIDE <= side <= MAX_SIDE for side in image_shape):
         raise UsageError(

@@ -22,7 +22,7 @@ from digits.settings import HOME, IS_INSTALLED, PROJECT, ROOT, Settings
 from digits.spec import available_datasets, load_spec
 from digits.storage.workspace import Workspace
 from digits.training.devices import CPU_FACTS, gpu_name, processor, resolve_device
-from flows.service import api_address
+from flows.serving.service import api_address
 
 PACKAGES = ("digits", "tasks", "flows")
 # A first run on MNIST writes 0.4 GB of data, and a checkpoint and a model per training.

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from digits.errors import DigitsError
 from digits.settings import HOME, Settings
-from flows.installed_prefect import in_prefect
-from flows.service import api_address
+from flows.serving.installed_prefect import in_prefect
 from flows.serving.proxies import exempt_loopback
+from flows.serving.service import api_address
 
 BACKEND = "KERAS_BACKEND"
 

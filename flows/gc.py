@@ -6,7 +6,7 @@ from digits.registry.garbage import Garbage, collect
 from digits.report.dashboard_pages import garbage_page
 from digits.storage.workspace import current_workspace
 from flows.parameters import Positive
-from flows.watch import hold_run_lock
+from flows.serving.watch import hold_run_lock
 from tasks.dashboard import show
 
 

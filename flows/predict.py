@@ -13,7 +13,7 @@ from digits.registry.garbage import runs_lock
 from digits.storage.locks import hold
 from digits.storage.workspace import current_workspace
 from digits.training.devices import Device
-from flows.watch import hold_run_lock
+from flows.serving.watch import hold_run_lock
 from tasks.label import predict_folder
 
 

@@ -19,8 +19,8 @@ from digits.storage.workspace import current_workspace
 from digits.training.devices import Device
 from flows.parameters import DatasetName, ModelNames, Positive, RecipeName, Seed
 from flows.pipeline import Request, Steps, run_pipeline
-from flows.service import page_address
-from flows.watch import hold_run_lock
+from flows.serving.service import page_address
+from flows.serving.watch import hold_run_lock
 from tasks.add_incoming import add_incoming
 from tasks.dashboard import on_dashboard, show_run
 from tasks.evaluate import evaluate

@@ -7,7 +7,7 @@ from digits.registry.history import roll_back
 from digits.registry.ledger import Entry
 from digits.storage.workspace import current_workspace
 from flows.parameters import DatasetName, Positive
-from flows.watch import hold_run_lock
+from flows.serving.watch import hold_run_lock
 from tasks.dashboard import announce
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from digits.datasets.defects import Defect, DefectError, Defects, refuse
+from digits.datasets.files.file_layouts import batch_files
 from digits.datasets.formats.chunks import LabeledChunk
 from digits.datasets.formats.readers import read_files
 from digits.datasets.images import Images, Labels
 from digits.datasets.kept_batches import canonical_order
 from digits.datasets.sources.archives import MAX_IMAGES
-from digits.datasets.sources.file_layouts import batch_files
 from digits.errors import DataError
 from digits.spec import DatasetSpec
 from digits.storage.files import printable

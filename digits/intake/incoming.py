@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from digits.datasets.files.file_names import KINDS, parse_name
+from digits.datasets.files.ignored import is_ignored
 from digits.datasets.growth import Growth
-from digits.datasets.sources.file_names import KINDS, parse_name
-from digits.datasets.sources.ignored import is_ignored
 from digits.datasets.versions import DatasetVersions, version_of
 from digits.intake.claims import left_claims
 from digits.layouts import LAYOUTS

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from digits.datasets.sources.ignored import is_ignored
+from digits.datasets.files.ignored import is_ignored
 from digits.labeling.image_files import STANDARD_INPUT
 
 SUFFIXES = frozenset(

@@ -29,7 +29,7 @@ PAUSE, RESUME = (f"api/deployments/{{}}/{what}_deployment" for what in ("pause",
 # The server of a run by hand, until the end of standard input.
 RUN_SERVER = """
 import os, sys
-from flows.embedded_server import prefect_server
+from flows.serving.embedded_server import prefect_server
 with prefect_server() as wait:
     wait()
     print(os.environ["PREFECT_API_URL"], flush=True)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from flows.processes import STEADY_SECONDS
-from flows.watch import LOOK_SECONDS, NUM_LOOKS
+from flows.serving.processes import STEADY_SECONDS
+from flows.serving.watch import LOOK_SECONDS, NUM_LOOKS
 from tests.e2e.conftest import Service, Webhook, wait_for
 from tests.support.small_dataset import NAME
 

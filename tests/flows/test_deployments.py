@@ -17,7 +17,7 @@ from digits.recipes import RECIPES
 from digits.settings import ROOT, Settings
 from digits.spec import available_datasets
 from flows.parameters import MODELS
-from flows.registration import described_automations
+from flows.serving.registration import described_automations
 from tasks.events import ADDITIONS, DECISIONS, VALIDATION_FAILED
 
 DESCRIBED = yaml.safe_load((ROOT / "prefect.yaml").read_text())

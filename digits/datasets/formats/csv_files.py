@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from digits.datasets.defects import Defects
+from digits.datasets.files.file_layouts import splits_of
 from digits.datasets.formats.chunks import RawChunk, RowNames, rows_at_once
 from digits.datasets.formats.tables.csv_columns import Table, decide
 from digits.datasets.formats.tables.csv_dialects import MAX_LINE, TO_UTF8, Line, lines_of
-from digits.datasets.sources.file_layouts import splits_of
 from digits.spec import ImageShape, ReadOptions
 from digits.thresholds import Split
 

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from digits.datasets.defects import Defects, refuse
+from digits.datasets.files.file_layouts import said_splits
+from digits.datasets.files.file_names import Kind, SaidSplit, in_effect, parse_name
 from digits.datasets.formats.chunks import MAX_ROWS, RawChunk, RowNames
 from digits.datasets.sources.archives import MAX_IMAGES
-from digits.datasets.sources.file_layouts import said_splits
-from digits.datasets.sources.file_names import Kind, SaidSplit, in_effect, parse_name
 from digits.datasets.sources.idx import (
     NUM_LABEL_COLUMNS,
     describe_shape,

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from digits.datasets.defects import Defects
+from digits.datasets.files.class_folders import ClassFolder, class_folders, pictures
 from digits.datasets.formats.chunks import MAX_ROWS, RawChunk
 from digits.datasets.formats.depths import by_depth
 from digits.datasets.formats.pictures import MAX_BYTES, PICTURE, Pixels, decode_picture
-from digits.datasets.sources.class_folders import ClassFolder, class_folders, pictures
 from digits.spec import ImageShape, ReadOptions
 from digits.thresholds import SPLITS
 

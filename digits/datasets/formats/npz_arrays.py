@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from digits.datasets.defects import DefectError, Defects, refuse
+from digits.datasets.files.file_names import in_effect
 from digits.datasets.formats.channels import to_gray, without_channels
 from digits.datasets.formats.chunks import RawChunk, RowNames, rows_at_once
 from digits.datasets.formats.npz_members import NAMES, Pair, find_pairs
 from digits.datasets.sources.archives import MAX_IMAGES
-from digits.datasets.sources.file_names import in_effect
 from digits.datasets.sources.npz import MALFORMED, read_header
 from digits.spec import MAX_SIDE, ImageShape, ReadOptions
 from digits.thresholds import SPLITS, DefectName, Split

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from digits.datasets.defects import refuse
-from digits.datasets.sources.file_layouts import is_by_role, said_splits
-from digits.datasets.sources.file_names import Kind, SaidSplit, parse_name
+from digits.datasets.files.file_layouts import is_by_role, said_splits
+from digits.datasets.files.file_names import Kind, SaidSplit, parse_name
 from digits.datasets.sources.npz import ENTRY, MAX_ENTRIES, METHODS
 from digits.thresholds import DefectName
 

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from digits.datasets.defects import DefectError, Defects, refuse
+from digits.datasets.files.file_layouts import splits_of
+from digits.datasets.files.file_names import partition_value
 from digits.datasets.formats.chunks import RawChunk, RowNames, rows_at_once
 from digits.datasets.formats.parquet_images import ImageReader
 from digits.datasets.formats.tables.column_names import LABEL_NAMES
 from digits.datasets.formats.tables.parquet_columns import ImageColumns, find_columns
-from digits.datasets.sources.file_layouts import splits_of
-from digits.datasets.sources.file_names import partition_value
 from digits.spec import MAX_SIDE, Column, ImageShape, ReadOptions
 from digits.thresholds import Split
 

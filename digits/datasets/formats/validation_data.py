@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from digits.datasets.files.class_folders import class_folders
+from digits.datasets.files.file_layouts import names_of, said_splits
 from digits.datasets.formats.npz_members import find_pairs
-from digits.datasets.sources.class_folders import class_folders
-from digits.datasets.sources.file_layouts import names_of, said_splits
 from digits.datasets.sources.npz import MALFORMED
 from digits.layouts import LAYOUTS
 

@@ -8,8 +8,8 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from digits.datasets.files.file_layouts import names_of, said_splits
 from digits.datasets.sources.archives import FILE_NAMES, size_limit
-from digits.datasets.sources.file_layouts import names_of, said_splits
 from digits.datasets.sources.local_files import find_files, measure, signatures
 from digits.datasets.sources.raw_files import (
     Files,

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from digits.datasets.sources.class_folders import ClassFolder, class_folders
-from digits.datasets.sources.file_layouts import dataset_files, names_of
+from digits.datasets.files.class_folders import ClassFolder, class_folders
+from digits.datasets.files.file_layouts import dataset_files, names_of
 from digits.errors import DataError
 from digits.layouts import LAYOUTS
 from digits.storage.files import Signature, file_digest, printable, signature_of

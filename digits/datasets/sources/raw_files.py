@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Self
 
 from digits.datasets.defects import refuse
+from digits.datasets.files.file_layouts import said_splits
+from digits.datasets.files.file_names import parse_name
+from digits.datasets.files.ignored import is_ignored
 from digits.datasets.sources.archives import (
     FILE_NAMES,
     GZIP_START,
@@ -20,8 +23,6 @@ from digits.datasets.sources.archives import (
     Unpacked,
     size_limit,
 )
-from digits.datasets.sources.file_layouts import said_splits
-from digits.datasets.sources.file_names import parse_name
 from digits.datasets.sources.idx import (
     HEADER_BYTES,
     NUM_LABEL_COLUMNS,
@@ -29,7 +30,6 @@ from digits.datasets.sources.idx import (
     read_shape,
     read_start,
 )
-from digits.datasets.sources.ignored import is_ignored
 from digits.datasets.sources.signatures import NUM_BYTES, as_text, recognize
 from digits.errors import DataError
 from digits.layouts import LAYOUTS

@@ -15,7 +15,7 @@ from digits.datasets.splits import is_test
 from digits.errors import DataError
 from digits.intake.baseline import Baseline
 from digits.intake.batch_checks import GROUND_ROOM, batch_checks
-from digits.intake.pixel_ranges import CONVENTIONS
+from digits.intake.proposals.pixel_ranges import CONVENTIONS
 from digits.settings import Settings
 from digits.spec import PixelRange, load_spec
 from digits.storage.workspace import Workspace

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from digits.datasets.sources.file_layouts import (
+from digits.datasets.files.file_layouts import (
     batch_files,
     dataset_files,
     detect_layout,

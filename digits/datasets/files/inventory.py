@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from digits.datasets.defects import refuse
-from digits.datasets.sources.ignored import is_ignored, is_marker
+from digits.datasets.files.ignored import is_ignored, is_marker
 from digits.errors import DataError
 from digits.layouts import LAYOUTS
 

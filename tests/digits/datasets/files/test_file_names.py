@@ -4,7 +4,7 @@ from pathlib import PurePath
 
 import pytest
 
-from digits.datasets.sources.file_names import (
+from digits.datasets.files.file_names import (
     SaidSplit,
     in_effect,
     parse_name,

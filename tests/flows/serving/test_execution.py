@@ -8,11 +8,11 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 
 from digits.settings import ROOT
-from flows.execution import CHANGE_FOLDER, RefusedError, own_flow
 from flows.gc import gc
-from flows.processes import NEUTRAL_FOLDER
-from flows.registration import own_entrypoints
-from flows.worker import COMMAND, FixedJob
+from flows.serving.execution import CHANGE_FOLDER, RefusedError, own_flow
+from flows.serving.processes import NEUTRAL_FOLDER
+from flows.serving.registration import own_entrypoints
+from flows.serving.worker import COMMAND, FixedJob
 
 SHELL = {"prefect.deployments.steps.run_shell_script": {"script": "touch /tmp/planted"}}
 

@@ -13,8 +13,8 @@ from digits.datasets.formats.chunks import RawChunk
 from digits.datasets.formats.label_text import as_number, as_text
 from digits.datasets.formats.readers import check_kinds, read_raw
 from digits.errors import DataError
-from digits.intake.image_widths import check_width
-from digits.intake.pixel_ranges import SeenValues, recognized
+from digits.intake.proposals.image_widths import check_width
+from digits.intake.proposals.pixel_ranges import SeenValues, recognized
 from digits.spec import MAX_SIDE, MIN_SIDE, ImageShape, PixelRange, ReadOptions
 
 MAX_CLASSES = 1000

@@ -11,8 +11,8 @@ import pytest
 from digits.errors import DigitsError
 from digits.settings import Settings
 from digits.storage.locks import acquire
-from flows import processes
-from flows.processes import Process, kill_holders
+from flows.serving import processes
+from flows.serving.processes import Process, kill_holders
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 DEAF_SOURCE = """

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from digits.datasets.advice import without_spec
+from digits.datasets.files.file_layouts import dataset_files, detect_layout, not_read
 from digits.datasets.formats.validation_data import validation_parts
 from digits.datasets.sources.content import content_of, opened
-from digits.datasets.sources.file_layouts import dataset_files, detect_layout, not_read
 from digits.errors import DataError, UsageError
-from digits.intake.assumptions import Proposal
-from digits.intake.measuring import measure_files
-from digits.intake.spec_text import spec_text
-from digits.intake.survey import MAX_CLASSES, Survey, survey
+from digits.intake.proposals.assumptions import Proposal
+from digits.intake.proposals.measuring import measure_files
+from digits.intake.proposals.spec_text import spec_text
+from digits.intake.proposals.survey import MAX_CLASSES, Survey, survey
 from digits.settings import Settings
 from digits.spec import (
     MAX_SIDE,

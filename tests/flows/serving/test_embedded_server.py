@@ -14,15 +14,15 @@ import pytest
 
 from digits.errors import DigitsError
 from digits.settings import ROOT, Settings
-from flows import embedded_server
-from flows.embedded_server import prefect_server
+from flows.serving import embedded_server
+from flows.serving.embedded_server import prefect_server
 from tests.flows.conftest import REQUEST
 from tests.support.commands import run_digits
 
 # Starts a server and prints its pid.
 OWNER = """
 import os, subprocess, sys
-from flows import embedded_server
+from flows.serving import embedded_server
 start = subprocess.Popen
 def spy(*arguments, **options):
     process = start(*arguments, **options)

@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from digits.intake.measured_bounds import Value
-from digits.intake.measuring import Measured
-from digits.intake.survey import Survey
+from digits.intake.proposals.measured_bounds import Value
+from digits.intake.proposals.measuring import Measured
+from digits.intake.proposals.survey import Survey
 from digits.spec import DatasetSpec, FolderSource
 from digits.thresholds import CentroidFile
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from digits.datasets.sources.class_folders import class_folders, pictures
+from digits.datasets.files.class_folders import class_folders, pictures
 from digits.errors import DataError
 
 

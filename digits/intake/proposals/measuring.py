@@ -16,7 +16,7 @@ from digits.datasets.formats.readers import read_chunks
 from digits.datasets.images import Images, iter_split
 from digits.datasets.ingestion import write_splits
 from digits.errors import DataError, DigitsError
-from digits.intake.measured_bounds import Bounds, measure_bounds
+from digits.intake.proposals.measured_bounds import Bounds, measure_bounds
 from digits.settings import Settings
 from digits.spec import DatasetSpec, Layout, load_spec
 from digits.thresholds import SPLITS, Split

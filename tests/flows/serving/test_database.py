@@ -8,7 +8,7 @@ import pytest
 
 from digits.errors import DigitsError
 from digits.settings import Settings
-from flows.database import check_database, move_database_aside
+from flows.serving.database import check_database, move_database_aside
 from tests.flows.conftest import REQUEST
 from tests.support.commands import run_digits
 from tests.support.permissions import mode

@@ -8,8 +8,8 @@ import pytest
 from digits.errors import UsageError
 from digits.settings import Settings
 from flows.environment import prepare_environment
-from flows.processes import Process
-from flows.service import api_address, down, page_address, prepare_service
+from flows.serving.processes import Process
+from flows.serving.service import api_address, down, page_address, prepare_service
 
 API = "http://127.0.0.1:4321/api"
 

@@ -25,8 +25,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from digits.errors import DigitsError
-from flows.database import check_database
-from flows.processes import NEUTRAL_FOLDER
+from flows.serving.database import check_database
+from flows.serving.processes import NEUTRAL_FOLDER
 from flows.serving.proxies import reach_loopback_directly
 
 if TYPE_CHECKING:

@@ -16,12 +16,12 @@ from prefect.states import Pending, Running
 
 from digits.settings import ROOT, Settings
 from digits.storage.workspace import Workspace
-from flows import watch
-from flows.watch import NUM_LOOKS, Watch
+from flows.serving import watch
+from flows.serving.watch import NUM_LOOKS, Watch
 
 HOLDER = """
 import sys, types
-from flows.watch import hold_run_lock
+from flows.serving.watch import hold_run_lock
 hold_run_lock(None, types.SimpleNamespace(id=sys.argv[1]), None)
 print("held", flush=True)
 sys.stdin.read()

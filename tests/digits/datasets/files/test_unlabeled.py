@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from digits.datasets.sources.unlabeled import check_labeled
+from digits.datasets.files.unlabeled import check_labeled
 from digits.errors import DataError
 
 PIXELS = ",".join(f"pixel{number}" for number in range(64))

@@ -2,7 +2,7 @@
 
 Prefect's own worker starts what the server's database says: the command and the environment of the
 work pool, the pull steps of the deployment. Whoever can write there could run anything. This one
-starts `flows.execution` whatever the database says.
+starts `flows.serving.execution` whatever the database says.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from prefect.settings import get_current_settings
 from prefect.utilities.processutils import command_to_string, setup_signal_handlers_worker
 from prefect.workers import process
 
-from flows.processes import NEUTRAL_FOLDER
-from flows.registration import POOL
+from flows.serving.processes import NEUTRAL_FOLDER
 from flows.serving.proxies import reach_loopback_directly
+from flows.serving.registration import POOL
 
 NAME = "local"
-COMMAND = (sys.executable, "-P", "-m", "flows.execution")
+COMMAND = (sys.executable, "-P", "-m", "flows.serving.execution")
 ENVIRONMENT = {
     # All log lines, ours and Prefect's, go to the dashboard. Nothing is printed: a run can outlive
     # its worker, but not a write to a pipe that nobody reads.

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from digits.errors import UsageError
-from digits.intake.proposal import Wishes, propose
-from digits.intake.remeasuring import Remeasured, measure_again
+from digits.intake.proposals.proposal import Wishes, propose
+from digits.intake.proposals.remeasuring import Remeasured, measure_again
 from digits.labeling.centering import centered
 from digits.settings import Settings
 from digits.spec import load_spec

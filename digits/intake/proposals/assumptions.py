@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from digits.intake.measuring import Measured
-from digits.intake.survey import Survey
+from digits.intake.proposals.measuring import Measured
+from digits.intake.proposals.survey import Survey
 from digits.spec import DatasetSpec
 from digits.thresholds import Split
 

@@ -12,7 +12,7 @@ from digits.datasets.defects import Defects
 from digits.datasets.formats.readers import read_chunks
 from digits.datasets.sources.idx import format_idx
 from digits.errors import DataError, UsageError
-from digits.intake.proposal import Proposal, Wishes, propose
+from digits.intake.proposals.proposal import Proposal, Wishes, propose
 from digits.labeling.centering import centered
 from digits.layouts import LAYOUTS
 from digits.settings import Settings

@@ -10,8 +10,8 @@ import pytest
 from digits.datasets.formats.chunks import RawChunk
 from digits.datasets.formats.cleaning import to_pixels
 from digits.errors import DataError
-from digits.intake.pixel_ranges import SeenValues, recognized
-from digits.intake.proposal import Proposal, Wishes, propose
+from digits.intake.proposals.pixel_ranges import SeenValues, recognized
+from digits.intake.proposals.proposal import Proposal, Wishes, propose
 from digits.labeling.centering import centered
 from digits.settings import Settings
 from tests.support.handwriting import Splits, make_splits

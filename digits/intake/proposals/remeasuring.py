@@ -12,10 +12,10 @@ from typing import Any
 from digits.datasets.images import Images
 from digits.datasets.sources.content import content_of, opened
 from digits.errors import UsageError
-from digits.intake.assumptions import remarks
-from digits.intake.measured_bounds import Value
-from digits.intake.measuring import measure_files
-from digits.intake.spec_text import MEASURED, measured_lines, read_measured
+from digits.intake.proposals.assumptions import remarks
+from digits.intake.proposals.measured_bounds import Value
+from digits.intake.proposals.measuring import measure_files
+from digits.intake.proposals.spec_text import MEASURED, measured_lines, read_measured
 from digits.settings import Settings
 from digits.spec import DatasetSpec, load_spec, spec_path
 from digits.storage.files import write_whole

@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 from prefect._internal.uuid7 import uuid7
 
-from flows.event_order import STARTED_MS, CausalOrdering
-from flows.service import prepare_service
+from flows.serving.event_order import STARTED_MS, CausalOrdering
+from flows.serving.service import prepare_service
 
 
 def test_nothing_waits_for_an_event_from_before_the_server_started() -> None:

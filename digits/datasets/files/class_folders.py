@@ -8,9 +8,9 @@ from itertools import takewhile
 from pathlib import Path
 
 from digits.datasets.defects import refuse
-from digits.datasets.sources.file_names import SaidSplit, in_effect, parse_name
-from digits.datasets.sources.ignored import is_ignored, is_marker
-from digits.datasets.sources.inventory import Inventory
+from digits.datasets.files.file_names import SaidSplit, in_effect, parse_name
+from digits.datasets.files.ignored import is_ignored, is_marker
+from digits.datasets.files.inventory import Inventory
 from digits.thresholds import Split
 
 TREE = "one folder for each class, or train/CLASS and test/CLASS"

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from digits.errors import DigitsError
-from flows.installed_prefect import in_prefect
+from flows.serving.installed_prefect import in_prefect
 
 SETTINGS = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
 ADVICE = (

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from digits.datasets.defects import refuse
-from digits.datasets.sources.class_folders import class_folders
-from digits.datasets.sources.file_names import SaidSplit, in_effect, parse_name, said_split
-from digits.datasets.sources.ignored import is_ignored
-from digits.datasets.sources.inventory import Inventory
-from digits.datasets.sources.unlabeled import check_labeled
+from digits.datasets.files.class_folders import class_folders
+from digits.datasets.files.file_names import SaidSplit, in_effect, parse_name, said_split
+from digits.datasets.files.ignored import is_ignored
+from digits.datasets.files.inventory import Inventory
+from digits.datasets.files.unlabeled import check_labeled
 from digits.errors import DataError
 from digits.layouts import LAYOUTS
 from digits.thresholds import Split

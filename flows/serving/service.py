@@ -21,20 +21,20 @@ from digits.errors import DigitsError, UsageError
 from digits.registry.garbage import runs_lock
 from digits.settings import Settings
 from digits.storage.workspace import Workspace
-from flows.database import check_database, move_database_aside
-from flows.processes import NEUTRAL_FOLDER, Process, kill_holders
+from flows.serving.database import check_database, move_database_aside
 from flows.serving.guard import allowed_names
 from flows.serving.listening import configured_port, listen
+from flows.serving.processes import NEUTRAL_FOLDER, Process, kill_holders
 from flows.serving.proxies import LOOPBACK
 
 logger = logging.getLogger(__name__)
 
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 WEB = [sys.executable, "-P", "-m", "flows.serving.web"]
-WORKER = [sys.executable, "-P", "-m", "flows.worker"]
+WORKER = [sys.executable, "-P", "-m", "flows.serving.worker"]
 # What the worker starts for each run.
-RUN = "flows.execution"
-REGISTRATION = [sys.executable, "-P", "-m", "flows.registration"]
+RUN = "flows.serving.execution"
+REGISTRATION = [sys.executable, "-P", "-m", "flows.serving.registration"]
 PARTS = ("server", "worker", "pages")
 # The first start creates a database, which is slow on a busy machine.
 START_SECONDS = 180
@@ -121,7 +121,7 @@ def prepare_service() -> str:
         # Each retry waits twice as long as the one before, so that a run survives a server that is
         # away for some minutes.
         "PREFECT_CLIENT_MAX_RETRIES": "8",
-        "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "flows.event_order",
+        "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "flows.serving.event_order",
         **({"PREFECT_API_AUTH_STRING": password} if password else {}),
     }
     for name, value in defaults.items():
@@ -186,7 +186,7 @@ def _keep_up(
 def _watch(settings: Settings) -> None:
     """Watch the runs in the background for as long as this process lives."""
     # Prefect reads its settings when it is imported.
-    from flows.watch import watch
+    from flows.serving.watch import watch
 
     threading.Thread(target=watch, args=[settings], daemon=True).start()
 

@@ -23,8 +23,8 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.states import Failed
 
 from digits.settings import ROOT
-from flows.registration import own_entrypoints
 from flows.serving.proxies import reach_loopback_directly
+from flows.serving.registration import own_entrypoints
 
 CHANGE_FOLDER = "prefect.deployments.steps.set_working_directory"
 AGAIN = "start the service again (`make up`) to register this project's deployments"

@@ -1,0 +1,1 @@
+"""Proposes a spec for a new dataset by examining its files."""
