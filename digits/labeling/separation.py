@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from digits.errors import DataError
 from digits.labeling.image_files import Grey
+from digits.labeling.parts import digits_of
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -38,6 +39,8 @@ WIDEST = 0.25
 WIDEST_LOW = 0.4
 # A stroke stands out from the background noise by this many standard deviations.
 NOISE_LIMIT = 5.0
+# In an image of fewer pixels, ink takes most of the border, which then tells nothing about noise.
+NARROWEST = 8
 # Margin for the second, closer look at a digit, as a share of its larger side.
 MARGIN = 0.3
 # With less contrast than this, out of 255 levels, nothing was drawn.
@@ -149,7 +152,10 @@ def _plain(light: Floats) -> tuple[Ink | None, bool]:
 def _is_cut_out(parts: Parts, boxes: list[Box], touching: set[int], *, is_even: bool) -> bool:
     """Whether a digit was cut out along its edges, or touches the border of an even picture."""
     sizes = np.bincount(parts.ravel())
-    if not touching or sizes[1:].argmax() + 1 not in touching:
+    if not touching:
+        return False
+    is_one = is_even and len(digits_of(parts > 0)) == 1
+    if sizes[1:].argmax() + 1 not in touching and not is_one:
         return False
     if any(_is_around(parts == number) for number in touching):
         return False
@@ -173,7 +179,8 @@ def _flat(light: Floats) -> Ink:
     border = _border(smooth)
     ground = np.median(border)
     # Measured below the background only: ink may touch the border.
-    return _threshold(light - ground, smooth - ground, _spread_below(border, ground))
+    noise = _spread_below(border, ground) if min(light.shape) >= NARROWEST else 0
+    return _threshold(light - ground, smooth - ground, noise)
 
 
 def _threshold(ink: Floats, smooth: Floats, noise: float) -> Ink:

@@ -149,3 +149,21 @@ def test_the_page_claims_nothing_without_drift_or_images() -> None:
 
     assert "No drift from the champion's training data was found." in label_page(report_with(calm))
     assert "Nothing was labeled." in label_page(report_with(class_counts={"0": 0, "1": 0}))
+
+
+def test_what_is_not_labeled_in_a_folder_is_in_the_report(
+    champion: Champion, crowned: Workspace, tmp_path: Path
+) -> None:
+    folder, path = tmp_path / "pictures", tmp_path / "labels.parquet"
+    folder.mkdir()
+    page = np.full((60, 120), 255, np.uint8)
+    page[10:50, 30:36] = page[10:50, 70:76] = 0
+    Image.fromarray(page).save(folder / "two.png")
+    (folder / "photo.heic").touch()
+
+    report = label_pictures([str(folder)], champion, path, crowned, as_is=False)
+
+    assert pq.read_table(path)["note"].to_pylist() == ["2 parts side by side"]
+    (sentence,) = report.passed
+    assert "1 .heic" in sentence
+    assert sentence in label_page(report)

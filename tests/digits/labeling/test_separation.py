@@ -120,3 +120,10 @@ def test_a_digit_cut_out_to_its_edges_is_kept(is_dark: bool) -> None:
     page = 235 - 215 * cut_out if is_dark else 20 + 215 * cut_out
 
     assert np.abs(seen(page.astype(np.uint8)) - PLAIN).mean() < ALIKE
+
+
+def test_a_pale_digit_in_a_black_frame_is_seen() -> None:
+    pale = 235 - 0.13 * (235 - lined(drawn()))
+    page = np.minimum(pale, lined(0 * drawn(), *frame(0.06)))
+
+    assert np.abs(seen(page.astype(np.uint8)) - PLAIN).mean() < ALIKE
