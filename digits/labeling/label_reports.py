@@ -68,7 +68,7 @@ def label_page(labels: LabelReport) -> str:
         "",
         _outcome(labels),
         "",
-        *(f"- {sentence}" for sentence in labels.passed),
+        *(f"- {markdown_text(sentence)}" for sentence in labels.passed),
         "",
         "| | training data | these images | divergence | limit | drifted |",
         "|---|---:|---:|---:|---:|---|",

@@ -12,7 +12,6 @@ import sys
 import warnings
 from typing import Any
 
-import anyio
 from prefect.flows import Flow
 from prefect.settings import get_current_settings
 from prefect.utilities.processutils import command_to_string, setup_signal_handlers_worker
@@ -76,4 +75,4 @@ if __name__ == "__main__":
     reach_loopback_directly()
     setup_signal_handlers_worker(os.getpid(), "the worker", print)
     with contextlib.suppress(KeyboardInterrupt):
-        anyio.run(work)
+        asyncio.run(work())
