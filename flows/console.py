@@ -317,8 +317,8 @@ def print_export(folder: Path, facts: dict[str, Any]) -> None:
 def print_diagnosis(findings: "list[Finding]") -> None:
     """Print each finding on one line, what to do about it on the next, and a count at the end."""
     for finding in findings:
-        click.echo(f"{finding.state:8} {finding.subject:9} {finding.found}")
+        echo(f"{finding.state:8} {finding.subject:9} {finding.found}")
         if finding.advice:
-            click.echo(f"{'':18} -> {finding.advice}")
+            echo(f"{'':18} -> {finding.advice}")
     num_wrong = sum(finding.state == "wrong" for finding in findings)
     click.echo(f"{num_wrong} wrong" if num_wrong else "nothing is wrong")

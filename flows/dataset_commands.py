@@ -123,7 +123,7 @@ def init(
     if as_json:
         console.print_json(proposal.facts())
         return
-    click.echo(f"Wrote {proposal.path} with these assumptions:")
+    console.echo(f"Wrote {proposal.path} with these assumptions:")
     for key, value in proposal.assumptions().items():
         console.echo(f"  {key:8} {value}")
     for remark in remarks(proposal.spec, proposal.measured, proposal.path):
@@ -155,13 +155,13 @@ def _measure_again(ctx: click.Context, name: str, *, as_json: bool) -> None:
     if as_json:
         console.print_json(remeasured.facts())
         return
-    click.echo(f"Measured the bounds in {remeasured.path} anew:")
+    console.echo(f"Measured the bounds in {remeasured.path} anew:")
     for key, (old, new) in remeasured.changes.items():
         console.echo(f"  {key}: {_toml(old)} is now {_toml(new)}")
     if not remeasured.changes:
         click.echo("  nothing changed")
     if remeasured.kept:
-        click.echo(f"Changed by hand, and kept: {', '.join(remeasured.kept)}")
+        console.echo(f"Changed by hand, and kept: {', '.join(remeasured.kept)}")
     for remark in remeasured.remarks:
         console.echo(f"Note: {remark}")
 
@@ -210,7 +210,7 @@ def add_incoming(dataset: str, as_json: bool) -> None:
         for addition in additions:
             console.print_addition(addition)
         if not additions:
-            click.echo(f"nothing waits in {incoming_folder(dataset, workspace.settings)}")
+            console.echo(f"nothing waits in {incoming_folder(dataset, workspace.settings)}")
     if any(addition.status in ("quarantined", "left") for addition in additions):
         raise click.exceptions.Exit(1)
 
