@@ -113,14 +113,20 @@ class Service:
             timeout=PATIENCE,
         )
 
+    def register(self) -> subprocess.CompletedProcess[str]:
+        """Register the deployments again, as `digits up` does."""
+        return self.run("python", "-m", "flows.serving.registration", **self._api())
+
     def prefect(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a `prefect` command against the server, without prompts."""
-        api = {
+        return self.run("prefect", "--no-prompt", *command, **self._api())
+
+    def _api(self) -> dict[str, str]:
+        return {
             "PREFECT_API_URL": f"{self.url}/api",
             "PREFECT_HOME": str(self.settings.artifacts_dir / "prefect"),
             **({"PREFECT_API_AUTH_STRING": self._auth} if self._auth else {}),
         }
-        return self.run("prefect", "--no-prompt", *command, **api)
 
     def is_alive(self, name: str) -> bool:
         """Return whether a process of the service is alive: service, server, worker or pages."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from digits.datasets.defects import refuse
+from digits.datasets.files.file_names import split_of
 
 MAX_LINE = 2**17
 PIXEL = re.compile(r"(pixel|px|p|x)?[_.]?\d+([x_.]\d+)?")
@@ -19,14 +20,15 @@ MIN_PIXELS = 64
 def check_labeled(files: Sequence[Path]) -> None:
     """Raise DefectError naming CSV files without labels, and the one to name instead.
 
-    Kaggle's competitions have train.csv, test.csv (pixels only) and sample_submission.csv.
+    Kaggle's competitions have train.csv, test.csv (pixels only) and sample_submission.csv. A file
+    that is named for training is meant: its reader says what it lacks.
     """
     headers = {file: _first_line(file) for file in files}
     widest = max(map(len, headers.values()))
     problems = {
         file: problem
         for file, cells in headers.items()
-        if (problem := _problem(cells, widest)) is not None
+        if split_of(file.name) != "train" and (problem := _problem(cells, widest)) is not None
     }
     if not problems:
         return
