@@ -151,6 +151,7 @@ def test_history_lists_each_decision() -> None:
     assert entry["reason"] in line
 
 
+@pytest.mark.slow
 def test_a_quiet_run_prints_only_its_result(first_run: FinishedRun, settings: Settings) -> None:
     first_run.copy_to(settings)
     result = run_digits(settings, "--quiet", "run", *REQUEST)

@@ -4,6 +4,7 @@ import stat
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from digits.settings import Settings
 from tests.flows.conftest import FinishedRun
@@ -25,6 +26,7 @@ def test_only_the_owner_can_read_what_a_run_writes(first_run: FinishedRun) -> No
     assert [path for path in too_open if not path.is_symlink()] == []
 
 
+@pytest.mark.slow
 def test_a_group_can_go_on_with_what_one_of_it_wrote_in_shared_folders(
     small_dataset: Settings, tmp_path: Path
 ) -> None:

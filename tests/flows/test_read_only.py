@@ -68,6 +68,7 @@ def test_the_champion_of_a_read_only_workspace_can_be_used_and_exported(
     assert read_json(exported)["formats"].keys() == {"keras"}
 
 
+@pytest.mark.slow
 def test_what_would_write_says_that_it_cannot(sealed: Settings) -> None:
     done = run_digits(sealed, "dataset", "add-incoming", "--dataset", NAME, code=WITHOUT_PRIVILEGES)
     ran = run_digits(sealed, "run", *REQUEST, code=WITHOUT_PRIVILEGES)

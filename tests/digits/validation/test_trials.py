@@ -56,6 +56,7 @@ def test_turned_digits_are_recognized(look: str, handwritten: Pair, digit_means:
     assert tried(turned, labels, digit_means).look == look
 
 
+@pytest.mark.slow
 def test_without_certainty_nothing_is_said(handwritten: Pair, digit_means: Images) -> None:
     images, labels = handwritten
     rng = np.random.default_rng(3)
