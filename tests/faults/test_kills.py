@@ -83,12 +83,13 @@ def check_kill(kill: Kill, uninterrupted: Uninterrupted, folder: Path) -> None:
     copy = uninterrupted.begin.duplicate(folder)
     if kill.is_by_clock:
         run = copy.start("run", *OPTIONS)
-        if run.ended(within=kill.share * uninterrupted.seconds) is not None:
+        if run.ended(within=kill.share * uninterrupted.seconds) is None:
+            run.kill()
+        status = run.wait().status
+        if status == 0:
             # It was faster than the timed run.
             check_kill(Kill(kill.share / 2, is_by_clock=True), uninterrupted, folder / "sooner")
             return
-        run.kill()
-        status = run.wait().status
     else:
         number = 1 + int(kill.share * uninterrupted.num_changes)
         at = Changes(copy.folder, kill_at=number)
