@@ -80,7 +80,6 @@ LARGER = 4
 CUT_OFF = 0.25
 
 NOTHING = "contains no digit: nothing stands out from the background"
-ONLY_LINES = "contains no digit: only a frame, lines or shadows"
 
 
 @dataclass(frozen=True)
