@@ -137,7 +137,7 @@ lock:  ## update the lock files after a change in pyproject.toml: make lock ARGS
 		if cmp -s "$$uv/$$lock" "$$lock"; then cp -p "$$uv/$$lock" "$$lock"; fi; \
 	}; \
 	compile requirements.txt; \
-	compile requirements-dev.txt -c requirements.txt --extra dev --extra export; \
+	compile requirements-dev.txt -c requirements.txt --extra dev --extra export --extra mlflow; \
 	compile requirements-export.txt -c requirements-dev.txt --extra export; \
 	compile requirements-gpu.txt -c requirements.txt --extra gpu
 
