@@ -18,7 +18,7 @@ from digits.registry.ledger import Ledger
 from digits.settings import Settings
 from digits.storage.permissions import as_the_user_asked, write_for_owner
 from digits.storage.workspace import current_workspace
-from digits.training.devices import configure_backend, resolve_device
+from digits.training.devices import configure_backend
 from flows import console
 from flows.dataset_commands import dataset as dataset_commands
 from flows.environment import prepare_environment, prepare_folders
@@ -293,16 +293,12 @@ def predict(
         raise click.UsageError(
             "--as-is and --each exclude each other: images as they are are whole"
         )
-    from digits.registry.champion import champion_version, load_champion
+    from digits.inference.loaded_versions import load_version
     from digits.training.streams import native_errors_in, separate_error_stream
-
-    workspace = current_workspace()
-    champion_version(dataset, workspace)
-    separate_error_stream()
-    configure_backend(resolve_device("auto"))
     from flows.labels import label_all
 
-    champion = load_champion(dataset, workspace)
+    separate_error_stream()
+    champion = load_version(dataset, current_workspace(), threads=os.cpu_count() or 1)
     # libtiff prints its warnings about odd files.
     with native_errors_in(Path(os.devnull)), as_the_user_asked():
         is_complete = label_all(
@@ -326,7 +322,7 @@ def predict(
 @console.json_option
 def export(folder: Path, formats: list[str], dataset: str, as_json: bool) -> None:
     """Export the champion to a new FOLDER and check that each format gives the same labels."""
-    from digits.registry.champion import champion_version, load_champion
+    from digits.registry.champion import champion_version, load_keras_champion
     from digits.training.streams import native_errors_in, separate_error_stream
 
     workspace = current_workspace()
@@ -335,7 +331,7 @@ def export(folder: Path, formats: list[str], dataset: str, as_json: bool) -> Non
     configure_backend("cpu")
     from digits.registry.exporting import export_champion
 
-    champion = load_champion(dataset, workspace)
+    champion = load_keras_champion(dataset, workspace)
     log = workspace.settings.artifacts_dir / "logs" / "export.log"
     with native_errors_in(log), as_the_user_asked():
         facts = export_champion(champion, folder, formats, workspace)
