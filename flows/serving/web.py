@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from flows.serving.connections import is_own_user
+from flows.serving.database import name_database
 from flows.serving.guard import Guard, allowed_names
 
 # The folders of the store that are served to browsers; the dashboard links to them.
@@ -71,6 +72,7 @@ class Pages(StaticFiles):
 
 def dashboard() -> ASGIApp:
     """Prefect's server for `digits up`, with the dashboard."""
+    name_database()
     from prefect.server.api.server import create_app
 
     return Guard(create_app(final=True), names=allowed_names(), policy=DASHBOARD_POLICY)
@@ -78,6 +80,7 @@ def dashboard() -> ASGIApp:
 
 def run_server() -> ASGIApp:
     """Prefect's server for one run, which no browser may use."""
+    name_database()
     from prefect.server.api.server import create_app
 
     return Guard(create_app(), has_pages=False)
