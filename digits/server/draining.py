@@ -6,11 +6,15 @@ server answers as before, but closes each connection after the answer.
 
 import asyncio
 import contextlib
+import multiprocessing
+import os
 import signal
 from collections.abc import Iterator
 from typing import Any
 
 from digits.server.context import Context
+
+PARENT_SECONDS = 1
 
 
 @contextlib.contextmanager
@@ -39,3 +43,16 @@ def draining(context: Context) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, ends)
+
+
+async def end_with_parent() -> None:
+    """End this worker when the process that replaces dead workers has died itself.
+
+    Otherwise it would keep the port, and nobody could end it by the name of the service.
+    """
+    parent = multiprocessing.parent_process()
+    while parent is not None:
+        await asyncio.sleep(PARENT_SECONDS)
+        if not parent.is_alive():
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
