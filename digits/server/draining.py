@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from digits.server.context import Context
@@ -31,8 +32,9 @@ def draining(context: Context) -> Iterator[None]:
             return
         context.is_draining = True
         if callable(ends):
-            wait = (context.options.drain_seconds, ends, *arguments)
-            loop.call_soon_threadsafe(loop.call_later, *wait)
+            end = partial(ends, *arguments)
+            wait = partial(loop.call_later, context.options.drain_seconds, end)
+            loop.call_soon_threadsafe(wait)
 
     try:
         signal.signal(signal.SIGTERM, drain)
