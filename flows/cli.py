@@ -24,6 +24,7 @@ from flows.dataset_commands import dataset as dataset_commands
 from flows.environment import prepare_environment, prepare_folders
 from flows.interrupts import Interrupted, interruptible, received
 from flows.options import FORMATS, Names, dataset_option
+from flows.serve_command import serve
 from flows.serving.processes import NEUTRAL_FOLDER
 
 if TYPE_CHECKING:
@@ -201,6 +202,7 @@ def rollback(version: int | None, dataset: str, as_json: bool) -> None:
     from digits.registry.history import describe_entry, roll_back
     from digits.spec import load_spec
 
+    console.show_logs()
     workspace = current_workspace()
     load_spec(dataset, workspace.settings)
     facts = describe_entry(roll_back(dataset, version, "by hand", workspace))
@@ -378,6 +380,7 @@ def gc(dry_run: bool, keep: int, refused_days: int | None, as_json: bool) -> Non
 
 
 main.add_command(dataset_commands)
+main.add_command(serve)
 
 
 @main.command()
