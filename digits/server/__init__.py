@@ -1,0 +1,1 @@
+"""Serves champions over HTTP."""
