@@ -1,1 +1,0 @@
-"""Serves champions over HTTP."""
