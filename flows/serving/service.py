@@ -19,10 +19,10 @@ from typing import Any
 
 from digits.errors import DigitsError, UsageError
 from digits.registry.garbage import runs_lock
+from digits.server.guard import allowed_names
 from digits.settings import Settings
 from digits.storage.workspace import Workspace
 from flows.serving.database import check_database, move_database_aside
-from flows.serving.guard import allowed_names
 from flows.serving.listening import configured_port, listen
 from flows.serving.processes import NEUTRAL_FOLDER, Process, kill_holders
 from flows.serving.proxies import LOOPBACK

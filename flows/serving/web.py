@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 import threading
-from asyncio import Protocol, Transport
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from flows.serving.connections import is_own_user
-from flows.serving.guard import Guard, allowed_names
+from digits.server.guard import Guard, allowed_names
+from digits.server.own_user import OwnUserProtocol
 
 # The folders of the store that are served to browsers; the dashboard links to them.
 PAGES = ("reports", "validations")
@@ -41,22 +40,6 @@ PAGES_POLICY = (
     "form-action 'none'; frame-ancestors 'none'"
 )
 LOGS: Mapping[str, Any] = {"log_level": "info", "access_log": False}
-OTHER_USER = b"Refused: this service belongs to another user of this machine\n"
-REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s"
-
-
-class OwnUserProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """HTTP and WebSockets for this user and root: others could start runs as this user."""
-
-    def connection_made(self, transport: Transport) -> None:
-        """Close the connection at once if another user of this machine opened it."""
-        peer, here = (transport.get_extra_info(end) for end in ("peername", "sockname"))
-        if is_own_user(peer[:2], here[:2]):
-            super().connection_made(transport)
-        else:
-            transport.set_protocol(Protocol())
-            transport.write(REFUSAL % (len(OTHER_USER), OTHER_USER))
-            transport.close()
 
 
 class Pages(StaticFiles):

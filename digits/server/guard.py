@@ -8,11 +8,11 @@ rebinding) betrays itself by the `Host` header, which has that name.
 
 import ipaddress
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from digits.errors import UsageError
@@ -31,20 +31,33 @@ HEADERS = {
 }
 
 
+def _as_text(reason: str) -> Response:
+    return PlainTextResponse(f"Refused: {reason}\n", FORBIDDEN)
+
+
 class Guard:
     """An ASGI app that passes on what the operator's own programs and pages ask, and no more.
 
     `names` are further host names that this service is reached by. Without `has_pages`, no browser
     has any business here, and all are refused. `policy` is the Content-Security-Policy of pages.
+    `refuse` makes the answer to a refused request from the reason.
     """
 
     def __init__(
-        self, app: ASGIApp, *, names: Iterable[str] = (), has_pages: bool = True, policy: str = ""
+        self,
+        app: ASGIApp,
+        *,
+        names: Iterable[str] = (),
+        has_pages: bool = True,
+        policy: str = "",
+        refuse: Callable[[str], Response] = _as_text,
     ) -> None:
         self._app = app
+        self._refuse = refuse
         self._names = frozenset(name.lower() for name in names)
         self._has_pages = has_pages
-        self._headers = HEADERS | ({"Content-Security-Policy": policy} if policy else {})
+        headers = HEADERS | ({"Content-Security-Policy": policy} if policy else {})
+        self._headers = [(name.lower().encode(), text.encode()) for name, text in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it with status 403 and the reason."""
@@ -56,7 +69,7 @@ class Guard:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": reason})
         else:
-            answer = PlainTextResponse(f"Refused: {reason}\n", FORBIDDEN)
+            answer = self._refuse(reason)
             await answer(scope, receive, self._with_headers(send))
 
     def _refusal(self, scope: Scope) -> str | None:
@@ -99,7 +112,9 @@ class Guard:
     def _with_headers(self, send: Send) -> Send:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(self._headers)
+                own = message.get("headers", ())
+                names = {name for name, _ in own}
+                message["headers"] = [*own, *(one for one in self._headers if one[0] not in names)]
             await send(message)
 
         return send_with_headers
