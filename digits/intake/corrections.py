@@ -126,8 +126,12 @@ def label_of(folder: Path, layout: Layout) -> int:
 
 def can_name_folder(name: str) -> bool:
     """Whether a folder can have the name of a class, and would be read as that class."""
-    is_plain = name == Path(name).name == as_text(name) and len(name.encode()) < 256
-    return is_plain and not (is_ignored(name) or is_marker(name) or parse_name(name).split)
+    is_plain = name.isprintable() and name == Path(name).name == as_text(name)
+    return (
+        0 < len(name.encode()) < 256
+        and is_plain
+        and not (is_ignored(name) or is_marker(name) or parse_name(name).split)
+    )
 
 
 def read_correction(content: bytes, place: str, shape: ImageShape) -> Images:
