@@ -22,6 +22,7 @@ from digits.training.devices import configure_backend, resolve_device
 from flows import console
 from flows.dataset_commands import dataset as dataset_commands
 from flows.environment import prepare_environment, prepare_folders
+from flows.feedback_commands import feedback as feedback_commands
 from flows.interrupts import Interrupted, interruptible, received
 from flows.options import FORMATS, Names, dataset_option
 from flows.serve_command import serve
@@ -380,6 +381,7 @@ def gc(dry_run: bool, keep: int, refused_days: int | None, as_json: bool) -> Non
 
 
 main.add_command(dataset_commands)
+main.add_command(feedback_commands)
 main.add_command(serve)
 
 
