@@ -1,10 +1,10 @@
-"""Settings: the two run-time folders, and the webhook that is notified of events."""
+"""Settings: the two run-time folders, the webhook that is notified of events, the model server."""
 
 import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # The folder of the packages: a checkout, or site-packages.
@@ -42,6 +42,14 @@ class Settings(BaseSettings):
     data_dir: Folder = HOME / "data"
     artifacts_dir: Folder = HOME / "artifacts"
     webhook_url: SecretStr | None = None
+    # The model server.
+    api_key: SecretStr | None = None
+    serve_host: str = "127.0.0.1"
+    serve_port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    serve_workers: Annotated[int, Field(ge=1, le=128)] = 1
+    # Where people reach it; the dashboard links there. `digits up` sets it.
+    serve_url: str | None = None
+    serve_sample: Annotated[float, Field(ge=0, le=1)] = 0
 
     @property
     def raw_dir(self) -> Path:

@@ -22,8 +22,10 @@ from digits.training.devices import configure_backend
 from flows import console
 from flows.dataset_commands import dataset as dataset_commands
 from flows.environment import prepare_environment, prepare_folders
+from flows.feedback_commands import feedback as feedback_commands
 from flows.interrupts import Interrupted, interruptible, received
 from flows.options import FORMATS, Names, dataset_option
+from flows.serve_command import serve
 from flows.serving.processes import NEUTRAL_FOLDER
 
 if TYPE_CHECKING:
@@ -68,6 +70,13 @@ def run_options(function: Callable[P, Any]) -> Callable[P, Any]:
             default="auto",
             show_default=True,
             help="Device to train on; `auto` uses a GPU if one is available.",
+        ),
+        click.option(
+            "--precision",
+            type=click.Choice(["auto", "float32", "bfloat16"]),
+            default="auto",
+            show_default=True,
+            help="Number type of the layers; `auto` leaves it to the recipe and the device.",
         ),
         click.option(
             "--require-significance",
@@ -160,8 +169,11 @@ def run(as_json: bool, **options: Any) -> None:
 
 @main.command()
 @dataset_option
+@click.option(
+    "--hardware", is_flag=True, help="Also show what models are trained on here, and how."
+)
 @console.json_option
-def status(dataset: str, as_json: bool) -> None:
+def status(dataset: str, hardware: bool, as_json: bool) -> None:
     """Show the champion and the last decision about it."""
     from digits.registry.history import status as status_of
     from digits.spec import load_spec
@@ -169,6 +181,10 @@ def status(dataset: str, as_json: bool) -> None:
     workspace = current_workspace()
     load_spec(dataset, workspace.settings)
     facts = status_of(dataset, workspace)
+    if hardware:
+        from digits.training.hardware import describe_hardware
+
+        facts["hardware"] = describe_hardware()
     if as_json:
         console.print_json(facts)
     else:
@@ -375,6 +391,8 @@ def gc(dry_run: bool, keep: int, refused_days: int | None, as_json: bool) -> Non
 
 
 main.add_command(dataset_commands)
+main.add_command(feedback_commands)
+main.add_command(serve)
 
 
 @main.command()

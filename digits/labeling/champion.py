@@ -9,7 +9,8 @@ from PIL import Image
 
 from digits.errors import DataError, UsageError
 from digits.inference.loaded_versions import load_version
-from digits.labeling.labeler import Prediction, Refused, Source, label_images
+from digits.labeling.labeler import Prediction, Source, label_images
+from digits.labeling.pictures import Refused
 from digits.storage.workspace import current_workspace
 
 

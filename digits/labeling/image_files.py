@@ -61,12 +61,13 @@ def read_image(file: str | Path) -> GreyImage:
         raise DataError(f"cannot be read: {error.strerror or error}") from error
 
 
-def decode_image(content: bytes) -> GreyImage:
-    """Decode the first image of a file's content; raises and shrinks like read_image."""
+def decode_image(content: bytes, max_pixels: int | None = None) -> GreyImage:
+    """Decode the first image of a file's content, of at most 256 pixels a side.
+
+    Raises DataError if it is not an intact image of a known format, or has more than `max_pixels`.
+    """
     if not content:
         raise DataError("is empty")
-    if len(content) > MAX_BYTES:
-        raise DataError(f"is larger than the limit of {MAX_BYTES:,} bytes")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -74,6 +75,8 @@ def decode_image(content: bytes) -> GreyImage:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             pixels = io.BytesIO(_without_unused_chunks(content))
             with Image.open(pixels, formats=FORMATS) as picture:
+                if max_pixels is not None and picture.width * picture.height > max_pixels:
+                    raise DataError(f"is larger than the limit of {max_pixels:,} pixels")
                 num_frames = _num_frames(picture)
                 grey = to_grey(_upright(picture))
     except UnidentifiedImageError as error:
@@ -135,8 +138,10 @@ def _stretched(values: npt.NDArray[np.float64]) -> Grey:
 def _read(stream: BinaryIO) -> GreyImage:
     content = bytearray()
     # Read in pieces: requesting the limit at once would allocate that much for each small file.
-    while (piece := stream.read(PIECE)) and len(content) <= MAX_BYTES:
+    while piece := stream.read(PIECE):
         content += piece
+        if len(content) > MAX_BYTES:
+            raise DataError(f"is larger than the limit of {MAX_BYTES:,} bytes")
     return decode_image(bytes(content))
 
 

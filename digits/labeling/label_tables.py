@@ -14,7 +14,8 @@ from digits.inference.loaded_versions import LoadedVersion
 from digits.labeling.drift import Reference, Watch, reference_of
 from digits.labeling.image_search import Passed, find_files
 from digits.labeling.label_reports import LabelReport
-from digits.labeling.labeler import Answer, Prediction, Refused, label_files
+from digits.labeling.labeler import Answer, Prediction, label_files
+from digits.labeling.pictures import Refused
 from digits.registry.champion import dataset_folder
 from digits.registry.ledger import Ledger, find_version
 from digits.storage.files import TEMPORARY, flush, make_folder

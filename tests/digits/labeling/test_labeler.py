@@ -8,7 +8,8 @@ from PIL import Image
 from digits.inference.loaded_versions import LoadedVersion, load_version
 from digits.labeling import labeler
 from digits.labeling.explanation import explain, explanation_path
-from digits.labeling.labeler import Prediction, Refused, label_files
+from digits.labeling.labeler import Prediction, label_files
+from digits.labeling.pictures import Refused
 from digits.storage.workspace import Workspace
 from tests.support.handwriting import make_splits
 from tests.support.memory import peak_memory
