@@ -20,6 +20,7 @@ from digits.storage.permissions import as_the_user_asked, write_for_owner
 from digits.storage.workspace import current_workspace
 from digits.training.devices import configure_backend
 from flows import console
+from flows.card_command import card as card_command
 from flows.dataset_commands import dataset as dataset_commands
 from flows.environment import prepare_environment, prepare_folders
 from flows.feedback_commands import feedback as feedback_commands
@@ -345,12 +346,14 @@ def export(folder: Path, formats: list[str], dataset: str, as_json: bool) -> Non
     champion_version(dataset, workspace)
     separate_error_stream()
     configure_backend("cpu")
+    from digits.cards.model_card import model_card
     from digits.registry.exporting import export_champion
 
     champion = load_keras_champion(dataset, workspace)
     log = workspace.settings.artifacts_dir / "logs" / "export.log"
     with native_errors_in(log), as_the_user_asked():
-        facts = export_champion(champion, folder, formats, workspace)
+        card = model_card(dataset, champion.version.number, workspace)
+        facts = export_champion(champion, folder, formats, workspace, card=card)
     if as_json:
         console.print_json(facts)
     else:
@@ -390,6 +393,7 @@ def gc(dry_run: bool, keep: int, refused_days: int | None, as_json: bool) -> Non
     )
 
 
+main.add_command(card_command)
 main.add_command(dataset_commands)
 main.add_command(feedback_commands)
 main.add_command(serve)
