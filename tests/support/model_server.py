@@ -53,10 +53,19 @@ def png(picture: npt.NDArray[np.uint8]) -> bytes:
 class ModelServer:
     """`digits serve` in processes of its own, on a free port."""
 
-    def __init__(self, settings: Settings, folder: Path, *options: str, **environment: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        *options: str,
+        dataset: str = NAME,
+        **environment: str,
+    ) -> None:
         self.log = folder / "server.log"
         self.output = folder / "access.log"
-        inherited = {name: text for name, text in os.environ.items() if "DIGITS" not in name}
+        inherited = {
+            name: text for name, text in os.environ.items() if not name.startswith("DIGITS_")
+        }
         folders = {
             "DIGITS_DATA_DIR": str(settings.data_dir),
             "DIGITS_ARTIFACTS_DIR": str(settings.artifacts_dir),
@@ -65,7 +74,7 @@ class ModelServer:
             self.process = subprocess.Popen(
                 [
                     str(Path(sys.executable).with_name("digits")),
-                    *("serve", "--dataset", NAME, "--port", "0", *options),
+                    *("serve", "--dataset", dataset, "--port", "0", *options),
                 ],
                 env=inherited | folders | environment,
                 cwd=folder,
@@ -73,7 +82,8 @@ class ModelServer:
                 stdout=output,
                 stderr=log,
             )
-        self.url = f"http://127.0.0.1:{self._port()}"
+        self.port = self._listening_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False)
 
     @property
@@ -103,11 +113,15 @@ class ModelServer:
             time.sleep(0.05)
         raise AssertionError(f"still waiting after {PATIENCE} s:\n{self.log.read_text()}")
 
-    def metric(self, name: str) -> float:
-        """Return the sum of a metric's samples, over all labels."""
+    def samples(self, name: str) -> list[float]:
+        """Return a metric's samples whose names and labels begin like this."""
         text = self.http.get("/metrics").text
         lines = [line for line in text.splitlines() if line.startswith(name)]
-        return sum(float(line.rpartition(" ")[2]) for line in lines)
+        return [float(line.rpartition(" ")[2]) for line in lines]
+
+    def metric(self, name: str) -> float:
+        """Return the sum of these samples."""
+        return sum(self.samples(name))
 
     def access_lines(self) -> list[dict[str, Any]]:
         """Return the lines of the access log."""
@@ -120,7 +134,7 @@ class ModelServer:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE)
 
-    def _port(self) -> int:
+    def _listening_port(self) -> int:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and self.process.poll() is None:
             for word in self.log.read_text().split():
