@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     serve_host: str = "127.0.0.1"
     serve_port: Annotated[int, Field(ge=0, le=65535)] = 8000
     serve_workers: Annotated[int, Field(ge=1, le=128)] = 1
+    # Where people reach it; the dashboard links there. `digits up` sets it.
+    serve_url: str | None = None
     serve_sample: Annotated[float, Field(ge=0, le=1)] = 0
 
     @property

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from digits.errors import DataError
-from digits.labeling.centering import Centered, center, center_each
 from digits.labeling.image_files import Grey, GreyImage
 from digits.spec import ImageShape
+
+# Imported when the first picture is prepared: it needs SciPy, and a server starts without it.
+if TYPE_CHECKING:
+    from digits.labeling.centering import Centered
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Refused:
     error: str
 
 
-See = Callable[[Grey, ImageShape], list[Centered]]
+See = Callable[[Grey, ImageShape], list["Centered"]]
 """Finds what the model is to see in a gray image (h, w): one field (H, W) per digit."""
 
 
@@ -42,6 +46,8 @@ def way_of_seeing(*, as_is: bool | None, each: bool, is_centered: bool) -> See:
     (default: what the dataset spec says, `is_centered`). `each`: cut out every digit of a picture,
     in reading order.
     """
+    from digits.labeling.centering import center_each
+
     as_is = not (is_centered or each) if as_is is None else as_is
     return _as_they_are if as_is else center_each if each else _as_one
 
@@ -68,11 +74,15 @@ def prepare(
     ]
 
 
-def _as_one(grey: Grey, shape: ImageShape) -> list[Centered]:
+def _as_one(grey: Grey, shape: ImageShape) -> list["Centered"]:
+    from digits.labeling.centering import center
+
     return [center(grey, shape)]
 
 
-def _as_they_are(grey: Grey, shape: ImageShape) -> list[Centered]:
+def _as_they_are(grey: Grey, shape: ImageShape) -> list["Centered"]:
+    from digits.labeling.centering import Centered
+
     if grey.shape != shape:
         found, expected = ("x".join(map(str, size)) for size in (grey.shape, shape))
         raise DataError(

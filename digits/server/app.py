@@ -5,6 +5,7 @@ import contextlib
 import logging
 import sys
 from collections.abc import AsyncIterator
+from importlib import import_module
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request
@@ -16,23 +17,25 @@ from starlette.types import ASGIApp
 from digits.server.access import Keys
 from digits.server.access_log import AccessLog
 from digits.server.context import Context
-from digits.server.draining import draining
+from digits.server.draining import draining, end_with_parent
 from digits.server.feedback import feedback_routes
 from digits.server.guard import FORBIDDEN, Guard
 from digits.server.health import health_routes
+from digits.server.hot_route import HotRoute
 from digits.server.metrics import Metrics
 from digits.server.open_inference import open_inference_routes
 from digits.server.options import ServerOptions
 from digits.server.pages import page_routes
 from digits.server.predictions import Asked, predict_now
 from digits.server.recorder import Recorder
-from digits.server.refusals import Refusal, json_answer
+from digits.server.refusals import INTERNAL, Refusal, json_answer
 from digits.server.samples import Sampler
 from digits.server.served_models import ServedModels
 from digits.server.uploads import BODY
 from digits.storage.workspace import Workspace
 
 logger = logging.getLogger(__name__)
+CENTERING = "digits.labeling.centering"
 DESCRIPTION = "Labels images with the champion of each dataset, and follows promotions."
 
 
@@ -71,7 +74,7 @@ def create_app(options: ServerOptions) -> ASGIApp:
     log = None
     if options.has_access_log:
         log = AccessLog(sys.stdout.buffer, metrics.lost.labels("log lines").inc)
-    guarded = Guard(app, names=options.names, refuse=_foreign)
+    guarded = Guard(HotRoute(app, context), names=options.names, refuse=_foreign)
     keys = Keys(options.api_key.get_secret_value()) if options.api_key else None
     return Recorder(guarded, context, keys, log)
 
@@ -103,11 +106,15 @@ async def _living(context: Context) -> AsyncIterator[None]:
     """Load the champions, then follow the ledgers until the end."""
     await asyncio.to_thread(context.models.look)
     following = asyncio.create_task(context.models.follow())
+    # What preparing pictures needs, so that the first one does not wait for it.
+    importing = asyncio.create_task(asyncio.to_thread(import_module, CENTERING))
+    ending = asyncio.create_task(end_with_parent())
     try:
         with draining(context):
             yield
     finally:
-        following.cancel()
+        for task in (following, importing, ending):
+            task.cancel()
         context.sampler.close()
 
 
@@ -136,4 +143,4 @@ async def _invalid(_: Request, error: Exception) -> Response:
 
 async def _failed(_: Request, __: Exception) -> Response:
     # The server logs the traceback.
-    return json_answer({"error": "internal error; the server's log says more"}, 500)
+    return json_answer({"error": INTERNAL}, 500)

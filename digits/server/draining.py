@@ -6,11 +6,16 @@ server answers as before, but closes each connection after the answer.
 
 import asyncio
 import contextlib
+import multiprocessing
+import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from digits.server.context import Context
+
+PARENT_SECONDS = 1
 
 
 @contextlib.contextmanager
@@ -27,8 +32,9 @@ def draining(context: Context) -> Iterator[None]:
             return
         context.is_draining = True
         if callable(ends):
-            wait = (context.options.drain_seconds, ends, *arguments)
-            loop.call_soon_threadsafe(loop.call_later, *wait)
+            end = partial(ends, *arguments)
+            wait = partial(loop.call_later, context.options.drain_seconds, end)
+            loop.call_soon_threadsafe(wait)
 
     try:
         signal.signal(signal.SIGTERM, drain)
@@ -39,3 +45,16 @@ def draining(context: Context) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, ends)
+
+
+async def end_with_parent() -> None:
+    """End this worker when the process that replaces dead workers has died itself.
+
+    Otherwise it would keep the port, and nobody could end it by the name of the service.
+    """
+    parent = multiprocessing.parent_process()
+    while parent is not None:
+        await asyncio.sleep(PARENT_SECONDS)
+        if not parent.is_alive():
+            os.kill(os.getpid(), signal.SIGTERM)
+            return

@@ -9,6 +9,7 @@ rebinding) betrays itself by the `Host` header, which has that name.
 import ipaddress
 import os
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -18,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from digits.errors import UsageError
 
 NAMES_SETTING = "DIGITS_ALLOWED_HOSTS"
-OWN_SITES = ("same-origin", "none")
+OWN_SITES = ("same-origin", "none", None)
 FORBIDDEN = 403
 POLICY_VIOLATION = 1008
 HEADERS = {
@@ -75,14 +76,14 @@ class Guard:
     def _refusal(self, scope: Scope) -> str | None:
         """Return why a request is refused, or None."""
         headers = Headers(scope=scope)
-        hosts = headers.getlist("host")
+        hosts, origins = headers.getlist("host"), headers.getlist("origin")
+        site = headers.get("sec-fetch-site")
         if len(hosts) != 1 or not self._is_own_host(hosts[0]):
             return (
                 f"unknown host {', '.join(hosts)!r}; to reach this service by a name, list it "
                 f"in {NAMES_SETTING}"
             )
-        origins, site = headers.getlist("origin"), headers.get("sec-fetch-site", "none")
-        if not self._has_pages and (origins or "sec-fetch-site" in headers):
+        if not self._has_pages and (origins or site is not None):
             return "this server answers no browsers"
         if any(not self._is_own_origin(origin, hosts[0]) for origin in origins):
             return f"the request comes from a page of {', '.join(origins)}"
@@ -95,10 +96,7 @@ class Guard:
 
         An address needs no check, since no name was resolved: only DNS can be rebound.
         """
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            return False
+        name = _name_in(host)
         return name == "localhost" or _is_address(name) or not self._names.isdisjoint((name, host))
 
     def _is_own_origin(self, origin: str, host: str) -> bool:
@@ -132,6 +130,16 @@ def allowed_names() -> list[str]:
     return [name for name in names if name]
 
 
+# Most requests name one of few hosts.
+@lru_cache(64)
+def _name_in(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+@lru_cache(64)
 def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)

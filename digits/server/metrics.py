@@ -113,9 +113,9 @@ class Metrics:
             return generate_latest(self._registry)
         for pid in _pids(Path(folder)):
             if not Path("/proc", str(pid)).exists() and Path("/proc/self").exists():
-                mark_process_dead(pid, folder)
+                mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
         registry = CollectorRegistry()
-        MultiProcessCollector(registry, folder)
+        MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
         return generate_latest(registry)
 
 

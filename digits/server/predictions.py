@@ -91,16 +91,16 @@ async def _prepared(
         raise Refusal(503, "too many pictures are waiting; try again", {"Retry-After": "1"})
     context.num_waiting += 1
     try:
-        see = way_of_seeing(as_is=asked.as_is, each=asked.each, is_centered=version.is_centered)
-        prepare_all = partial(_prepare_all, uploads, version, see)
+        prepare_all = partial(_prepare_all, uploads, version, asked)
         return await asyncio.get_running_loop().run_in_executor(_threads, prepare_all)
     finally:
         context.num_waiting -= 1
 
 
 def _prepare_all(
-    uploads: list[Upload], version: LoadedVersion, see: Any
+    uploads: list[Upload], version: LoadedVersion, asked: Asked
 ) -> list[Picture | Refused]:
+    see = way_of_seeing(as_is=asked.as_is, each=asked.each, is_centered=version.is_centered)
     return [
         item
         for upload in uploads

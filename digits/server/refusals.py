@@ -7,6 +7,7 @@ import orjson
 from starlette.responses import Response
 
 JSON = "application/json"
+INTERNAL = "internal error; the server's log says more"
 CLOSE = {"Connection": "close"}
 
 

@@ -14,7 +14,7 @@ from digits.spec import ImageShape
 INPUT, OUTPUT = "image", "output_0"
 MAX_IMAGES = 1024
 # Little-endian, as the protocol says.
-DTYPES = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1")}
+DTYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1")}
 HIGHEST = {"FP32": 1, "UINT8": 255}
 
 
@@ -139,7 +139,9 @@ def _scaled(values: npt.NDArray[Any], datatype: str) -> Pixels:
             f"{datatype})",
         )
     if datatype == "UINT8":
-        return np.divide(values, np.float32(255), dtype=np.float32)
+        # The same division as in digits.datasets.normalization.
+        scaled: Pixels = np.divide(values, np.float32(255), dtype=np.float32)
+        return scaled
     return values.astype(np.float32)
 
 

@@ -2,7 +2,7 @@
 
 import binascii
 from base64 import b64decode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, NamedTuple
 
 import orjson
@@ -50,7 +50,7 @@ async def pictures_of(headers: Headers, body: bytes) -> list[Upload]:
 
 
 async def _of_form(headers: Headers, body: bytes) -> list[Upload]:
-    async def stream() -> AsyncIterator[bytes]:
+    async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
     parser = MultiPartParser(headers, stream(), max_files=MAX_PICTURES + 1, max_fields=MAX_PICTURES)

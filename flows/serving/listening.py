@@ -9,8 +9,8 @@ from digits.server.connections import holder
 
 PORT_SETTING = "PREFECT_SERVER_API_PORT"
 HOST_SETTING = "PREFECT_SERVER_API_HOST"
-# The pages are served at the next port.
-LAST_PORT = 65534
+# The pages and the model server are at the next two ports.
+LAST_PORT = 65533
 
 
 def configured_port() -> int:
@@ -19,7 +19,7 @@ def configured_port() -> int:
     if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= LAST_PORT):
         raise UsageError(
             f"{PORT_SETTING}={text!r} is not usable (expected a number from 1 to {LAST_PORT}, "
-            "because reports are served at the next port)"
+            "because the reports and the model server are at the next two ports)"
         )
     return int(text)
 
@@ -53,5 +53,5 @@ def _taken(port: int, setting: str) -> str:
     who = holder(port) or "another program"
     advice = f"port {port} is in use by {who}; stop that, or choose another port with {setting}"
     if setting == PORT_SETTING:
-        advice += " (reports are served at the port after it)"
+        advice += " (the reports and the model server are at the next two ports)"
     return advice

@@ -1,4 +1,4 @@
-"""The web servers: Prefect's with its dashboard, that of a run by hand, and that of the pages.
+"""The web servers: Prefect's with its dashboard, that of a run by hand, the pages, the models.
 
 `python -m flows.serving.web KIND SOCKET [FOLDER]` serves on a listening socket that it inherits, so
 that its port was known to be free before, and stays taken while a server restarts.
@@ -24,6 +24,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from digits.server.guard import Guard, allowed_names
 from digits.server.own_user import OwnUserProtocol
+from digits.settings import Settings
 
 # The folders of the store that are served to browsers; the dashboard links to them.
 PAGES = ("reports", "validations")
@@ -90,8 +91,26 @@ def main(kind: str, descriptor: str, *folder: str) -> None:
         has_password = bool(os.environ.get("PREFECT_SERVER_API_AUTH_STRING"))
         protocol = AutoHTTPProtocol if has_password else OwnUserProtocol
         serve(dashboard(), int(descriptor), lifespan="on", http=protocol, **LOGS)
+    elif kind == "models":
+        serve_models(int(descriptor))
     else:
         serve(pages(Path(*folder)), int(descriptor), **LOGS)
+
+
+def serve_models(descriptor: int) -> None:
+    """Serve the champions of all datasets on a listening socket until a signal."""
+    from digits.server.options import ServerOptions
+    from digits.server.serving import serve
+
+    settings = Settings()
+    options = ServerOptions(
+        settings=settings,
+        names=tuple(allowed_names()),
+        api_key=settings.api_key,
+        sample=settings.serve_sample,
+        drain_seconds=0,
+    )
+    serve(options, socket.socket(fileno=descriptor))
 
 
 def _end_with_input() -> None:
