@@ -72,6 +72,13 @@ def run_options(function: Callable[P, Any]) -> Callable[P, Any]:
             help="Device to train on; `auto` uses a GPU if one is available.",
         ),
         click.option(
+            "--precision",
+            type=click.Choice(["auto", "float32", "bfloat16"]),
+            default="auto",
+            show_default=True,
+            help="Number type of the layers; `auto` leaves it to the recipe and the device.",
+        ),
+        click.option(
             "--require-significance",
             is_flag=True,
             help="Promote only if the exact McNemar test is also significant.",
@@ -162,8 +169,11 @@ def run(as_json: bool, **options: Any) -> None:
 
 @main.command()
 @dataset_option
+@click.option(
+    "--hardware", is_flag=True, help="Also show what models are trained on here, and how."
+)
 @console.json_option
-def status(dataset: str, as_json: bool) -> None:
+def status(dataset: str, hardware: bool, as_json: bool) -> None:
     """Show the champion and the last decision about it."""
     from digits.registry.history import status as status_of
     from digits.spec import load_spec
@@ -171,6 +181,10 @@ def status(dataset: str, as_json: bool) -> None:
     workspace = current_workspace()
     load_spec(dataset, workspace.settings)
     facts = status_of(dataset, workspace)
+    if hardware:
+        from digits.training.hardware import describe_hardware
+
+        facts["hardware"] = describe_hardware()
     if as_json:
         console.print_json(facts)
     else:

@@ -284,6 +284,18 @@ def print_status(facts: dict[str, Any]) -> None:
         echo(f"last decision, {last['time']}: {outcome}: {last['reason']}")
     if facts["report"] is not None:
         echo(f"last report: {facts['report']}")
+    if "hardware" in facts:
+        print_hardware(facts["hardware"])
+
+
+def print_hardware(facts: dict[str, Any]) -> None:
+    """Print what models are trained on, and what decides how."""
+    variables = [f"{name}={value}" for name, value in facts["variables"].items()]
+    echo(
+        f"device: {facts['device']}, with {facts['backend']}\nprocessor: {facts['processor']}\n"
+        f"fastest precision: {facts['precision']}; {facts['reason']}\n"
+        f"variables that change bits: {', '.join(variables) or 'none is set'}"
+    )
 
 
 def print_history(dataset: str, entries: list[dict[str, Any]]) -> None:
