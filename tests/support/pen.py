@@ -56,5 +56,5 @@ def _written(random: np.random.Generator, num: int) -> tuple[Images, npt.NDArray
 
 def _centered(random: np.random.Generator, digit: int) -> Images:
     coverage = mouse_digit(random, digit, SLANTED)
-    ink = coverage[box_of(coverage > 0)].astype(np.float64) / 255
+    ink = (coverage[box_of(coverage > 0)] / 255).astype(np.float32)
     return place(fit(ink, SHAPE), SHAPE)
