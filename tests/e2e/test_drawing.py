@@ -248,7 +248,7 @@ def test_everything_works_with_the_keyboard_alone(
         expect(page.get_by_text("Thank you. Kept as 1.")).to_be_visible()
         press_until(page, "Shift+Tab", "#dataset")
         page.keyboard.press("ArrowUp")
-        expect(page.locator("#champion")).to_contain_text("Made-up handwriting")
+        expect(page.locator("#title")).to_have_text("Made-up handwriting")
         assert kept(settings) == ["1"]
 
 
