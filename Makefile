@@ -112,6 +112,12 @@ bench: $(VENV)/.development $(VENV)/.project  ## run the benchmarks on an idle m
 	@set -e; for part in training_speed distortion unchanged retrain time_to_99 growth scoring; do \
 		printf '\n## %s\n\n' $$part; $(VENV)/bin/python -m benchmarks.$$part; done
 
+.PHONY: bench-gpu
+HAS_GPU := from digits.training.gpus import first_gpu; raise SystemExit(first_gpu() is None)
+bench-gpu: $(VENV)/.project  ## measure training on an NVIDIA GPU: its rate, every recipe, time to 99%
+	@if $(VENV)/bin/python -c '$(HAS_GPU)'; then $(MAKE) --no-print-directory gpu; fi
+	@$(VENV)/bin/python -m benchmarks.gpu $(ARGS)
+
 bench-accuracy: $(VENV)/.development $(VENV)/.project  ## train every recipe with five seeds; over 2 hours
 	@set -e; for recipe in best fast reference; do \
 		$(VENV)/bin/python -m benchmarks.accuracy --recipe $$recipe $(ARGS); done
