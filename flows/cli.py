@@ -22,6 +22,7 @@ from digits.training.devices import configure_backend, resolve_device
 from flows import console
 from flows.dataset_commands import dataset as dataset_commands
 from flows.environment import prepare_environment, prepare_folders
+from flows.heartbeats import without_heartbeats
 from flows.interrupts import Interrupted, interruptible, received
 from flows.options import FORMATS, Names, dataset_option
 from flows.serving.processes import NEUTRAL_FOLDER
@@ -151,7 +152,8 @@ def run(as_json: bool, **options: Any) -> None:
 
                 load_ahead(request, workspace)
         wait_for_server()
-        result = retrain(**options)
+        with without_heartbeats():
+            result = retrain(**options)
     if as_json:
         console.print_json(console.run_facts(result))
     else:
