@@ -24,6 +24,7 @@ from flows.card_command import card as card_command
 from flows.dataset_commands import dataset as dataset_commands
 from flows.environment import prepare_environment, prepare_folders
 from flows.feedback_commands import feedback as feedback_commands
+from flows.heartbeats import without_heartbeats
 from flows.interrupts import Interrupted, interruptible, received
 from flows.options import FORMATS, Names, dataset_option
 from flows.serve_command import serve
@@ -161,7 +162,8 @@ def run(as_json: bool, **options: Any) -> None:
 
                 load_ahead(request, workspace)
         wait_for_server()
-        result = retrain(**options)
+        with without_heartbeats():
+            result = retrain(**options)
     if as_json:
         console.print_json(console.run_facts(result))
     else:
