@@ -201,6 +201,7 @@ def rollback(version: int | None, dataset: str, as_json: bool) -> None:
     from digits.registry.history import describe_entry, roll_back
     from digits.spec import load_spec
 
+    console.show_logs()
     workspace = current_workspace()
     load_spec(dataset, workspace.settings)
     facts = describe_entry(roll_back(dataset, version, "by hand", workspace))

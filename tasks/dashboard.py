@@ -74,7 +74,8 @@ def show_run(
 
         pictures = draw_pictures(outcome.scored, outcome.arrays, store)
     path = store.folder(outcome.report) / "report.html"
-    keys = [*(step.key.digest for step in outcome.lineage.values()), outcome.report.made_by]
+    made = (*entry.forms, outcome.report)
+    keys = [*(step.key.digest for step in outcome.lineage.values()), *(one.made_by for one in made)]
     page = run_page(
         title,
         outcome,

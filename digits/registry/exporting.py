@@ -9,14 +9,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
-from digits.datasets.images import Images, iter_split
-from digits.errors import DigitsError, UsageError
+from digits.datasets.images import iter_split
+from digits.errors import UsageError
 from digits.registry.champion import Champion, dataset_folder
-from digits.registry.export_formats import FORMATS, INPUT, OUTPUT
+from digits.registry.export_formats import FORMATS
+from digits.registry.label_checks import Array, check_labels
+from digits.registry.onnx_files import INPUT, OUTPUT
 from digits.settings import IS_INSTALLED
+from digits.spec import Layout
 from digits.storage.files import TEMPORARY, file_digest, flush
 from digits.storage.workspace import Workspace
 from digits.training.devices import backend
@@ -43,9 +45,9 @@ def export_champion(
         paths = {form: draft / f"{name}{FORMATS[form].suffix}" for form in formats}
         for form, path in paths.items():
             FORMATS[form].write(champion, path)
-        chunks = (images for images, _ in iter_split(data, champion.layout))
-        num_images = check_labels(champion.model, paths, chunks)
-        facts = _facts(champion, paths, num_images)
+        others = {form: FORMATS[form].read(path) for form, path in paths.items()}
+        labels = check_labels(champion.model, others, _parts(data, champion.layout))
+        facts = _facts(champion, paths, len(labels))
         (draft / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
         for path in (*draft.rglob("*"), draft):
             flush(path)
@@ -54,28 +56,6 @@ def export_champion(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return facts
-
-
-def check_labels(model: keras.Model, paths: Mapping[str, Path], batches: Iterator[Images]) -> int:
-    """Compare the labels of exported models with the model's own, and return the number of images.
-
-    `batches` yields images uint8 (n, H, W). Raises DigitsError naming the formats that differ.
-    """
-    others = {form: FORMATS[form].read(path) for form, path in paths.items()}
-    wrong, num_images = dict.fromkeys(paths, 0), 0
-    for images in (part for chunk in batches for part in _parts(chunk)):
-        pixels = np.divide(images[..., np.newaxis], np.float32(255))
-        labels = np.asarray(model.predict_on_batch(pixels)).argmax(axis=1)
-        num_images += len(labels)
-        for form, other in others.items():
-            wrong[form] += int((other(pixels).argmax(axis=1) != labels).sum())
-    differing = [f"{form} on {number:,}" for form, number in wrong.items() if number]
-    if differing:
-        raise DigitsError(
-            f"exported labels do not match the champion's: {', '.join(differing)} of "
-            f"{num_images:,} test images; nothing was written"
-        )
-    return num_images
 
 
 def _check_request(folder: Path, formats: Sequence[str]) -> None:
@@ -108,8 +88,12 @@ def _missing_packages(form: str) -> list[str]:
     return [packages[module] for module in packages if importlib.util.find_spec(module) is None]
 
 
-def _parts(images: Images) -> Iterator[Images]:
-    return (images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE))
+def _parts(data: Path, layout: Layout) -> Iterator[Array]:
+    """Yield the images of a split as models read them: float32 (n, H, W, 1) in 0..1."""
+    for images, _ in iter_split(data, layout):
+        for start in range(0, len(images), BATCH_SIZE):
+            part = images[start : start + BATCH_SIZE, ..., np.newaxis]
+            yield np.divide(part, np.float32(255))
 
 
 def _facts(champion: Champion, paths: Mapping[str, Path], num_images: int) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def test_an_export_with_other_labels_is_refused_and_leaves_nothing(
     wrong = replace(FORMATS["keras"], write=write_another_model)
     monkeypatch.setattr(exporting, "FORMATS", {**FORMATS, "keras": wrong})
 
-    message = r"labels do not match the champion's: keras on \d+ of 200 test images; nothing"
+    message = r"labels do not match the model's: keras on \d+ of 200 test images; nothing"
     with pytest.raises(DigitsError, match=message):
         export_champion(champion, tmp_path / "out", ["savedmodel", "keras"], crowned)
 
