@@ -75,7 +75,7 @@ endef
 export ALONE
 
 .NOTPARALLEL:
-.PHONY: help run up down export test check format lock gpu mlflow clean unusable
+.PHONY: help run up serve down export test check format lock gpu mlflow clean unusable
 
 help:  ## list the targets
 	@awk -F ' *## ' '/^[a-z0-9-]+:.*## / { sub(/:.*/, "", $$1); printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -85,6 +85,9 @@ run: $(VENV)/.project $(EXTRAS)  ## retrain, evaluate, promote or keep: make run
 
 up: $(VENV)/.project $(EXTRAS)  ## start the server, dashboard, deployments and a worker; Ctrl-C stops them
 	@$(VENV)/bin/digits up
+
+serve: $(VENV)/.project  ## answer over HTTP with the champion; Ctrl-C stops it: make serve ARGS="--port 8000 --workers 2"
+	@$(VENV)/bin/digits serve $(ARGS)
 
 down:  ## stop what `make up` started, even if it was killed
 	@if test -x $(VENV)/bin/digits; then $(VENV)/bin/digits down; fi

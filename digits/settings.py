@@ -1,4 +1,4 @@
-"""Settings: the two run-time folders, and other servers: a webhook, MLflow."""
+"""Settings: the two run-time folders, the model server, and others: a webhook, MLflow."""
 
 import os
 from pathlib import Path
@@ -47,6 +47,14 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: SecretStr | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
     # The longest that a run or rollback waits for MLflow, with the start of its client.
     mlflow_seconds: float = Field(10, gt=0)
+    # The model server.
+    api_key: SecretStr | None = None
+    serve_host: str = "127.0.0.1"
+    serve_port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    serve_workers: Annotated[int, Field(ge=1, le=128)] = 1
+    # Where people reach it; the dashboard links there. `digits up` sets it.
+    serve_url: str | None = None
+    serve_sample: Annotated[float, Field(ge=0, le=1)] = 0
 
     @property
     def raw_dir(self) -> Path:

@@ -24,6 +24,7 @@ from flows.dataset_commands import dataset as dataset_commands
 from flows.environment import prepare_environment, prepare_folders
 from flows.interrupts import Interrupted, interruptible, received
 from flows.options import FORMATS, Names, dataset_option
+from flows.serve_command import serve
 from flows.serving.processes import NEUTRAL_FOLDER
 
 if TYPE_CHECKING:
@@ -383,6 +384,7 @@ def gc(dry_run: bool, keep: int, refused_days: int | None, as_json: bool) -> Non
 
 
 main.add_command(dataset_commands)
+main.add_command(serve)
 
 
 @main.command()

@@ -8,6 +8,7 @@ from digits.errors import DamagedError
 from digits.registry.onnx_files import INPUT, OUTPUT
 
 Bytes = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.float32]
 Probabilities = npt.NDArray[np.float32]
 
 PROVIDERS = ["CPUExecutionProvider"]
@@ -41,7 +42,10 @@ class OnnxModel:
     def predict(self, images: Bytes) -> Probabilities:
         """Return class probabilities float32 (n, K) of any number of images uint8 (n, H, W)."""
         # The same division as in digits.datasets.normalization.
-        pixels = np.divide(images[..., np.newaxis], np.float32(255))
+        return self.probabilities(np.divide(images[..., np.newaxis], np.float32(255)))
+
+    def probabilities(self, pixels: Pixels) -> Probabilities:
+        """Return class probabilities float32 (n, K) of pixels float32 (n, H, W, 1) in 0..1."""
         probabilities: Probabilities = self._session.run([OUTPUT], {INPUT: pixels})[0]
         return probabilities
 

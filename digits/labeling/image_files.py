@@ -110,12 +110,16 @@ def _read(stream: BinaryIO) -> GreyImage:
         content += piece
         if len(content) > MAX_BYTES:
             raise DataError(f"is larger than the limit of {MAX_BYTES:,} bytes")
+    return decode_image(bytes(content))
+
+
+def decode_image(content: bytes, max_pixels: int | None = None) -> GreyImage:
+    """Decode the first image of a file's content, of at most 256 pixels a side.
+
+    Raises DataError if it is not an intact image of a known format, or has more than `max_pixels`.
+    """
     if not content:
         raise DataError("is empty")
-    return _decode(bytes(content))
-
-
-def _decode(content: bytes) -> GreyImage:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -123,6 +127,8 @@ def _decode(content: bytes) -> GreyImage:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             pixels = io.BytesIO(_without_unused_chunks(content))
             with Image.open(pixels, formats=FORMATS) as picture:
+                if max_pixels is not None and picture.width * picture.height > max_pixels:
+                    raise DataError(f"is larger than the limit of {max_pixels:,} pixels")
                 num_frames = _num_frames(picture)
                 grey = to_grey(_upright(picture))
     except UnidentifiedImageError as error:

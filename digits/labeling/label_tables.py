@@ -13,7 +13,8 @@ from digits.datasets.images import iter_split
 from digits.labeling.drift import Reference, Watch, reference_of
 from digits.labeling.image_search import Passed, find_files
 from digits.labeling.label_reports import LabelReport
-from digits.labeling.labeler import Answer, Labeled, Refused, label_files
+from digits.labeling.labeler import Answer, Labeled, label_files
+from digits.labeling.pictures import Refused
 from digits.registry.champion import Champion, dataset_folder
 from digits.storage.files import TEMPORARY, flush, make_folder
 from digits.storage.workspace import Workspace

@@ -1,40 +1,18 @@
 """Labeling any number of a user's own images with the champion, as a stream."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
-from digits.errors import DataError
-from digits.labeling.centering import Centered, center, center_each
 from digits.labeling.image_files import Grey, read_image
+from digits.labeling.pictures import Picture, Refused, prepare, way_of_seeing
 from digits.registry.champion import Champion
 from digits.spec import ImageShape
 from digits.training.scoring import BATCH_SIZE
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image as the model sees it, uint8 (H, W), and, if kept, the gray original (h, w).
-
-    `note` says what is unusual about it. The digits of one picture are numbered from 1.
-    """
-
-    file: str
-    seen: Grey
-    original: Grey | None = None
-    note: str | None = None
-    part: int = 1
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A file that could not be labeled, and why."""
-
-    file: str
-    error: str
 
 
 @dataclass(frozen=True)
@@ -63,8 +41,6 @@ class Labeled:
 
 
 Answer = Labeled | Refused
-See = Callable[[Grey, ImageShape], list[Centered]]
-"""Finds what the model is to see in a gray image (h, w): one field (H, W) per digit."""
 
 
 def label_files(
@@ -82,13 +58,14 @@ def label_files(
     centered and scaled (default: what the dataset spec says). `each`: cut out and label every digit
     of a picture, in reading order.
     """
-    as_is = not (champion.is_centered or each) if as_is is None else as_is
     shape, names = champion.layout.image_shape, champion.layout.class_names
-    see = _as_they_are if as_is else center_each if each else _as_one
+    see = way_of_seeing(as_is=as_is, each=each, is_centered=champion.is_centered)
     pictures = (
         picture
         for file in files
-        for picture in _prepared(file, shape, see, keep_original=keep_originals)
+        for picture in prepare(
+            file, partial(read_image, file), shape, see, keep_original=keep_originals
+        )
     )
     batches = iter(lambda: list(islice(pictures, BATCH_SIZE)), [])
     for batch, scores in champion.scorer.score_each(batches, lambda b: _stacked(b, shape)):
@@ -100,36 +77,6 @@ def label_files(
             probabilities = next(rows)
             label = int(probabilities.argmax())
             yield Labeled(item, label, names[label], probabilities)
-
-
-def _prepared(
-    file: str, shape: ImageShape, see: See, *, keep_original: bool
-) -> list[Picture | Refused]:
-    try:
-        image = read_image(file)
-        found = see(image.grey, shape)
-    except DataError as error:
-        return [Refused(file, str(error))]
-    frames = f"first of {image.num_frames} images in the file" if image.num_frames > 1 else None
-    original = image.grey if keep_original else None
-    return [
-        Picture(file, seen, original, "; ".join(filter(None, (note, frames))) or None, part)
-        for part, (seen, note) in enumerate(found, 1)
-    ]
-
-
-def _as_one(grey: Grey, shape: ImageShape) -> list[Centered]:
-    return [center(grey, shape)]
-
-
-def _as_they_are(grey: Grey, shape: ImageShape) -> list[Centered]:
-    if grey.shape != shape:
-        found, expected = ("x".join(map(str, size)) for size in (grey.shape, shape))
-        raise DataError(
-            f"has {found} pixels, but is labeled as it is (expected {expected}); --center centers "
-            "and scales it first"
-        )
-    return [Centered(grey)]
 
 
 def _stacked(batch: list[Picture | Refused], shape: ImageShape) -> Grey:

@@ -9,7 +9,8 @@ from PIL import Image
 from digits.errors import DamagedError, DigitsError, UsageError
 from digits.labeling import labeler
 from digits.labeling.explanation import explain, explanation_path
-from digits.labeling.labeler import Labeled, Refused, label_files
+from digits.labeling.labeler import Labeled, label_files
+from digits.labeling.pictures import Refused
 from digits.registry.champion import Champion, load_champion
 from digits.settings import Settings
 from digits.storage.workspace import Workspace
