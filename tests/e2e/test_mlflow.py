@@ -21,6 +21,8 @@ from tests.support.small_dataset import NAME, write_small_dataset
 pytestmark = pytest.mark.network
 
 MODEL = f"digits-{NAME}"
+# Better than one epoch of one model.
+REQUEST = ("--epochs", "3")
 # Loads the champion as its users do.
 LOAD = f"""
 import mlflow, numpy
@@ -88,7 +90,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     (warning,) = (line for line in missed.stderr.splitlines() if "MLflow" in line)
     assert f"MLflow lacks part of {NAME}: http://***@127.0.0.1:{server.port}: " in warning
     with server.running():
-        seen = team.digits("run")
+        seen = team.digits("run", *REQUEST)
         assert "MLflow" not in seen.stderr
         yield team
 
@@ -165,7 +167,7 @@ def test_the_alias_loads_in_mlflows_own_client(team: Team, tmp_path: Path) -> No
 
 def test_an_unchanged_run_adds_nothing(team: Team) -> None:
     before = len(team.server.runs()), len(team.server.versions(MODEL))
-    team.digits("run")
+    team.digits("run", *REQUEST)
     assert (len(team.server.runs()), len(team.server.versions(MODEL))) == before
     team.check_alias()
 
