@@ -33,14 +33,13 @@ async def read_body(headers: Headers, receive: Receive) -> bytes:
 async def _read(receive: Receive) -> bytes:
     message = await receive()
     body: bytes = message.get("body", b"")
-    if not message.get("more_body"):
-        return body
-    pieces = bytearray(body)
-    while message.get("more_body"):
+    # Nearly all bodies are complete with the first message.
+    pieces = bytearray(body) if message.get("more_body") else body
+    while message.get("more_body") and len(pieces) <= MAX_BYTES:
         message = await receive()
         pieces += message.get("body", b"")
-        if len(pieces) > MAX_BYTES:
-            raise _too_large()
+    if len(pieces) > MAX_BYTES:
+        raise _too_large()
     return bytes(pieces)
 
 

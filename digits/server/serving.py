@@ -1,7 +1,9 @@
 """Runs the server: one process, or several workers that are replaced when they die."""
 
 import contextlib
+import signal
 import socket
+import sys
 from functools import partial
 from typing import Any
 
@@ -52,6 +54,8 @@ def serve(options: ServerOptions, listener: socket.socket, num_workers: int = 1)
         timeout_graceful_shutdown=END_SECONDS,
     )
     if num_workers == 1:
+        # After a graceful end, uvicorn raises the signal that it got once more.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])
         return

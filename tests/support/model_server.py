@@ -73,7 +73,8 @@ class ModelServer:
                 stdout=output,
                 stderr=log,
             )
-        self.url = f"http://127.0.0.1:{self._port()}"
+        self.port = self._listening_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False)
 
     @property
@@ -103,11 +104,15 @@ class ModelServer:
             time.sleep(0.05)
         raise AssertionError(f"still waiting after {PATIENCE} s:\n{self.log.read_text()}")
 
-    def metric(self, name: str) -> float:
-        """Return the sum of a metric's samples, over all labels."""
+    def samples(self, name: str) -> list[float]:
+        """Return a metric's samples whose names and labels begin like this."""
         text = self.http.get("/metrics").text
         lines = [line for line in text.splitlines() if line.startswith(name)]
-        return sum(float(line.rpartition(" ")[2]) for line in lines)
+        return [float(line.rpartition(" ")[2]) for line in lines]
+
+    def metric(self, name: str) -> float:
+        """Return the sum of these samples."""
+        return sum(self.samples(name))
 
     def access_lines(self) -> list[dict[str, Any]]:
         """Return the lines of the access log."""
@@ -120,7 +125,7 @@ class ModelServer:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE)
 
-    def _port(self) -> int:
+    def _listening_port(self) -> int:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and self.process.poll() is None:
             for word in self.log.read_text().split():

@@ -50,11 +50,17 @@ def write_served_dataset(settings: Settings, name: str = NAME) -> None:
 
 
 def promote_version(
-    settings: Settings, favored: int, dataset: str = NAME, *, has_forms: bool = True
+    settings: Settings,
+    favored: int,
+    dataset: str = NAME,
+    *,
+    has_forms: bool = True,
+    corrupt: bool = False,
 ) -> Entry:
     """Promote a new version that gives every image the label `favored`.
 
-    Another model of its run gives the label after that one.
+    Another model of its run gives the label after that one. `corrupt`: its ONNX form has a byte too
+    many.
     """
     workspace = Workspace(settings)
     with Ledger(dataset, settings).deciding() as ledger:
@@ -66,6 +72,9 @@ def promote_version(
             _stored_form(workspace, model, favored),
             _stored_form(workspace, make_model(f"{text} mlp", "mlp"), (favored + 1) % NUM_CLASSES),
         ]
+        if corrupt:
+            path = workspace.store.folder(forms[0]) / FILE
+            path.write_bytes(path.read_bytes() + b"?")
         before = ledger.champion
         verdict = Verdict(
             outcome="promoted",

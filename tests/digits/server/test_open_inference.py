@@ -6,23 +6,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from digits.server.tensors import MAX_IMAGES
-from digits.settings import Settings
 from tests.support.handwriting import SHAPE
-from tests.support.model_server import INFER, served
-from tests.support.served_versions import promote_version, write_served_dataset
+from tests.support.model_server import INFER
 from tests.support.small_dataset import NAME
 
 HEIGHT, WIDTH = SHAPE
 NUM_PIXELS = HEIGHT * WIDTH
-
-
-@pytest.fixture
-def client(settings: Settings):
-    write_served_dataset(settings)
-    promote_version(settings, 3)
-    promote_version(settings, 5)
-    with served(settings) as client:
-        yield client
 
 
 def tensor(**fields: Any) -> dict[str, Any]:
