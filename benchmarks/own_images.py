@@ -16,11 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from digits.labeling.labeler import Labeled, label_files
-from digits.registry.champion import load_champion
+from digits.inference.loaded_versions import load_version
+from digits.labeling.labeler import Prediction, label_files
 from digits.settings import Settings
 from digits.storage.workspace import current_workspace
-from digits.training.devices import configure_backend, resolve_device
 from flows.environment import prepare_environment
 
 Gray = npt.NDArray[np.uint8]
@@ -218,16 +217,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     prepare_environment(Settings())
-    configure_backend(resolve_device("auto"))
-    champion = load_champion(options.dataset, current_workspace())
+    champion = load_version(options.dataset, current_workspace())
     groups: dict[str, list[Draw]] = {
         "fonts": [font_digit(font) for font in fonts()],
         "mouse": [mouse_digit] * options.writers,
     }
-    version = champion.version
     print(
-        f"Champion: version {version.number}, {version.model.model}, "
-        f"{version.evaluation.accuracy:.2%} on its test set. "
+        f"Champion: version {champion.number}, {champion.model.name}, "
+        f"{champion.model.accuracy:.2%} on its test set. "
         f"{len(groups['fonts'])} fonts, {options.writers} writers, ten digits each.\n"
     )
     print("| images | " + " | ".join(groups) + " |\n|---|" + "---:|" * len(groups))
@@ -239,7 +236,7 @@ def main() -> None:
                 truth = dict(write_pictures(Path(folder), drawers, condition, options.seed))
                 answers = label_files((str(path) for path in truth), champion)
                 right = sum(
-                    isinstance(a, Labeled) and a.label == truth[Path(a.file)] for a in answers
+                    isinstance(a, Prediction) and a.label == truth[Path(a.file)] for a in answers
                 )
             cells.append(f"{right}/{len(truth)} ({right / len(truth):.1%})")
             totals[group] = (totals[group][0] + right, totals[group][1] + len(truth))

@@ -30,6 +30,7 @@ from digits.storage.references import (
 )
 from digits.storage.workspace import Workspace
 from digits.training.devices import Device, resolve_device
+from digits.training.precisions import PrecisionChoice, fastest_precision, forced_precision
 
 Made_co = TypeVar("Made_co", covariant=True)
 
@@ -87,6 +88,7 @@ class Request:
         seed: int,
         device: Device,
         settings: Settings,
+        precision: PrecisionChoice = "auto",
         require_significance: bool = False,
     ) -> Self:
         """Check a request before anything is loaded or started.
@@ -100,7 +102,15 @@ class Request:
         if len(set(models)) < len(models):
             raise UsageError(f"--models has a duplicate: {','.join(models)}")
         trainings = {
-            model: training_settings(recipe, model, epochs=epochs, seed=seed) for model in models
+            model: training_settings(
+                recipe,
+                model,
+                epochs=epochs,
+                seed=seed,
+                fastest=fastest_precision(on).precision,
+                precision=forced_precision(precision, on),
+            )
+            for model in models
         }
         Ledger(dataset, settings).entries()
         rule = Rule(floor=spec.floor, require_significance=require_significance)

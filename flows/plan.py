@@ -6,7 +6,7 @@ from itertools import islice
 from types import SimpleNamespace
 from typing import Any, Literal
 
-from digits.cache.differences import differences
+from digits.cache.differences import differences, surrounding_differences
 from digits.cache.keys import STEPS, step_key, step_label
 from digits.datasets.versions import DatasetVersions
 from digits.errors import DamagedError
@@ -97,6 +97,9 @@ class Planner:
             self._explain(label, key, step_label(step, arguments))
             return None
         reason = f"made in {self._origin(record)}"
+        if "device" in arguments:
+            elsewhere = surrounding_differences(record.processor, record.variables)
+            reason = "; ".join((reason, *elsewhere))
         if measured:
             reason += f"; large, so only the size was checked: {', '.join(measured)}"
         self._add(label, "stay cached", reason)

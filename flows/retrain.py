@@ -17,6 +17,7 @@ from digits.registry.promotion import RunOutcome, models_to_convert, needs_score
 from digits.storage.references import ArraysRef, EvaluationRef, ModelRef
 from digits.storage.workspace import current_workspace
 from digits.training.devices import Device
+from digits.training.precisions import PrecisionChoice
 from flows.parameters import DatasetName, ModelNames, Positive, RecipeName, Seed
 from flows.pipeline import Request, Steps, run_pipeline
 from flows.serving.service import page_address
@@ -58,6 +59,7 @@ def retrain(
     epochs: Positive | None = None,
     seed: Seed = 0,
     device: Device = "auto",
+    precision: PrecisionChoice = "auto",
     require_significance: bool = False,
 ) -> RunResult:
     """Retrain the models on a dataset and promote the better one if it beats the champion.
@@ -69,6 +71,7 @@ def retrain(
         epochs: Number of epochs (default: the recipe's).
         seed: Seed of all random numbers.
         device: Device to train on; auto uses a GPU if one is available.
+        precision: Number type of the layers; auto leaves it to the recipe and the device.
         require_significance: Promote only if the exact McNemar test is also significant.
     """
     workspace = current_workspace()
@@ -79,6 +82,7 @@ def retrain(
         epochs=epochs,
         seed=seed,
         device=device,
+        precision=precision,
         settings=workspace.settings,
         require_significance=require_significance,
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from digits.registry.champion import Champion
+from digits.registry.champion import KerasChampion
 from digits.registry.label_checks import Predict
 from digits.registry.onnx_files import INPUT, OUTPUT, export, read_onnx, write_onnx
 from digits.training.evaluation import load_model
@@ -29,14 +29,14 @@ class Format:
     """
 
     suffix: str
-    write: Callable[[Champion, Path], None]
+    write: Callable[[KerasChampion, Path], None]
     read: Callable[[Path], Predict]
     packages: Mapping[str, str]
     oldest_readers: tuple[str, ...]
     needs_tensorflow: bool = True
 
 
-def _write_keras(champion: Champion, path: Path) -> None:
+def _write_keras(champion: KerasChampion, path: Path) -> None:
     """Copy the champion's archive, without keys that older versions of Keras do not know."""
     with zipfile.ZipFile(champion.path) as source, zipfile.ZipFile(path, "w") as target:
         for member in source.infolist():
@@ -64,8 +64,8 @@ def _read_keras(path: Path) -> Predict:
     return lambda images: np.asarray(model.predict_on_batch(images))
 
 
-def _exporter(form: str) -> Callable[[Champion, Path], None]:
-    def write(champion: Champion, path: Path) -> None:
+def _exporter(form: str) -> Callable[[KerasChampion, Path], None]:
+    def write(champion: KerasChampion, path: Path) -> None:
         export(champion.model, path, form)
 
     return write
@@ -81,7 +81,7 @@ def _read_saved_model(path: Path) -> Predict:
     )
 
 
-def _write_onnx(champion: Champion, path: Path) -> None:
+def _write_onnx(champion: KerasChampion, path: Path) -> None:
     write_onnx(champion.model, path)
 
 

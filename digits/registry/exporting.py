@@ -13,7 +13,7 @@ import numpy as np
 
 from digits.datasets.images import iter_split
 from digits.errors import UsageError
-from digits.registry.champion import Champion, dataset_folder
+from digits.registry.champion import KerasChampion, dataset_folder
 from digits.registry.export_formats import FORMATS
 from digits.registry.label_checks import Array, check_labels
 from digits.registry.onnx_files import INPUT, OUTPUT
@@ -28,7 +28,7 @@ FACTS = "export.json"
 
 
 def export_champion(
-    champion: Champion, folder: Path, formats: Sequence[str], workspace: Workspace
+    champion: KerasChampion, folder: Path, formats: Sequence[str], workspace: Workspace
 ) -> dict[str, Any]:
     """Export the champion to a new folder in each format, and return the facts in export.json.
 
@@ -96,7 +96,7 @@ def _parts(data: Path, layout: Layout) -> Iterator[Array]:
             yield np.divide(part, np.float32(255))
 
 
-def _facts(champion: Champion, paths: Mapping[str, Path], num_images: int) -> dict[str, Any]:
+def _facts(champion: KerasChampion, paths: Mapping[str, Path], num_images: int) -> dict[str, Any]:
     packages = {name for form in paths for name in FORMATS[form].packages.values()}
     return {
         "dataset": champion.layout.name,

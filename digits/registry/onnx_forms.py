@@ -7,6 +7,7 @@ from pathlib import Path
 
 from digits.errors import DigitsError
 from digits.registry.onnx_files import FILE, read_onnx, write_onnx
+from digits.settings import ROOT
 from digits.storage.references import ModelRef, OnnxRef, Reference
 from digits.storage.workspace import Workspace
 from digits.training.devices import TRACING, backend, configure_backend
@@ -71,6 +72,7 @@ def _convert(archive: Path, arrays: Path, output: Path, log: Path) -> tuple[int,
 def _convert_in_child(archive: Path, arrays: Path, output: Path, log: Path) -> tuple[int, int]:
     finished = subprocess.run(
         [sys.executable, "-c", CONVERTER, *map(str, (archive, arrays, output, log))],
+        cwd=ROOT,  # where `digits` is imported from, whatever the current folder
         env=os.environ | TENSORFLOW,
         capture_output=True,
         text=True,

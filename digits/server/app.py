@@ -18,6 +18,7 @@ from digits.server.access import Keys
 from digits.server.access_log import AccessLog
 from digits.server.context import Context
 from digits.server.draining import draining, end_with_parent
+from digits.server.feedback import feedback_routes
 from digits.server.guard import FORBIDDEN, Guard
 from digits.server.health import health_routes
 from digits.server.hot_route import HotRoute
@@ -64,6 +65,7 @@ def create_app(options: ServerOptions) -> ASGIApp:
     )
     for routes in (
         predict_routes(context),
+        feedback_routes(context),
         open_inference_routes(context),
         page_routes(context),
         health_routes(context),

@@ -9,13 +9,8 @@ import keras
 
 from digits.models import TrainingSettings
 from digits.training.dropout import PooledDropout
+from digits.training.optimizers import OPTIMIZERS
 
-OPTIMIZERS = {
-    "adamax": keras.optimizers.Adamax,
-    "adadelta": keras.optimizers.Adadelta,
-    "adam": keras.optimizers.Adam,
-    "adamw": keras.optimizers.AdamW,
-}
 # Minibatches per call from Python, where the backend supports it: returning to Python after each
 # takes a sixth of the MLP's time. The results are identical.
 STEPS_PER_EXECUTION = 1 if keras.config.backend() == "torch" else 20

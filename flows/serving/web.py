@@ -25,6 +25,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from digits.server.guard import Guard, allowed_names
 from digits.server.own_user import OwnUserProtocol
 from digits.settings import Settings
+from flows.serving.database import name_database
 
 # The folders of the store that are served to browsers; the dashboard links to them.
 PAGES = ("reports", "validations")
@@ -55,6 +56,7 @@ class Pages(StaticFiles):
 
 def dashboard() -> ASGIApp:
     """Prefect's server for `digits up`, with the dashboard."""
+    name_database()
     from prefect.server.api.server import create_app
 
     return Guard(create_app(final=True), names=allowed_names(), policy=DASHBOARD_POLICY)
@@ -62,6 +64,7 @@ def dashboard() -> ASGIApp:
 
 def run_server() -> ASGIApp:
     """Prefect's server for one run, which no browser may use."""
+    name_database()
     from prefect.server.api.server import create_app
 
     return Guard(create_app(), has_pages=False)

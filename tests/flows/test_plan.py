@@ -37,6 +37,7 @@ from digits.storage.references import (
     ValidationRef,
 )
 from digits.storage.workspace import Workspace
+from digits.training.precisions import Fastest
 from flows.pipeline import Request
 from flows.plan import PlannedStep, plan_run
 from tests.support.histories import NUM_IMAGES, digest, store_form, store_score
@@ -80,7 +81,7 @@ class Run:
     def record(self, label: str, arguments: dict[str, Any], made: Reference) -> Any:
         key = step_key(label.partition(" ")[0], arguments)
         made = made.model_copy(update={"made_by": key.digest})
-        self.workspace.records.write(key, made, run_id="0", run_name="a run")
+        self.workspace.records.write(key, made, run_id="0", run_name="a run", variables={})
         self.made[label] = made
         return made
 
@@ -310,6 +311,35 @@ def test_another_device_is_named(done: Run, monkeypatch: pytest.MonkeyPatch) -> 
     planned = plan(done.workspace)
 
     assert running(planned)["train cnn"] == "device cpu -> gpu:NVIDIA H100 since v1"
+
+
+def test_the_fastest_precision_is_that_of_the_device(
+    done: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fastest(device: str) -> Fastest:
+        return Fastest("mixed_bfloat16" if device == "cpu" else "float32", "")
+
+    monkeypatch.setattr("flows.pipeline.fastest_precision", fastest)
+
+    planned = plan(done.workspace, recipe="fast")
+
+    changed = "settings.masks drawn -> pooled; settings.precision float32 -> mixed_bfloat16"
+    assert running(planned)["train cnn"] == f"{changed} since v1"
+    planned = plan(done.workspace, recipe="fast", precision="float32")
+    assert running(planned)["train cnn"] == "settings.masks drawn -> pooled since v1"
+
+
+def test_variables_that_change_bits_are_named(done: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    planned = plan(done.workspace)
+
+    assert planned["train cnn"].would == "stay cached"
+    assert planned["train cnn"].reason == "made in v1; OMP_NUM_THREADS none -> 1"
+    assert "OMP_NUM_THREADS" not in planned["ingest"].reason
+
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert running(plan(done.workspace))["train cnn"] == "ONEDNN_MAX_CPU_ISA none -> AVX2 since v1"
 
 
 def test_changed_data_is_named(done: Run) -> None:

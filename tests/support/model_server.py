@@ -53,10 +53,19 @@ def png(picture: npt.NDArray[np.uint8]) -> bytes:
 class ModelServer:
     """`digits serve` in processes of its own, on a free port."""
 
-    def __init__(self, settings: Settings, folder: Path, *options: str, **environment: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        *options: str,
+        dataset: str = NAME,
+        **environment: str,
+    ) -> None:
         self.log = folder / "server.log"
         self.output = folder / "access.log"
-        inherited = {name: text for name, text in os.environ.items() if "DIGITS" not in name}
+        inherited = {
+            name: text for name, text in os.environ.items() if not name.startswith("DIGITS_")
+        }
         folders = {
             "DIGITS_DATA_DIR": str(settings.data_dir),
             "DIGITS_ARTIFACTS_DIR": str(settings.artifacts_dir),
@@ -65,7 +74,7 @@ class ModelServer:
             self.process = subprocess.Popen(
                 [
                     str(Path(sys.executable).with_name("digits")),
-                    *("serve", "--dataset", NAME, "--port", "0", *options),
+                    *("serve", "--dataset", dataset, "--port", "0", *options),
                 ],
                 env=inherited | folders | environment,
                 cwd=folder,

@@ -16,12 +16,12 @@ from tests.support.histories import NUM_IMAGES, digest, make_model, make_score
 from tests.support.small_dataset import NAME, SPEC, write_spec
 
 
-def onnx_bytes(favored: int, *, strength: float = 3.0) -> bytes:
+def onnx_bytes(favored: int, *, strength: float = 3.0, shape: tuple[int, int] = SHAPE) -> bytes:
     """Return a model that gives every image the label `favored`, the more so the more ink it has.
 
     Its probabilities identify it: no other `favored` and `strength` give the same.
     """
-    num_pixels = int(np.prod(SHAPE))
+    num_pixels = int(np.prod(shape))
     weights = np.zeros((num_pixels, NUM_CLASSES), np.float32)
     weights[:, favored] = 1 / num_pixels
     bias = np.zeros(NUM_CLASSES, np.float32)
@@ -34,7 +34,7 @@ def onnx_bytes(favored: int, *, strength: float = 3.0) -> bytes:
     graph = helper.make_graph(
         nodes,
         "made up",
-        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", *SHAPE, 1])],
+        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", *shape, 1])],
         [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", NUM_CLASSES])],
         [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(bias, "bias")],
     )
@@ -56,6 +56,7 @@ def promote_version(
     *,
     has_forms: bool = True,
     corrupt: bool = False,
+    shape: tuple[int, int] = SHAPE,
 ) -> Entry:
     """Promote a new version that gives every image the label `favored`.
 
@@ -69,8 +70,12 @@ def promote_version(
         model = _stored_model(workspace, text, "cnn")
         score = _stored_score(workspace, model)
         forms = [
-            _stored_form(workspace, model, favored),
-            _stored_form(workspace, make_model(f"{text} mlp", "mlp"), (favored + 1) % NUM_CLASSES),
+            _stored_form(workspace, model, onnx_bytes(favored, shape=shape)),
+            _stored_form(
+                workspace,
+                make_model(f"{text} mlp", "mlp"),
+                onnx_bytes((favored + 1) % NUM_CLASSES, shape=shape),
+            ),
         ]
         if corrupt:
             path = workspace.store.folder(forms[0]) / FILE
@@ -109,10 +114,10 @@ def _stored_score(workspace: Workspace, model: ModelRef) -> EvaluationRef:
     return make_score(model, 90).model_copy(update={"digest": draft.digest})
 
 
-def _stored_form(workspace: Workspace, model: ModelRef, favored: int) -> OnnxRef:
+def _stored_form(workspace: Workspace, model: ModelRef, network: bytes) -> OnnxRef:
     with workspace.store.create("onnx") as draft:
         # The digest of the model makes the bundle its own.
-        content = onnx.load_model_from_string(onnx_bytes(favored))
+        content = onnx.load_model_from_string(network)
         content.doc_string = model.digest
         (draft.path / FILE).write_bytes(content.SerializeToString())
     return OnnxRef(
