@@ -30,6 +30,7 @@ import numpy as np
 import onnxruntime
 
 from benchmarks.model_servers import ModelServer, Question, model_servers
+from benchmarks.process_trees import memory, processes_of, processor_seconds
 from digits.datasets.images import Images, iter_split
 from digits.registry.champion import champion_version, dataset_folder
 from digits.registry.ledger import Ledger, forms_of
@@ -43,7 +44,6 @@ CONNECTIONS = (1, 8, 64)
 CORES: Mapping[int, tuple[Sequence[int], Sequence[int]]] = {1: ([0], [1]), 2: ([0, 1], [0, 1])}
 PATIENCE = 120
 LOAD = ROOT / "benchmarks" / "load.lua"
-MB = 2**20
 
 # (server, question, cores, connections) -> measurements of wrk
 Loads = dict[tuple[str, str, int, int], list[Mapping[str, float]]]
@@ -142,25 +142,6 @@ def load(
     return measured
 
 
-def processes_of(first: int) -> list[int]:
-    """Return a process and all that it started, at any depth."""
-    children: dict[int, list[int]] = defaultdict(list)
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            children[parent].append(int(stat.parent.name))
-    found = [first]
-    for process in found:
-        found += children[process]
-    return found
-
-
-def memory(first: int) -> float:
-    """Return the MB of a server: what its processes have alone, and their part of the rest."""
-    rollups = (Path("/proc", str(one), "smaps_rollup").read_text() for one in processes_of(first))
-    return sum(int(one.partition("Pss:")[2].split()[0]) for one in rollups) * 1024 / MB
-
-
 def measure_round(
     servers: Sequence[tuple[ModelServer, Path]],
     asked: Asked,
@@ -179,8 +160,12 @@ def measure_round(
                     asked.check(question, address)
                     load(question, address, 8, 1, for_load)
                     for connections in CONNECTIONS:
+                        before = processor_seconds(process)
                         measured = load(question, address, connections, seconds, for_load)
-                        loads[server.name, question.name, num_cores, connections].append(measured)
+                        used = (processor_seconds(process) - before) / measured["requests"]
+                        loads[server.name, question.name, num_cores, connections].append(
+                            {**measured, "processor_us": 1e6 * used}
+                        )
                 starts[server.name, num_cores].append((until_ready, memory(process)))
             print(f"{num_cores} cores: {server.name} done", file=sys.stderr, flush=True)
 
@@ -188,19 +173,30 @@ def measure_round(
 def print_loads(loads: Loads, num_cores: int) -> None:
     for connections in CONNECTIONS:
         print(f"\n{num_cores} core(s), {connections} connection(s)\n")
-        print("| server | requests/s (range) | p50 ms | p99 ms |")
-        print("|---|---:|---:|---:|")
-        rows = []
-        for (server, question, cores, count), measured in loads.items():
-            if (cores, count) == (num_cores, connections):
-                rates = [one["requests"] / one["seconds"] for one in measured]
-                p50, p99 = (
-                    statistics.median(one[key] for one in measured) for key in ("p50", "p99")
-                )
-                spread = f"{min(rates):,.0f} to {max(rates):,.0f}"
-                row = f"| {server}, {question} | {statistics.median(rates):,.0f} ({spread}) "
-                rows.append((statistics.median(rates), f"{row}| {p50:.2f} | {p99:.2f} |"))
-        print("\n".join(row for _, row in sorted(rows, reverse=True)))
+        print("| server | requests/s (range) | p50 ms | p99 ms | CPU us a request |")
+        print("|---|---:|---:|---:|---:|")
+        rows = {
+            f"{server}, {question}": measured
+            for (server, question, cores, count), measured in loads.items()
+            if (cores, count) == (num_cores, connections)
+        }
+        for name, measured in sorted(
+            rows.items(), key=lambda row: -statistics.median(rates(row[1]))
+        ):
+            print(f"| {name} | {described(measured)} |")
+
+
+def rates(measured: Sequence[Mapping[str, float]]) -> list[float]:
+    return [one["requests"] / one["seconds"] for one in measured]
+
+
+def described(measured: Sequence[Mapping[str, float]]) -> str:
+    found = rates(measured)
+    p50, p99, used = (
+        statistics.median(one[key] for one in measured) for key in ("p50", "p99", "processor_us")
+    )
+    spread = f"{min(found):,.0f} to {max(found):,.0f}"
+    return f"{statistics.median(found):,.0f} ({spread}) | {p50:.2f} | {p99:.2f} | {used:,.0f}"
 
 
 def print_starts(starts: Starts) -> None:
