@@ -219,11 +219,15 @@ def rollback(version: int | None, dataset: str, as_json: bool) -> None:
     """Roll back to an earlier champion: VERSION, or the previous one."""
     from digits.registry.history import describe_entry, roll_back
     from digits.spec import load_spec
+    from digits.tracking.publication import publish
 
     console.show_logs()
     workspace = current_workspace()
     load_spec(dataset, workspace.settings)
     facts = describe_entry(roll_back(dataset, version, "by hand", workspace))
+    warning = publish(dataset, workspace.settings)
+    if warning is not None:
+        console.echo(f"Warning: {warning}", err=True)
     if as_json:
         console.print_json(facts)
     else:

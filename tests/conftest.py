@@ -34,6 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # a developer's server gets no runs of tests
 
 
 # Tests that take long together, longest first, by folder or file: they are started first, so that

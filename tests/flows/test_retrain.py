@@ -27,6 +27,7 @@ LIBRARIES = (
     "scipy",
     "pandas",
     "numpy",
+    "mlflow",
 )
 # Runs a command, then prints which of the libraries it imported.
 SPY = f"""
