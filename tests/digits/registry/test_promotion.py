@@ -22,6 +22,7 @@ from digits.storage.workspace import Workspace
 from tests.support.histories import (
     NUM_IMAGES,
     digest,
+    forget_forms,
     make_dataset,
     make_model,
     make_score,
@@ -339,19 +340,6 @@ def test_nothing_is_promoted_without_its_form(workspace: Workspace) -> None:
         assert decision is None
 
     assert Ledger(NAME, workspace.settings).entries() == []
-
-
-def forget_forms(workspace: Workspace) -> None:
-    """Write the ledger again as an earlier release did, which recorded no forms."""
-    ledger = Ledger(NAME, workspace.settings)
-    entries = ledger.entries()
-    for path in (ledger.path, ledger.chain.head_path):
-        path.unlink()
-    with ledger.deciding() as deciding:
-        for entry in entries:
-            deciding.append(
-                entry.verdict, run=entry.run, data_digest=entry.data_digest, version=entry.version
-            )
 
 
 def test_a_version_of_an_earlier_release_gets_its_form_with_the_next_run(
