@@ -7,14 +7,8 @@ import pytest
 from digits.errors import DamagedError, DigitsError
 from digits.registry.history import roll_back
 from digits.registry.ledger import Entry, Ledger, forms_of
-from digits.registry.promotion import (
-    Decision,
-    Rule,
-    choose_candidate,
-    compare,
-    decide,
-    models_to_convert,
-)
+from digits.registry.promotion import Decision, decide, models_to_convert
+from digits.registry.promotion_rule import Rule, choose_candidate, compare
 from digits.storage.lineage import LineageStep, read_lineage
 from digits.storage.records import StepKey
 from digits.storage.references import EvaluationRef, ModelRef
