@@ -1,4 +1,4 @@
-"""Settings: the two run-time folders, the webhook that is notified of events, the model server."""
+"""Settings: the two run-time folders, the model server, and others: a webhook, MLflow."""
 
 import os
 from pathlib import Path
@@ -37,11 +37,16 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
+        validate_by_name=True,
     )
 
     data_dir: Folder = HOME / "data"
     artifacts_dir: Folder = HOME / "artifacts"
     webhook_url: SecretStr | None = None
+    # MLflow's own variable; its address may contain a password.
+    mlflow_tracking_uri: SecretStr | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
+    # The longest that a run or rollback waits for MLflow, with the start of its client.
+    mlflow_seconds: float = Field(10, gt=0)
     # The model server.
     api_key: SecretStr | None = None
     serve_host: str = "127.0.0.1"

@@ -30,6 +30,7 @@ from tasks.ingest import ingest
 from tasks.journal import journal
 from tasks.normalize import normalize
 from tasks.promote import promote
+from tasks.publish import publish_run
 from tasks.report import report
 from tasks.train import train
 from tasks.validate import validate
@@ -95,6 +96,7 @@ def retrain(
         find_code(models, spec.read_options)
         outcome = run_pipeline(request, TASKS, workspace)
         show_run(spec.title, outcome, kept.steps, page_address)
+        publish_run(dataset, outcome)
     keep_known_code()
     return RunResult(str(flow_run.name), outcome, kept.steps)
 

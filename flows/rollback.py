@@ -13,6 +13,7 @@ from flows.parameters import DatasetName, Positive
 from flows.serving.watch import hold_run_lock
 from tasks.convert import convert
 from tasks.dashboard import announce
+from tasks.publish import publish_champion
 
 
 @flow(
@@ -36,4 +37,5 @@ def rollback(*, dataset: DatasetName = "mnist", version: Positive | None = None)
     with hold(runs_lock(workspace), shared=True):
         entry = roll_back(dataset, version, str(flow_run.name), workspace, make_form)
     announce(entry)
+    publish_champion(dataset)
     return entry
