@@ -51,7 +51,8 @@ def start(settings: Settings, tmp_path: Path) -> Iterator[Start]:
     started: list[ModelServer] = []
 
     def start(*options: str, **environment: str) -> ModelServer:
-        server = ModelServer(settings, tmp_path, "--workers", str(WORKERS), *options, **environment)
+        usual = ("--workers", str(WORKERS), "--drain", "0")
+        server = ModelServer(settings, tmp_path, *usual, *options, **environment)
         started.append(server)
         server.await_ready()
         server.wait_for(lambda: server.metric("digits_swaps_total") == WORKERS)
@@ -59,8 +60,7 @@ def start(settings: Settings, tmp_path: Path) -> Iterator[Start]:
 
     yield start
     for server in started:
-        if server.process.poll() is None:
-            server.end()
+        server.end()
 
 
 def await_all_workers(server: ModelServer, number: int) -> None:
