@@ -183,11 +183,12 @@ def _server(settings: Settings) -> Iterator[Finding]:
 
 def _ports() -> Iterator[Finding]:
     said = os.environ.get("PREFECT_SERVER_API_PORT") or "4200"
-    if not said.isdecimal() or not 0 < int(said) < 65535:
+    if not said.isdecimal() or not 0 < int(said) < 65534:
         found = f"PREFECT_SERVER_API_PORT={said}"
-        yield Finding("wrong", "ports", found, "set it to a number from 1 to 65534, or unset it")
+        yield Finding("wrong", "ports", found, "set it to a number from 1 to 65533, or unset it")
         return
-    for port, use in ((int(said), "the dashboard"), (int(said) + 1, "the reports")):
+    uses = ("the dashboard", "the reports", "the model server")
+    for port, use in enumerate(uses, start=int(said)):
         if _is_free(port):
             yield Finding("ok", "ports", f"{port} is free for {use}")
         else:

@@ -24,6 +24,7 @@ from digits.storage.references import (
     DatasetRef,
     EvaluationRef,
     ModelRef,
+    OnnxRef,
     ReportRef,
     ValidationRef,
 )
@@ -60,6 +61,8 @@ class Steps:
     train: Submittable[ModelRef]
     evaluate: Submittable[EvaluationRef]
     score_champion: Callable[..., EvaluationRef | None]
+    models_to_convert: Callable[..., Sequence[ModelRef]]
+    convert: Callable[..., OnnxRef]
     promote: Callable[..., Decision | None]
     report: Callable[..., ReportRef]
     wait: Callable[[Sequence[Pending[ModelRef]]], None]
@@ -139,9 +142,10 @@ def run_pipeline(request: Request, steps: Steps, workspace: Workspace) -> RunOut
     decision = None
     while decision is None:  # another run has changed the champion meanwhile
         incumbent = steps.score_champion(dataset=spec.name, arrays=arrays, device=device)
-        decision = steps.promote(
-            dataset=dataset, scored=scored, incumbent=incumbent, rule=request.rule, lineage=lineage
-        )
+        decided = {"scored": scored, "incumbent": incumbent, "rule": request.rule}
+        models = steps.models_to_convert(dataset=spec.name, **decided)
+        forms = [steps.convert(model=model, arrays=arrays, device=device) for model in models]
+        decision = steps.promote(dataset=dataset, lineage=lineage, forms=forms, **decided)
     report = steps.report(
         title=spec.title,
         validation=validation,

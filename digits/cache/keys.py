@@ -99,6 +99,11 @@ STEPS: Mapping[str, Step] = {
             roots=_builder,
         ),
         Step("evaluate", libraries=("keras", "numpy", "scipy", "pyarrow")),
+        Step(
+            "convert",
+            libraries=("keras", "numpy", "onnx", "onnxruntime", "tensorflow", "tf2onnx"),
+            ignored=frozenset({"device"}),
+        ),
         Step("report", libraries=("jinja2", "matplotlib", "numpy", "pillow", "pyarrow")),
     )
 }
@@ -118,7 +123,7 @@ def step_key(name: str, arguments: Arguments) -> StepKey:
         step=name,
         inputs={key: _described(value) for key, value in sorted(relevant.items())},
         code=_code_of_step(name, arguments),
-        libraries=_versions(step.libraries, str(arguments.get("device", ""))),
+        libraries=_versions(step.libraries, str(relevant.get("device", ""))),
         variables=keyed_variables() if "keras" in step.libraries else {},
     )
 

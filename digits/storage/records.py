@@ -25,6 +25,7 @@ from digits.storage.references import (
     EvaluationRef,
     Frozen,
     ModelRef,
+    OnnxRef,
     Reference,
     ReportRef,
     ValidationRef,
@@ -39,6 +40,7 @@ RESULTS: Mapping[str, type[Reference]] = {
     "normalize": ArraysRef,
     "train": ModelRef,
     "evaluate": EvaluationRef,
+    "convert": OnnxRef,
     "report": ReportRef,
 }
 KEY = re.compile(r"[0-9a-f]{64}")

@@ -33,6 +33,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
             item.add_marker(pytest.mark.timeout(600))
+            item.add_marker(pytest.mark.xdist_group(group(item)))
+
+
+def group(item: pytest.Item) -> str:
+    """Name the process that runs a test: each of them has its own service, all mostly wait."""
+    if item.path.stem == "test_kills":
+        return "kills"
+    return "one service" if "service" in getattr(item, "fixturenames", ()) else "many services"
 
 
 def wait_for(what: Callable[[], Any], about: str, seconds: float = PATIENCE) -> Any:
@@ -219,13 +227,14 @@ class Service:
 
 
 def free_ports() -> int:
-    """Return a free port whose next port is also free."""
+    """Return a free port whose next two ports are also free."""
     while True:
-        with socket.socket() as first, socket.socket() as second:
+        with socket.socket() as first, socket.socket() as second, socket.socket() as third:
             first.bind(("127.0.0.1", 0))
             port: int = first.getsockname()[1]
             with contextlib.suppress(OSError, OverflowError):
                 second.bind(("127.0.0.1", port + 1))
+                third.bind(("127.0.0.1", port + 2))
                 return port
 
 

@@ -20,7 +20,7 @@ from digits.intake.incoming import incoming_folder
 from digits.recipes import training_settings
 from digits.registry.history import roll_back
 from digits.registry.ledger import Ledger
-from digits.registry.promotion import Rule, decide
+from digits.registry.promotion import Rule, decide, models_to_convert
 from digits.settings import ROOT, Settings
 from digits.spec import load_spec
 from digits.storage.bundles import MANIFEST
@@ -31,6 +31,7 @@ from digits.storage.references import (
     EvaluationRef,
     Kind,
     ModelRef,
+    OnnxRef,
     Reference,
     ReportRef,
     ValidationRef,
@@ -39,7 +40,7 @@ from digits.storage.workspace import Workspace
 from digits.training.precisions import Fastest
 from flows.pipeline import Request
 from flows.plan import PlannedStep, plan_run
-from tests.support.histories import NUM_IMAGES, digest, store_score
+from tests.support.histories import NUM_IMAGES, digest, store_form, store_score
 from tests.support.small_dataset import NAME, SPEC, write_raw, write_spec
 
 CACHED = {"stay cached"}
@@ -118,12 +119,15 @@ class Run:
         scored = [self.train(model, arrays) for model in ("mlp", "cnn")]
         lineage = trace(self.made.values(), self.workspace.records)
         champion = Ledger(spec.name, self.workspace.settings).champion()
+        incumbent, rule = champion.evaluation if champion else None, Rule(floor=0)
+        due = models_to_convert(spec.name, scored, incumbent, rule=rule, workspace=self.workspace)
         decision = decide(
             dataset,
             scored,
-            champion.evaluation if champion else None,
-            rule=Rule(floor=0),
+            incumbent,
+            rule=rule,
             lineage=lineage,
+            forms=[self.convert(model, arrays) for model in due],
             run="a run",
             workspace=self.workspace,
         )
@@ -139,6 +143,12 @@ class Run:
         }
         page = self.store("reports", str(len(self.made)))
         self.record("report", arguments, ReportRef(digest=page))
+
+    def convert(self, model: ModelRef, arrays: ArraysRef) -> OnnxRef:
+        arguments = {"model": model, "arrays": arrays, "device": "cpu"}
+        form = store_form(self.workspace, model)
+        made: OnnxRef = self.record(f"convert {model.model}", arguments, form)
+        return made
 
     def train(self, model: str, arrays: ArraysRef) -> tuple[ModelRef, EvaluationRef]:
         settings = training_settings("reference", model)
@@ -202,14 +212,15 @@ ALL = [
     "promote",
     "report",
 ]
+CONVERSIONS = ["convert mlp", "convert cnn"]
 
 
 def test_before_the_first_run_only_the_first_step_is_certain(workspace: Workspace) -> None:
     planned = plan(workspace)
 
-    assert list(planned) == ALL
+    assert list(planned) == [*ALL[:-2], *CONVERSIONS, *ALL[-2:]]
     assert running(planned) == {"ingest": "it never ran"}
-    assert would(planned, *set(ALL) - {"ingest", "promote"}) == {"depend"}
+    assert would(planned, *set(planned) - {"ingest", "promote"}) == {"depend"}
     assert planned["normalize"].reason == (
         "a step before it would run; equal output keeps it cached"
     )
@@ -222,6 +233,34 @@ def test_after_a_run_everything_but_the_decision_is_cached(done: Run) -> None:
     assert running(planned) == {}
     assert would(planned, *set(ALL) - {"promote"}) == CACHED
     assert planned["promote"].reason == "the decision is about the present champion"
+
+
+def test_models_are_converted_only_for_a_promotion(done: Run, code: Code) -> None:
+    for name, wrong in (("better", 10), ("worse", 90)):
+        code.texts["digits/models.py: MODELS[mlp]/builder"] = name
+        code.texts["digits/models.py: MODELS[cnn]/builder"] = name
+        run = Run(done.workspace, wrong=wrong)
+        _, _, arrays = run.prepare()
+        for model in ("mlp", "cnn"):
+            run.train(model, arrays)
+
+        planned = plan(done.workspace)
+
+        due = [label for label in planned if label in CONVERSIONS]
+        # The candidate's form comes first.
+        assert due == (CONVERSIONS[::-1] if name == "better" else [])
+        assert set(running(planned)) == set(due)
+
+
+@pytest.mark.faults
+def test_a_corrupted_form_of_the_champion_would_be_made_again(done: Run) -> None:
+    path = done.workspace.store.folder(done.made["convert cnn"]) / "model.onnx"
+    path.write_text("another model")
+
+    reasons = running(plan(done.workspace))
+
+    assert list(reasons) == ["convert cnn"]
+    assert reasons["convert cnn"].startswith(f"{path} has 13 bytes")
 
 
 def test_a_cached_step_names_its_origin(done: Run) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.flow_engine import BaseFlowRunEngine
 
 from digits.errors import DigitsError
 from digits.progress import Progress
@@ -26,6 +27,7 @@ LIBRARIES = (
     "scipy",
     "pandas",
     "numpy",
+    "mlflow",
 )
 # Runs a command, then prints which of the libraries it imported.
 SPY = f"""
@@ -111,6 +113,18 @@ def test_an_unchanged_run_says_that_nothing_has_changed() -> None:
 
 
 @pytest.mark.usefixtures("finished")
+def test_a_run_sends_no_heartbeats_that_its_end_would_wait_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(
+        BaseFlowRunEngine, "_emit_flow_run_heartbeat", lambda *_: sent.append("a heartbeat")
+    )
+    assert call_digits("run", *REQUEST).exit_code == 0
+    assert sent == []
+
+
+@pytest.mark.usefixtures("finished")
 def test_another_seed_trains_again_and_a_worse_model_is_not_promoted() -> None:
     facts = run_json("--epochs", "1", "--models", "cnn", "--seed", "1")
     assert executed(facts) == {"train cnn", "evaluate cnn", "report"}
@@ -123,6 +137,7 @@ def test_another_seed_trains_again_and_a_worse_model_is_not_promoted() -> None:
 def test_a_better_model_is_promoted_but_not_again_after_a_rollback() -> None:
     better = run_json("--epochs", "3", "--models", "mlp")
     assert better["decision"]["outcome"] == "promoted"
+    assert executed(better) == {"train mlp", "evaluate mlp", "convert mlp", "report"}
     assert better["decision"]["champion_after"] == 2
     assert read_json(call_digits("rollback", *DATASET, "--json"))["champion_after"] == 1
     again = run_json("--epochs", "3", "--models", "mlp")
@@ -199,7 +214,8 @@ def test_a_champion_is_scored_again_on_another_test_set(finished: Workspace) -> 
     assert "digits rollback" in printed.stderr
     model.write_bytes(content)
     facts = run_json(*request)
-    assert executed(facts) == {"evaluate mlp", "report"}
+    assert facts["decision"]["outcome"] == "promoted"
+    assert executed(facts) == {"evaluate mlp", "convert mlp", "report"}
     score = Ledger(NAME, finished.settings).entries()[-1].verdict.champion_score
     assert score is not None
     assert score.model_digest == champion.model.digest

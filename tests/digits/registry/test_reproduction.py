@@ -26,7 +26,7 @@ from digits.storage.store import Store
 from digits.storage.workspace import Workspace
 from digits.training.devices import configure_backend, device_for_one
 from digits.training.processors import processor
-from tests.support.histories import store_score
+from tests.support.histories import store_form, store_score
 from tests.support.small_dataset import NAME, write_raw, write_small_dataset
 
 MODULE = "digits.registry.reproduction"
@@ -61,6 +61,7 @@ class Trained:
             None,
             rule=Rule(floor=0),
             lineage=trace([model], self.workspace.records),
+            forms=[store_form(self.workspace, model)],
             run="a run",
             workspace=self.workspace,
         )
