@@ -25,6 +25,9 @@ NO_VENV  = { echo "$(PYTHON) cannot create environments: its module ensurepip is
 # 2 GB. ARGS="-n 0" runs them in one process.
 PARALLEL := --numprocesses logical --maxprocesses 4
 
+# What was added to the environment, and is added again when it is rebuilt.
+EXTRAS = $(wildcard $(VENV)/.gpu $(VENV)/.mlflow)
+
 # Without compiled bytecode, Prefect and TensorFlow take 50% longer to start.
 unexport PYTHONDONTWRITEBYTECODE
 # These would replace the environment's libraries, or modules of this project such as `tasks`.
@@ -72,16 +75,19 @@ endef
 export ALONE
 
 .NOTPARALLEL:
-.PHONY: help run up down export test check format lock gpu clean unusable
+.PHONY: help run up serve down export test check format lock gpu mlflow clean unusable
 
 help:  ## list the targets
 	@awk -F ' *## ' '/^[a-z0-9-]+:.*## / { sub(/:.*/, "", $$1); printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
-run: $(VENV)/.project $(wildcard $(VENV)/.gpu)  ## retrain, evaluate, promote or keep: make run ARGS="--epochs 1"
+run: $(VENV)/.project $(EXTRAS)  ## retrain, evaluate, promote or keep: make run ARGS="--epochs 1"
 	@$(VENV)/bin/digits run $(ARGS)
 
-up: $(VENV)/.project $(wildcard $(VENV)/.gpu)  ## start the server, dashboard, deployments and a worker; Ctrl-C stops them
+up: $(VENV)/.project $(EXTRAS)  ## start the server, dashboard, deployments and a worker; Ctrl-C stops them
 	@$(VENV)/bin/digits up
+
+serve: $(VENV)/.project  ## answer over HTTP with the champion; Ctrl-C stops it: make serve ARGS="--port 8000 --workers 2"
+	@$(VENV)/bin/digits serve $(ARGS)
 
 down:  ## stop what `make up` started, even if it was killed
 	@if test -x $(VENV)/bin/digits; then $(VENV)/bin/digits down; fi
@@ -109,6 +115,12 @@ bench: $(VENV)/.development $(VENV)/.project  ## run the benchmarks on an idle m
 	@set -e; for part in training_speed distortion unchanged retrain time_to_99 growth scoring; do \
 		printf '\n## %s\n\n' $$part; $(VENV)/bin/python -m benchmarks.$$part; done
 
+.PHONY: bench-gpu
+HAS_GPU := from digits.training.gpus import first_gpu; raise SystemExit(first_gpu() is None)
+bench-gpu: $(VENV)/.project  ## measure training on an NVIDIA GPU: its rate, every recipe, time to 99%
+	@if $(VENV)/bin/python -c '$(HAS_GPU)'; then $(MAKE) --no-print-directory gpu; fi
+	@$(VENV)/bin/python -m benchmarks.gpu $(ARGS)
+
 bench-accuracy: $(VENV)/.development $(VENV)/.project  ## train every recipe with five seeds; over 2 hours
 	@set -e; for recipe in best fast reference; do \
 		$(VENV)/bin/python -m benchmarks.accuracy --recipe $$recipe $(ARGS); done
@@ -125,21 +137,26 @@ format: $(VENV)/.development  ## format the code and fix what the linter can fix
 
 gpu: $(VENV)/.gpu $(VENV)/.project  ## add TensorFlow's CUDA libraries (4 GB more disk space)
 
+mlflow: $(VENV)/.mlflow $(VENV)/.project  ## add MLflow's client, to publish to the server at MLFLOW_TRACKING_URI
+
 # A lock file that does not change keeps its timestamp, so the environment is not rebuilt.
 lock:  ## update the lock files after a change in pyproject.toml: make lock ARGS="--upgrade"
 	@set -e; uv=$$(mktemp -d); trap 'rm -rf "$$uv"' EXIT; \
 	$(PYTHON) -m venv "$$uv"; "$$uv"/bin/python -m pip --disable-pip-version-check install -q uv; \
 	compile() { \
-		lock=$$1; shift; cp -p "$$lock" "$$uv"; \
-		"$$uv"/bin/uv pip compile -q pyproject.toml -o "$$lock" --universal --python-version 3.11 \
+		lock=$$1; from=$$2; shift 2; cp -p "$$lock" "$$uv"/before; \
+		"$$uv"/bin/uv pip compile -q "$$from" -o "$$lock" --universal --python-version 3.11 \
 			--generate-hashes --no-emit-index-url --no-emit-find-links \
 			--custom-compile-command 'make lock' $(ARGS) "$$@"; \
-		if cmp -s "$$uv/$$lock" "$$lock"; then cp -p "$$uv/$$lock" "$$lock"; fi; \
+		if cmp -s "$$uv"/before "$$lock"; then cp -p "$$uv"/before "$$lock"; fi; \
 	}; \
-	compile requirements.txt; \
-	compile requirements-dev.txt -c requirements.txt --extra dev --extra export --extra mlflow; \
-	compile requirements-export.txt -c requirements-dev.txt --extra export; \
-	compile requirements-gpu.txt -c requirements.txt --extra gpu
+	compile requirements.txt pyproject.toml; \
+	compile requirements-dev.txt pyproject.toml -c requirements.txt \
+		--extra dev --extra export --extra mlflow; \
+	compile requirements-export.txt pyproject.toml -c requirements-dev.txt --extra export; \
+	compile requirements-gpu.txt pyproject.toml -c requirements.txt --extra gpu; \
+	compile requirements-mlflow.txt pyproject.toml -c requirements-dev.txt --extra mlflow; \
+	compile tests/e2e/requirements-mlflow-server.txt tests/e2e/requirements-mlflow-server.in
 
 clean:  ## remove the environment and tool caches, but not data and artifacts
 	rm -rf $(VENV) .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
@@ -150,8 +167,9 @@ $(VENV)/.project: pyproject.toml $(VENV)/.libraries
 $(VENV)/.development: requirements-dev.txt $(VENV)/.libraries
 $(VENV)/.export: requirements-export.txt $(VENV)/.libraries
 $(VENV)/.gpu: requirements-gpu.txt $(VENV)/.libraries
+$(VENV)/.mlflow: requirements-mlflow.txt $(VENV)/.libraries
 
-ADDITIONS := $(VENV)/.development $(VENV)/.export $(VENV)/.gpu
+ADDITIONS := $(VENV)/.development $(VENV)/.export $(VENV)/.gpu $(VENV)/.mlflow
 
 ifndef IS_ALONE
 # The inner make decides again what is out of date, since this one may have had to wait.

@@ -11,32 +11,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from digits.labeling.labeler import Labeled, label_files
-from digits.registry.champion import load_champion
+from digits.cards.font_pictures import font_files
+from digits.inference.loaded_versions import load_version
+from digits.labeling.labeler import Prediction, label_files
 from digits.settings import Settings
 from digits.storage.workspace import current_workspace
-from digits.training.devices import configure_backend, resolve_device
 from flows.environment import prepare_environment
 
 Gray = npt.NDArray[np.uint8]
 Random = np.random.Generator
 Draw = Callable[[Random, int, "Condition"], Gray]
 
-# Text fonts that come with matplotlib, which the project depends on, and Debian's Liberation if it
-# is installed. Symbol fonts are left out.
-FONT_FILES = (
-    "DejaVuS*.ttf",
-    "STIXGeneral*.ttf",
-    "cmr10.ttf",
-    "cmb10.ttf",
-    "cmss10.ttf",
-    "cmt*.ttf",
-)
+# Debian's fonts, if they are installed, in addition to matplotlib's.
 LIBERATION = Path("/usr/share/fonts/truetype/liberation")
 
 # Each digit as pen strokes, in hundredths of a box, y downward; some are written in two ways.
@@ -100,10 +90,7 @@ CONDITIONS = (
 
 def fonts() -> list[Path]:
     """Return the font files whose digits are drawn."""
-    folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
-    found = [path for pattern in FONT_FILES for path in sorted(folder.glob(pattern))]
-    with_digits = [path for path in found if not path.stem.endswith("Display")]
-    return [*with_digits, *sorted(LIBERATION.glob("*.ttf"))]
+    return [*font_files(), *sorted(LIBERATION.glob("*.ttf"))]
 
 
 def font_digit(font: Path) -> Draw:
@@ -218,16 +205,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     prepare_environment(Settings())
-    configure_backend(resolve_device("auto"))
-    champion = load_champion(options.dataset, current_workspace())
+    champion = load_version(options.dataset, current_workspace())
     groups: dict[str, list[Draw]] = {
         "fonts": [font_digit(font) for font in fonts()],
         "mouse": [mouse_digit] * options.writers,
     }
-    version = champion.version
     print(
-        f"Champion: version {version.number}, {version.model.model}, "
-        f"{version.evaluation.accuracy:.2%} on its test set. "
+        f"Champion: version {champion.number}, {champion.model.name}, "
+        f"{champion.model.accuracy:.2%} on its test set. "
         f"{len(groups['fonts'])} fonts, {options.writers} writers, ten digits each.\n"
     )
     print("| images | " + " | ".join(groups) + " |\n|---|" + "---:|" * len(groups))
@@ -239,7 +224,7 @@ def main() -> None:
                 truth = dict(write_pictures(Path(folder), drawers, condition, options.seed))
                 answers = label_files((str(path) for path in truth), champion)
                 right = sum(
-                    isinstance(a, Labeled) and a.label == truth[Path(a.file)] for a in answers
+                    isinstance(a, Prediction) and a.label == truth[Path(a.file)] for a in answers
                 )
             cells.append(f"{right}/{len(truth)} ({right / len(truth):.1%})")
             totals[group] = (totals[group][0] + right, totals[group][1] + len(truth))

@@ -1,4 +1,4 @@
-"""Measures how much faster scoring is than `model.predict` with its defaults.
+"""Measures how much faster ONNX Runtime labels than `model.predict` with its defaults.
 
 Usage: python -m benchmarks.scoring [--images 100000] [--rounds 5] [--reference]
 Both get the same images as bytes and must give the same labels. Runs alternate; results are
@@ -9,16 +9,21 @@ reference models, untrained, instead of the champion: speed does not depend on t
 import argparse
 import contextlib
 import io
+import itertools
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from digits.datasets.images import read_split
-from digits.registry.champion import dataset_folder, load_champion
+from digits.inference.onnx_models import OnnxModel
+from digits.registry.champion import dataset_folder, load_keras_champion
+from digits.registry.onnx_files import write_onnx
 from digits.settings import Settings
 from digits.storage.workspace import current_workspace
 from digits.training.devices import configure_backend, resolve_device
@@ -39,16 +44,17 @@ def by_predict(model: object) -> Method:
     return score
 
 
-def by_scorer(model: object, batch_size: int) -> Method:
-    """Score as `digits predict` does: bytes as input, large minibatches, all cores."""
-    from digits.training.scoring import Scorer
-
-    scorer = Scorer(model)
+def by_onnx(model: object, batch_size: int, threads: int) -> Method:
+    """Score as `digits predict` does: bytes as input, ONNX Runtime."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        write_onnx(model, path)
+        content = path.read_bytes()
+    session = OnnxModel(content, name="model", digest="", accuracy=0, threads=threads)
 
     def score(images: Images) -> Answers:
         starts = range(0, len(images), batch_size)
-        parts = scorer.score_each(starts, lambda start: images[start : start + batch_size])
-        return np.concatenate([probabilities for _, probabilities in parts])
+        return np.concatenate([session.predict(images[n : n + batch_size]) for n in starts])
 
     return score
 
@@ -56,7 +62,9 @@ def by_scorer(model: object, batch_size: int) -> Method:
 def compare(model: object, images: Images, rounds: int, batch_sizes: Iterable[int]) -> None:
     """Print a row for each method."""
     methods = {"model.predict": by_predict(model)}
-    methods |= {f"digits, batch size {size}": by_scorer(model, size) for size in batch_sizes}
+    for size, threads in itertools.product(batch_sizes, {1, os.cpu_count() or 1}):
+        name = f"digits, batch size {size}, {threads} threads"
+        methods[name] = by_onnx(model, size, threads)
     walls: dict[str, list[float]] = {name: [] for name in methods}
     processor: dict[str, list[float]] = {name: [] for name in methods}
     expected = methods["model.predict"](images[:1000])
@@ -98,7 +106,7 @@ def main() -> None:
     from digits.recipes import training_settings
 
     workspace = current_workspace()
-    champion = load_champion(options.dataset, workspace)
+    champion = load_keras_champion(options.dataset, workspace)
     layout = champion.layout
     data = dataset_folder(champion.version, workspace) / "test.parquet"
     images = np.resize(read_split(data, layout)[0], (options.images, *layout.image_shape))

@@ -20,11 +20,11 @@ from scipy import ndimage
 
 from benchmarks.own_images import Condition, Draw, font_digit, fonts, mouse_digit
 from digits.datasets.images import iter_split
-from digits.labeling.labeler import Labeled, label_files
-from digits.registry.champion import Champion, dataset_folder, load_champion
+from digits.inference.loaded_versions import LoadedVersion, load_version
+from digits.labeling.labeler import Prediction, label_files
+from digits.registry.champion import champion_version, dataset_folder
 from digits.settings import Settings
 from digits.storage.workspace import Workspace, current_workspace
-from digits.training.devices import configure_backend, resolve_device
 from flows.environment import prepare_environment
 
 Floats = npt.NDArray[np.float64]
@@ -263,9 +263,9 @@ LETTERS = [
 Source = Callable[[Random], tuple[Floats, str]]
 
 
-def sources(champion: Champion, workspace: Workspace) -> dict[str, Source]:
+def sources(champion: LoadedVersion, workspace: Workspace) -> dict[str, Source]:
     """Return functions that draw a digit: ink coverage (h, w) in 0..1, and the digit."""
-    path = dataset_folder(champion.version, workspace) / "test.parquet"
+    path = dataset_folder(champion_version(champion.dataset, workspace), workspace) / "test.parquet"
     chunks = list(iter_split(path, champion.layout))
     images = np.concatenate([images for images, _ in chunks])
     labels = np.concatenate([labels for _, labels in chunks])
@@ -293,7 +293,7 @@ def _drawn(draw: Draw, random: Random) -> tuple[Floats, str]:
     return draw(random, digit, condition) / 255, str(digit)
 
 
-def labels_of(pictures: Iterator[Image.Image], champion: Champion) -> list[str | None]:
+def labels_of(pictures: Iterator[Image.Image], champion: LoadedVersion) -> list[str | None]:
     """Return the label of each picture, as files that `digits predict` reads; None if refused."""
     with tempfile.TemporaryDirectory() as folder:
         files = []
@@ -301,11 +301,11 @@ def labels_of(pictures: Iterator[Image.Image], champion: Champion) -> list[str |
             files.append(f"{folder}/{number:05}.png")
             picture.save(files[-1])
         answers = list(label_files(files, champion))
-    return [answer.name if isinstance(answer, Labeled) else None for answer in answers]
+    return [answer.name if isinstance(answer, Prediction) else None for answer in answers]
 
 
 def measure_kind(
-    kind: Surroundings, source: Source, num_images: int, champion: Champion, random: Random
+    kind: Surroundings, source: Source, num_images: int, champion: LoadedVersion, random: Random
 ) -> tuple[int, int]:
     """Return how many pictures have the label of the plain one, and how many empty ones none."""
     drawn = [source(random)[0] for _ in range(num_images)]
@@ -329,7 +329,9 @@ def number_of(digits: list[Floats], random: Random) -> Image.Image:
     return Image.fromarray((240 - 220 * np.hstack(row)).astype(np.uint8))
 
 
-def measure_numbers(source: Source, num_images: int, champion: Champion, random: Random) -> int:
+def measure_numbers(
+    source: Source, num_images: int, champion: LoadedVersion, random: Random
+) -> int:
     """Return how many numbers of two to six digits are read as written."""
     num_right = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -337,7 +339,7 @@ def measure_numbers(source: Source, num_images: int, champion: Champion, random:
             drawn = [source(random) for _ in range(random.integers(2, 7))]
             number_of([coverage for coverage, _ in drawn], random).save(f"{folder}/1.png")
             answers = list(label_files([f"{folder}/1.png"], champion, each=True))
-            read = "".join(answer.name for answer in answers if isinstance(answer, Labeled))
+            read = "".join(answer.name for answer in answers if isinstance(answer, Prediction))
             num_right += read == "".join(digit for _, digit in drawn)
     return num_right
 
@@ -353,14 +355,16 @@ def letter_pictures(random: Random) -> Iterator[Image.Image]:
             yield page
 
 
-def probabilities(pictures: Iterator[Image.Image], champion: Champion) -> npt.NDArray[np.float64]:
+def probabilities(
+    pictures: Iterator[Image.Image], champion: LoadedVersion
+) -> npt.NDArray[np.float64]:
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for number, picture in enumerate(pictures):
             files.append(str(Path(folder, f"{number:05}.png")))
             picture.save(files[-1])
         answers = label_files(files, champion)
-        return np.array([a.probability if isinstance(a, Labeled) else 0 for a in answers])
+        return np.array([a.probability if isinstance(a, Prediction) else 0 for a in answers])
 
 
 def main() -> None:
@@ -371,8 +375,7 @@ def main() -> None:
     parser.add_argument("--kinds-only", action="store_true", help="no numbers and letters")
     options = parser.parse_args()
     prepare_environment(Settings())
-    configure_backend(resolve_device("auto"))
-    champion = load_champion(options.dataset, current_workspace())
+    champion = load_version(options.dataset, current_workspace())
     drawers = sources(champion, current_workspace())
     number = options.images
     print("| surroundings | " + " | ".join(drawers) + " | nothing: refused |")

@@ -23,3 +23,7 @@ class DamagedError(DigitsError):
 
 class LedgerError(DigitsError):
     """The ledger is corrupted, incomplete or unreadable."""
+
+
+class NoOnnxFormError(DigitsError):
+    """A model version has no ONNX form: an earlier release of digits promoted it."""

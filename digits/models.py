@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Optimizer = Literal["adamax", "adadelta", "adam", "adamw"]
+Precision = Literal["float32", "mixed_bfloat16"]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Limit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -35,13 +36,14 @@ class Distortion(BaseModel):
     smoothness: float = Field(default=4.0, gt=0, allow_inf_nan=False)
 
 
-class TrainingSettings(BaseModel):
-    """Everything that a training depends on in addition to its data, its code and its device.
+class RecipeSettings(BaseModel):
+    """The training settings of a recipe, which leave some of them to the device.
 
     `schedule`: the learning rate is constant, or rises for the share `warmup` of all steps and then
     falls to 0 along a cosine. `averaging`: momentum of the moving average of the weights, which
     becomes the model's weights at the end; 0 for no averaging. `precision`: number type in which
-    layers are computed; weights are always float32. `masks`: dropout masks are drawn for each step
+    layers are computed, or "fastest" for the device's fastest that keeps the accuracy; weights are
+    always float32. `masks`: dropout masks are drawn for each step
     or taken from a pool (digits.training.dropout).
     """
 
@@ -58,9 +60,15 @@ class TrainingSettings(BaseModel):
     weight_decay: Limit = 0.0
     label_smoothing: Rate = 0.0
     averaging: Rate = 0.0
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    precision: Precision | Literal["fastest"] = "float32"
     masks: Literal["drawn", "pooled"] = "drawn"
     distortion: Distortion | None = None
+
+
+class TrainingSettings(RecipeSettings):
+    """Everything that a training depends on in addition to its data, its code and its device."""
+
+    precision: Precision = "float32"
 
 
 Shape = tuple[int, int, int]

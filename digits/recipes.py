@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from digits.errors import UsageError
-from digits.models import MODELS, Distortion, TrainingSettings
+from digits.models import MODELS, Distortion, Precision, RecipeSettings, TrainingSettings
 
 # About as much as digits differ from one person's handwriting to another's. With 12 degrees and
 # elastic displacements of 1.2 pixels, both models became worse; larger but smoother displacements
@@ -18,16 +18,16 @@ SMOOTH_HANDS = HANDS.model_copy(update={"elastic": 1.2, "smoothness": 8.0})
 
 REFERENCE = {name: model.settings for name, model in MODELS.items()}
 
-RECIPES: Mapping[str, Mapping[str, TrainingSettings]] = {
+RECIPES: Mapping[str, Mapping[str, RecipeSettings]] = {
     "reference": REFERENCE,
     "fast": {
         "mlp": REFERENCE["mlp"].model_copy(update={"masks": "pooled"}),
-        "cnn": REFERENCE["cnn"].model_copy(
-            update={"masks": "pooled", "precision": "mixed_bfloat16"}
+        "cnn": RecipeSettings.model_validate(
+            REFERENCE["cnn"].model_dump() | {"masks": "pooled", "precision": "fastest"}
         ),
     },
     "quick": {
-        "mlp": TrainingSettings(
+        "mlp": RecipeSettings(
             optimizer="adam",
             learning_rate=0.003,
             dropout=(0.2, 0.2),
@@ -36,19 +36,19 @@ RECIPES: Mapping[str, Mapping[str, TrainingSettings]] = {
             warmup=0.2,
             masks="pooled",
         ),
-        "cnn": TrainingSettings(
+        "cnn": RecipeSettings(
             optimizer="adam",
             learning_rate=0.003,
             dropout=(0.0, 0.0, 0.3),
             epochs=4,
             schedule="cosine",
             warmup=0.2,
-            precision="mixed_bfloat16",
+            precision="fastest",
             masks="pooled",
         ),
     },
     "best": {
-        "mlp": TrainingSettings(
+        "mlp": RecipeSettings(
             optimizer="adamw",
             learning_rate=0.003,
             dropout=(0.0, 0.0),
@@ -61,7 +61,7 @@ RECIPES: Mapping[str, Mapping[str, TrainingSettings]] = {
             averaging=0.998,
             distortion=HANDS,
         ),
-        "cnn": TrainingSettings(
+        "cnn": RecipeSettings(
             optimizer="adamw",
             learning_rate=0.003,
             dropout=(0.0, 0.0, 0.0),
@@ -71,7 +71,7 @@ RECIPES: Mapping[str, Mapping[str, TrainingSettings]] = {
             weight_decay=0.01,
             label_smoothing=0.05,
             averaging=0.998,
-            precision="mixed_bfloat16",
+            precision="fastest",
             distortion=SMOOTH_HANDS,
         ),
     },
@@ -79,9 +79,18 @@ RECIPES: Mapping[str, Mapping[str, TrainingSettings]] = {
 
 
 def training_settings(
-    recipe: str, model: str, *, epochs: int | None = None, seed: int = 0
+    recipe: str,
+    model: str,
+    *,
+    epochs: int | None = None,
+    seed: int = 0,
+    fastest: Precision = "float32",
+    precision: Precision | None = None,
 ) -> TrainingSettings:
     """Return the settings of `model` in `recipe`, with the run's overrides.
+
+    `fastest` is the device's fastest precision, for recipes that ask for it; `precision` is used
+    whatever the recipe says.
 
     Raises UsageError for an unknown recipe or model, or for a setting that is out of range.
     """
@@ -95,7 +104,9 @@ def training_settings(
             f"recipe {recipe!r} has no settings for model {model!r}: add them in digits/recipes.py "
             f"or use another recipe ({', '.join(_recipes_of(model))})"
         )
-    changes = {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
+    stated = fastest if settings.precision == "fastest" else settings.precision
+    changes = {"seed": seed, "precision": precision or stated}
+    changes |= {} if epochs is None else {"epochs": epochs}
     try:
         return TrainingSettings.model_validate(settings.model_dump() | changes)
     except ValidationError as error:

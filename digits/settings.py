@@ -1,10 +1,10 @@
-"""Settings: the two run-time folders, and the webhook that is notified of events."""
+"""Settings: the two run-time folders, the model server, and others: a webhook, MLflow."""
 
 import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # The folder of the packages: a checkout, or site-packages.
@@ -37,11 +37,24 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
+        validate_by_name=True,
     )
 
     data_dir: Folder = HOME / "data"
     artifacts_dir: Folder = HOME / "artifacts"
     webhook_url: SecretStr | None = None
+    # MLflow's own variable; its address may contain a password.
+    mlflow_tracking_uri: SecretStr | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
+    # The longest that a run or rollback waits for MLflow, with the start of its client.
+    mlflow_seconds: float = Field(10, gt=0)
+    # The model server.
+    api_key: SecretStr | None = None
+    serve_host: str = "127.0.0.1"
+    serve_port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    serve_workers: Annotated[int, Field(ge=1, le=128)] = 1
+    # Where people reach it; the dashboard links there. `digits up` sets it.
+    serve_url: str | None = None
+    serve_sample: Annotated[float, Field(ge=0, le=1)] = 0
 
     @property
     def raw_dir(self) -> Path:

@@ -18,13 +18,16 @@ from digits.registry.ledger import Ledger
 from digits.settings import Settings
 from digits.storage.permissions import as_the_user_asked, write_for_owner
 from digits.storage.workspace import current_workspace
-from digits.training.devices import configure_backend, resolve_device
+from digits.training.devices import configure_backend
 from flows import console
+from flows.card_command import card as card_command
 from flows.dataset_commands import dataset as dataset_commands
 from flows.environment import prepare_environment, prepare_folders
+from flows.feedback_commands import feedback as feedback_commands
 from flows.heartbeats import without_heartbeats
 from flows.interrupts import Interrupted, interruptible, received
 from flows.options import FORMATS, Names, dataset_option
+from flows.serve_command import serve
 from flows.serving.processes import NEUTRAL_FOLDER
 
 if TYPE_CHECKING:
@@ -69,6 +72,13 @@ def run_options(function: Callable[P, Any]) -> Callable[P, Any]:
             default="auto",
             show_default=True,
             help="Device to train on; `auto` uses a GPU if one is available.",
+        ),
+        click.option(
+            "--precision",
+            type=click.Choice(["auto", "float32", "bfloat16"]),
+            default="auto",
+            show_default=True,
+            help="Number type of the layers; `auto` leaves it to the recipe and the device.",
         ),
         click.option(
             "--require-significance",
@@ -162,8 +172,11 @@ def run(as_json: bool, **options: Any) -> None:
 
 @main.command()
 @dataset_option
+@click.option(
+    "--hardware", is_flag=True, help="Also show what models are trained on here, and how."
+)
 @console.json_option
-def status(dataset: str, as_json: bool) -> None:
+def status(dataset: str, hardware: bool, as_json: bool) -> None:
     """Show the champion and the last decision about it."""
     from digits.registry.history import status as status_of
     from digits.spec import load_spec
@@ -171,6 +184,10 @@ def status(dataset: str, as_json: bool) -> None:
     workspace = current_workspace()
     load_spec(dataset, workspace.settings)
     facts = status_of(dataset, workspace)
+    if hardware:
+        from digits.training.hardware import describe_hardware
+
+        facts["hardware"] = describe_hardware()
     if as_json:
         console.print_json(facts)
     else:
@@ -202,10 +219,15 @@ def rollback(version: int | None, dataset: str, as_json: bool) -> None:
     """Roll back to an earlier champion: VERSION, or the previous one."""
     from digits.registry.history import describe_entry, roll_back
     from digits.spec import load_spec
+    from digits.tracking.publication import publish
 
+    console.show_logs()
     workspace = current_workspace()
     load_spec(dataset, workspace.settings)
     facts = describe_entry(roll_back(dataset, version, "by hand", workspace))
+    warning = publish(dataset, workspace.settings)
+    if warning is not None:
+        console.echo(f"Warning: {warning}", err=True)
     if as_json:
         console.print_json(facts)
     else:
@@ -294,16 +316,12 @@ def predict(
         raise click.UsageError(
             "--as-is and --each exclude each other: images as they are are whole"
         )
-    from digits.registry.champion import champion_version, load_champion
+    from digits.inference.loaded_versions import load_version
     from digits.training.streams import native_errors_in, separate_error_stream
-
-    workspace = current_workspace()
-    champion_version(dataset, workspace)
-    separate_error_stream()
-    configure_backend(resolve_device("auto"))
     from flows.labels import label_all
 
-    champion = load_champion(dataset, workspace)
+    separate_error_stream()
+    champion = load_version(dataset, current_workspace(), threads=os.cpu_count() or 1)
     # libtiff prints its warnings about odd files.
     with native_errors_in(Path(os.devnull)), as_the_user_asked():
         is_complete = label_all(
@@ -327,19 +345,21 @@ def predict(
 @console.json_option
 def export(folder: Path, formats: list[str], dataset: str, as_json: bool) -> None:
     """Export the champion to a new FOLDER and check that each format gives the same labels."""
-    from digits.registry.champion import champion_version, load_champion
+    from digits.registry.champion import champion_version, load_keras_champion
     from digits.training.streams import native_errors_in, separate_error_stream
 
     workspace = current_workspace()
     champion_version(dataset, workspace)
     separate_error_stream()
     configure_backend("cpu")
+    from digits.cards.model_card import model_card
     from digits.registry.exporting import export_champion
 
-    champion = load_champion(dataset, workspace)
+    champion = load_keras_champion(dataset, workspace)
     log = workspace.settings.artifacts_dir / "logs" / "export.log"
     with native_errors_in(log), as_the_user_asked():
-        facts = export_champion(champion, folder, formats, workspace)
+        card = model_card(dataset, champion.version.number, workspace)
+        facts = export_champion(champion, folder, formats, workspace, card=card)
     if as_json:
         console.print_json(facts)
     else:
@@ -379,7 +399,10 @@ def gc(dry_run: bool, keep: int, refused_days: int | None, as_json: bool) -> Non
     )
 
 
+main.add_command(card_command)
 main.add_command(dataset_commands)
+main.add_command(feedback_commands)
+main.add_command(serve)
 
 
 @main.command()

@@ -241,6 +241,31 @@ def print_versions(facts: dict[str, Any]) -> None:
         echo(f"refused: {page}")
 
 
+def print_corrections(facts: list[dict[str, Any]]) -> None:
+    """Print how many corrections of each dataset wait, and where."""
+    if not facts:
+        echo("no corrections wait")
+    for one in facts:
+        echo(f"{one['dataset']}: {_sizes(one)} in {one['folder']}")
+        echo(f"  look through them, then run `digits feedback add {one['dataset']}`")
+
+
+def print_passed_on(dataset: str, batches: list[dict[str, Any]]) -> None:
+    """Print the new batches of corrections in the incoming folder."""
+    if not batches:
+        echo(f"no corrections of {dataset} wait")
+    for batch in batches:
+        echo(f"{_sizes(batch)}: now {batch['batch']}")
+    if batches:
+        echo("the next run validates this data like any other batch")
+
+
+def _sizes(facts: dict[str, Any]) -> str:
+    num, sizes = facts["num_images"], facts["class_sizes"]
+    classes = ", ".join(f"{name}: {size}" for name, size in sizes.items())
+    return f"{num:,} correction{'s' * (num != 1)} ({classes})"
+
+
 def print_status(facts: dict[str, Any]) -> None:
     """Print the champion and the last decision."""
     champion, last = facts["champion"], facts["last_decision"]
@@ -259,6 +284,18 @@ def print_status(facts: dict[str, Any]) -> None:
         echo(f"last decision, {last['time']}: {outcome}: {last['reason']}")
     if facts["report"] is not None:
         echo(f"last report: {facts['report']}")
+    if "hardware" in facts:
+        print_hardware(facts["hardware"])
+
+
+def print_hardware(facts: dict[str, Any]) -> None:
+    """Print what models are trained on, and what decides how."""
+    variables = [f"{name}={value}" for name, value in facts["variables"].items()]
+    echo(
+        f"device: {facts['device']}, with {facts['backend']}\nprocessor: {facts['processor']}\n"
+        f"fastest precision: {facts['precision']}; {facts['reason']}\n"
+        f"variables that change bits: {', '.join(variables) or 'none is set'}"
+    )
 
 
 def print_history(dataset: str, entries: list[dict[str, Any]]) -> None:

@@ -21,7 +21,10 @@ from digits.registry.ledger import Ledger
 from digits.settings import HOME, IS_INSTALLED, PROJECT, ROOT, Settings
 from digits.spec import available_datasets, load_spec
 from digits.storage.workspace import Workspace
-from digits.training.devices import CPU_FACTS, gpu_name, processor, resolve_device
+from digits.training.devices import resolve_device
+from digits.training.gpus import first_gpu
+from digits.training.precisions import fastest_precision
+from digits.training.processors import processor
 from flows.serving.service import api_address
 
 PACKAGES = ("digits", "tasks", "flows")
@@ -29,7 +32,6 @@ PACKAGES = ("digits", "tasks", "flows")
 NEEDED_GB = 1.0
 # What a run with both models takes, with TensorFlow.
 NEEDED_MEMORY_GB = 2.0
-BFLOAT16 = r"\b(avx512_bf16|amx_bf16|bf16)\b"
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
@@ -103,27 +105,26 @@ def _missing(requirement: str) -> str | None:
 
 def _machine() -> Iterator[Finding]:
     yield Finding("ok", "processor", processor())
-    if CPU_FACTS.exists() and not re.search(BFLOAT16, CPU_FACTS.read_text(encoding="utf-8")):
-        found = "no bfloat16: recipe fast is slower than reference here (docs/recipes.md)"
-        yield Finding("note", "processor", found)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     if memory < NEEDED_MEMORY_GB:
         found, advice = f"{memory:.1f} GB", f"a run takes {NEEDED_MEMORY_GB:.0f} GB"
         yield Finding("wrong", "memory", found, advice)
     else:
         yield Finding("ok", "memory", f"{memory:.1f} GB")
-    name = gpu_name()
+    gpu = first_gpu()
     try:
         resolved = resolve_device("auto")
     except DigitsError as error:
         yield Finding("wrong", "gpu", str(error))
         return
-    if name is None:
+    if gpu is None:
         yield Finding("ok", "gpu", "none; models train on the processor")
     elif resolved == "cpu":
-        yield Finding("wrong", "gpu", f"{name}, without CUDA libraries", "run `make gpu`")
+        yield Finding("wrong", "gpu", f"{gpu.name}, without CUDA libraries", "run `make gpu`")
     else:
-        yield Finding("ok", "gpu", name)
+        yield Finding("ok", "gpu", gpu.name)
+    fastest = fastest_precision(resolved)
+    yield Finding("ok", "precision", f"fastest: {fastest.precision}; {fastest.reason}")
 
 
 def _folders(settings: Settings) -> Iterator[Finding]:
@@ -182,11 +183,12 @@ def _server(settings: Settings) -> Iterator[Finding]:
 
 def _ports() -> Iterator[Finding]:
     said = os.environ.get("PREFECT_SERVER_API_PORT") or "4200"
-    if not said.isdecimal() or not 0 < int(said) < 65535:
+    if not said.isdecimal() or not 0 < int(said) < 65534:
         found = f"PREFECT_SERVER_API_PORT={said}"
-        yield Finding("wrong", "ports", found, "set it to a number from 1 to 65534, or unset it")
+        yield Finding("wrong", "ports", found, "set it to a number from 1 to 65533, or unset it")
         return
-    for port, use in ((int(said), "the dashboard"), (int(said) + 1, "the reports")):
+    uses = ("the dashboard", "the reports", "the model server")
+    for port, use in enumerate(uses, start=int(said)):
         if _is_free(port):
             yield Finding("ok", "ports", f"{port} is free for {use}")
         else:

@@ -8,7 +8,7 @@ from digits.errors import DigitsError
 from digits.settings import HOME, Settings
 from flows.serving.installed_prefect import in_prefect
 from flows.serving.proxies import exempt_loopback
-from flows.serving.service import api_address
+from flows.serving.service import api_address, models_address
 
 BACKEND = "KERAS_BACKEND"
 
@@ -54,6 +54,7 @@ def prepare_environment(settings: Settings) -> None:
     api = api_address(settings)
     if api is not None:
         defaults["PREFECT_API_URL"] = api
+        defaults["DIGITS_SERVE_URL"] = models_address(api)
     # Each can change the training, such as KERAS_MAX_EPOCHS, but is no part of a cache key.
     for name in [name for name in os.environ if name.startswith("KERAS_") and name != BACKEND]:
         del os.environ[name]

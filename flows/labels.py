@@ -11,17 +11,17 @@ from typing import Literal
 import click
 
 from digits.escaping import one_line, spreadsheet_cell
+from digits.inference.loaded_versions import LoadedVersion
 from digits.labeling.explanation import explain, explanation_path
 from digits.labeling.image_search import Passed, find_files
-from digits.labeling.labeler import Answer, Labeled, label_files
-from digits.registry.champion import Champion
+from digits.labeling.labeler import Answer, Prediction, label_files
 
 Form = Literal["text", "json", "csv"]
 
 
 def label_all(
     files: Iterable[str],
-    champion: Champion,
+    version: LoadedVersion,
     *,
     form: Form,
     as_is: bool | None,
@@ -41,7 +41,7 @@ def label_all(
     is_all_labeled, numbers, passed = True, count(1), Passed()
     answers = label_files(
         find_files(files, passed),
-        champion,
+        version,
         as_is=as_is,
         each=each,
         keep_originals=folder is not None,
@@ -51,10 +51,10 @@ def label_all(
         of_picture = list(parts)
         PRINTERS[form](of_picture, each)
         for answer in of_picture:
-            if not isinstance(answer, Labeled):
+            if not isinstance(answer, Prediction):
                 is_all_labeled = False
             elif folder is not None:
-                picture = explain(answer, champion.layout.class_names)
+                picture = explain(answer, version.layout.class_names)
                 picture.save(explanation_path(folder, next(numbers), answer.file))
     for sentence in passed.sentences():
         click.echo(one_line(sentence), err=True)
@@ -63,9 +63,9 @@ def label_all(
 
 def _print_text(answers: list[Answer], each: bool) -> None:
     """Print a line per picture: the names of its digits, and the least of their probabilities."""
-    labeled = [answer for answer in answers if isinstance(answer, Labeled)]
+    labeled = [answer for answer in answers if isinstance(answer, Prediction)]
     for answer in answers:
-        if not isinstance(answer, Labeled):
+        if not isinstance(answer, Prediction):
             click.echo(one_line(f"Error: {answer.file} {answer.error}"), err=True)
     for group in [labeled] if each and labeled else [[answer] for answer in labeled]:
         name = "".join(answer.name for answer in group)
@@ -78,14 +78,14 @@ def _print_text(answers: list[Answer], each: bool) -> None:
 def _print_json(answers: list[Answer], each: bool) -> None:
     for answer in answers:
         facts: dict[str, object] = {"file": answer.file}
-        if isinstance(answer, Labeled):
+        if isinstance(answer, Prediction):
             facts |= {
                 "label": answer.label,
                 "name": answer.name,
                 "probability": answer.probability,
                 "note": answer.note,
             }
-            facts |= {"part": answer.picture.part} if each else {}
+            facts |= {"part": answer.part} if each else {}
         else:
             facts |= {"error": answer.error}
         click.echo(json.dumps(facts))
@@ -94,8 +94,8 @@ def _print_json(answers: list[Answer], each: bool) -> None:
 def _print_csv(answers: list[Answer], each: bool) -> None:
     for answer in answers:
         file = one_line(answer.file)
-        if isinstance(answer, Labeled):
-            part, note = str(answer.picture.part) if each else "", answer.note or ""
+        if isinstance(answer, Prediction):
+            part, note = str(answer.part) if each else "", answer.note or ""
             name, probability = one_line(answer.name), f"{answer.probability:.6f}"
             _write_row(file, str(answer.label), name, probability, "", note, part)
         else:

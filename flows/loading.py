@@ -19,7 +19,7 @@ def load_ahead(request: Request, workspace: Workspace) -> None:
     open_steps = {step.step.partition(" ")[0] for step in work if step.would != "stay cached"}
     if "validate" in open_steps:
         import digits.validation.dataset_validation
-    if open_steps & {"train", "evaluate"}:
+    if open_steps & {"train", "evaluate", "convert"}:
         configure_backend(request.device)
         import digits.training.evaluation
         import digits.training.trainer  # noqa: F401

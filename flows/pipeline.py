@@ -24,11 +24,13 @@ from digits.storage.references import (
     DatasetRef,
     EvaluationRef,
     ModelRef,
+    OnnxRef,
     ReportRef,
     ValidationRef,
 )
 from digits.storage.workspace import Workspace
 from digits.training.devices import Device, resolve_device
+from digits.training.precisions import PrecisionChoice, fastest_precision, forced_precision
 
 Made_co = TypeVar("Made_co", covariant=True)
 
@@ -59,6 +61,8 @@ class Steps:
     train: Submittable[ModelRef]
     evaluate: Submittable[EvaluationRef]
     score_champion: Callable[..., EvaluationRef | None]
+    models_to_convert: Callable[..., Sequence[ModelRef]]
+    convert: Callable[..., OnnxRef]
     promote: Callable[..., Decision | None]
     report: Callable[..., ReportRef]
     wait: Callable[[Sequence[Pending[ModelRef]]], None]
@@ -84,6 +88,7 @@ class Request:
         seed: int,
         device: Device,
         settings: Settings,
+        precision: PrecisionChoice = "auto",
         require_significance: bool = False,
     ) -> Self:
         """Check a request before anything is loaded or started.
@@ -97,7 +102,15 @@ class Request:
         if len(set(models)) < len(models):
             raise UsageError(f"--models has a duplicate: {','.join(models)}")
         trainings = {
-            model: training_settings(recipe, model, epochs=epochs, seed=seed) for model in models
+            model: training_settings(
+                recipe,
+                model,
+                epochs=epochs,
+                seed=seed,
+                fastest=fastest_precision(on).precision,
+                precision=forced_precision(precision, on),
+            )
+            for model in models
         }
         Ledger(dataset, settings).entries()
         rule = Rule(floor=spec.floor, require_significance=require_significance)
@@ -129,9 +142,10 @@ def run_pipeline(request: Request, steps: Steps, workspace: Workspace) -> RunOut
     decision = None
     while decision is None:  # another run has changed the champion meanwhile
         incumbent = steps.score_champion(dataset=spec.name, arrays=arrays, device=device)
-        decision = steps.promote(
-            dataset=dataset, scored=scored, incumbent=incumbent, rule=request.rule, lineage=lineage
-        )
+        decided = {"scored": scored, "incumbent": incumbent, "rule": request.rule}
+        models = steps.models_to_convert(dataset=spec.name, **decided)
+        forms = [steps.convert(model=model, arrays=arrays, device=device) for model in models]
+        decision = steps.promote(dataset=dataset, lineage=lineage, forms=forms, **decided)
     report = steps.report(
         title=spec.title,
         validation=validation,

@@ -6,7 +6,7 @@ from itertools import islice
 from types import SimpleNamespace
 from typing import Any, Literal
 
-from digits.cache.differences import differences
+from digits.cache.differences import differences, surrounding_differences
 from digits.cache.keys import STEPS, step_key, step_label
 from digits.datasets.versions import DatasetVersions
 from digits.errors import DamagedError
@@ -18,7 +18,7 @@ from digits.registry.ledger import (
     standing_verdict,
     versions_of,
 )
-from digits.registry.promotion import choose_candidate, needs_score
+from digits.registry.promotion import choose_candidate, models_to_convert, needs_score
 from digits.spec import DatasetSpec
 from digits.storage.records import Record, StepKey
 from digits.storage.references import ArraysRef, EvaluationRef, Frozen, Reference
@@ -27,6 +27,7 @@ from flows.pipeline import Request, Steps, run_pipeline
 
 Would = Literal["run", "stay cached", "depend"]
 BEFORE = "a step before it would run; equal output keeps it cached"
+IF_PROMOTED = "only the models of a run that promotes one are converted"
 # The arguments that a step before may have to make first, and what it means that it has not.
 MADE_BY_STEPS = {
     **dict.fromkeys(("batches", "dataset", "validation", "arrays", "model", "scored"), BEFORE),
@@ -58,6 +59,7 @@ class Planner:
 
     def __init__(self, request: Request, workspace: Workspace) -> None:
         self.steps: list[PlannedStep] = []
+        self._models = tuple(request.trainings)
         self._workspace = workspace
         self._entries = Ledger(request.spec.name, workspace.settings).entries()
         self._versions = {
@@ -72,6 +74,7 @@ class Planner:
         return Steps(
             add_incoming=self._add_incoming,
             score_champion=self._score_champion,
+            models_to_convert=self._models_to_convert,
             promote=self._promote,
             wait=lambda _: None,
             **lookups,
@@ -94,6 +97,9 @@ class Planner:
             self._explain(label, key, step_label(step, arguments))
             return None
         reason = f"made in {self._origin(record)}"
+        if "device" in arguments:
+            elsewhere = surrounding_differences(record.processor, record.variables)
+            reason = "; ".join((reason, *elsewhere))
         if measured:
             reason += f"; large, so only the size was checked: {', '.join(measured)}"
         self._add(label, "stay cached", reason)
@@ -111,9 +117,23 @@ class Planner:
 
     def _score_champion(self, *, arrays: ArraysRef | None, device: str, **_: Any) -> Any:
         champion = champion_of(self._entries)
-        if champion and arrays and needs_score(champion, arrays, self._workspace.store.glance):
-            arguments = {"model": champion.model, "arrays": arrays, "device": device}
-            self.look_up("evaluate", "evaluate champion", arguments)
+        if champion is None or arrays is None:
+            return None
+        if not needs_score(champion, arrays, self._workspace.store.glance):
+            return champion.evaluation
+        arguments = {"model": champion.model, "arrays": arrays, "device": device}
+        return self.look_up("evaluate", "evaluate champion", arguments)
+
+    def _models_to_convert(self, *, scored: Sequence[Any], incumbent: Any, **decided: Any) -> Any:
+        """Return the models that the run would convert, or note those that it may convert."""
+        is_undecided = incumbent is None and champion_of(self._entries) is not None
+        if _is_unknown(scored) or is_undecided:
+            for model in self._models:
+                self._add(f"convert {model}", "depend", IF_PROMOTED)
+            return []
+        return models_to_convert(
+            scored=scored, incumbent=incumbent, workspace=self._workspace, **decided
+        )
 
     def _promote(self, *, scored: Sequence[tuple[Any, EvaluationRef | None]], **_: Any) -> Any:
         self._add("promote", "run", "the decision is about the present champion")

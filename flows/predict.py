@@ -12,7 +12,6 @@ from digits.registry.champion import champion_version
 from digits.registry.garbage import runs_lock
 from digits.storage.locks import hold
 from digits.storage.workspace import current_workspace
-from digits.training.devices import Device
 from flows.serving.watch import hold_run_lock
 from tasks.label import predict_folder
 
@@ -29,7 +28,6 @@ def predict(
     output: Path | None = None,
     dataset: str = "mnist",
     as_is: bool | None = None,
-    device: Device = "auto",
 ) -> LabelReport:
     """Label all images below a folder with the champion.
 
@@ -39,7 +37,6 @@ def predict(
         dataset: Dataset whose champion labels the images.
         as_is: Whether the images already look like the dataset's, so that they are not centered
             and scaled (default: what the dataset's spec says).
-        device: Device to use; auto uses a GPU if one is available.
     """
     workspace = current_workspace()
     champion_version(dataset, workspace)
@@ -47,7 +44,7 @@ def predict(
         raise UsageError(f"{folder}: not a folder on this machine")
     path = output or workspace.settings.artifacts_dir / "predictions" / f"{flow_run.id}.parquet"
     with hold(runs_lock(workspace), shared=True):
-        labels = predict_folder(folder, path, dataset, device, as_is=as_is)
+        labels = predict_folder(folder, path, dataset, as_is=as_is)
     create_markdown_artifact(
         key=f"predictions-{dataset.replace('_', '-')}",
         markdown=label_page(labels),

@@ -13,21 +13,24 @@ from digits.errors import DamagedError, DigitsError
 from digits.progress import ending_together
 from digits.registry.garbage import running
 from digits.registry.ledger import Ledger
-from digits.registry.promotion import RunOutcome, needs_score
-from digits.storage.references import ArraysRef, EvaluationRef
+from digits.registry.promotion import RunOutcome, models_to_convert, needs_score
+from digits.storage.references import ArraysRef, EvaluationRef, ModelRef
 from digits.storage.workspace import current_workspace
 from digits.training.devices import Device
+from digits.training.precisions import PrecisionChoice
 from flows.parameters import DatasetName, ModelNames, Positive, RecipeName, Seed
 from flows.pipeline import Request, Steps, run_pipeline
 from flows.serving.service import page_address
 from flows.serving.watch import hold_run_lock
 from tasks.add_incoming import add_incoming
+from tasks.convert import convert
 from tasks.dashboard import on_dashboard, show_run
 from tasks.evaluate import evaluate
 from tasks.ingest import ingest
 from tasks.journal import journal
 from tasks.normalize import normalize
 from tasks.promote import promote
+from tasks.publish import publish_run
 from tasks.report import report
 from tasks.train import train
 from tasks.validate import validate
@@ -56,6 +59,7 @@ def retrain(
     epochs: Positive | None = None,
     seed: Seed = 0,
     device: Device = "auto",
+    precision: PrecisionChoice = "auto",
     require_significance: bool = False,
 ) -> RunResult:
     """Retrain the models on a dataset and promote the better one if it beats the champion.
@@ -67,6 +71,7 @@ def retrain(
         epochs: Number of epochs (default: the recipe's).
         seed: Seed of all random numbers.
         device: Device to train on; auto uses a GPU if one is available.
+        precision: Number type of the layers; auto leaves it to the recipe and the device.
         require_significance: Promote only if the exact McNemar test is also significant.
     """
     workspace = current_workspace()
@@ -77,6 +82,7 @@ def retrain(
         epochs=epochs,
         seed=seed,
         device=device,
+        precision=precision,
         settings=workspace.settings,
         require_significance=require_significance,
     )
@@ -90,6 +96,7 @@ def retrain(
         find_code(models, spec.read_options)
         outcome = run_pipeline(request, TASKS, workspace)
         show_run(spec.title, outcome, kept.steps, page_address)
+        publish_run(dataset, outcome)
     keep_known_code()
     return RunResult(str(flow_run.name), outcome, kept.steps)
 
@@ -115,6 +122,11 @@ def score_champion(*, dataset: str, arrays: ArraysRef, device: str) -> Evaluatio
     return evaluate(champion.model, arrays, device)
 
 
+def models_due(**decided: Any) -> Sequence[ModelRef]:
+    """Return the models to convert; see digits.registry.promotion.models_to_convert."""
+    return models_to_convert(**decided, workspace=current_workspace())
+
+
 def end_with_first_failure(trainings: Sequence[Any]) -> None:
     """Wait for the trainings; the first that fails ends the run, and the others with it."""
     for training in as_completed(list(trainings)):
@@ -129,6 +141,8 @@ TASKS = Steps(
     train=train,
     evaluate=evaluate,
     score_champion=score_champion,
+    models_to_convert=models_due,
+    convert=convert,
     promote=promote,
     report=report,
     wait=end_with_first_failure,

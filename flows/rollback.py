@@ -3,12 +3,17 @@
 from prefect import flow
 from prefect.runtime import flow_run
 
+from digits.registry.garbage import runs_lock
 from digits.registry.history import roll_back
 from digits.registry.ledger import Entry
+from digits.storage.locks import hold
+from digits.storage.references import ModelRef, OnnxRef, Reference
 from digits.storage.workspace import current_workspace
 from flows.parameters import DatasetName, Positive
 from flows.serving.watch import hold_run_lock
+from tasks.convert import convert
 from tasks.dashboard import announce
+from tasks.publish import publish_champion
 
 
 @flow(
@@ -24,6 +29,13 @@ def rollback(*, dataset: DatasetName = "mnist", version: Positive | None = None)
         dataset: Dataset whose champion to roll back: the name of a spec in data/datasets.
         version: Version to make champion (default: the previous champion).
     """
-    entry = roll_back(dataset, version, str(flow_run.name), current_workspace())
+
+    def make_form(model: ModelRef, arrays: Reference) -> OnnxRef:
+        return convert(model, arrays, "cpu")
+
+    workspace = current_workspace()
+    with hold(runs_lock(workspace), shared=True):
+        entry = roll_back(dataset, version, str(flow_run.name), workspace, make_form)
     announce(entry)
+    publish_champion(dataset)
     return entry

@@ -31,7 +31,8 @@ from digits.storage.files import write_whole
 from digits.storage.records import Record, StepKey
 from digits.storage.references import Reference
 from digits.storage.workspace import current_workspace
-from digits.training.devices import processor
+from digits.training.processors import processor
+from digits.training.variables import recorded_variables
 from tasks.journal import note
 from tasks.locking import FlockManager
 
@@ -150,6 +151,7 @@ class CheckedRecords(WritableFileSystem):
                 run_id=str(flow_run.id),
                 run_name=str(flow_run.name),
                 processor=processor(),
+                variables=recorded_variables(),
             )
         except OSError as error:
             logger.warning(

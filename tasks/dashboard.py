@@ -23,6 +23,7 @@ from digits.registry.ledger import Entry, Ledger, champion_of
 from digits.registry.promotion import RunOutcome
 from digits.report.dashboard_pages import champion_page, failure_page, run_page
 from digits.report.sentences import headline
+from digits.settings import Settings
 from digits.spec import load_spec
 from digits.storage.records import Record
 from digits.storage.workspace import current_workspace
@@ -74,7 +75,8 @@ def show_run(
 
         pictures = draw_pictures(outcome.scored, outcome.arrays, store)
     path = store.folder(outcome.report) / "report.html"
-    keys = [*(step.key.digest for step in outcome.lineage.values()), outcome.report.made_by]
+    made = (*entry.forms, outcome.report)
+    keys = [*(step.key.digest for step in outcome.lineage.values()), *(one.made_by for one in made)]
     page = run_page(
         title,
         outcome,
@@ -98,7 +100,8 @@ def announce(entry: Entry) -> None:
     champion = champion_of(entries)
     if champion is not None:
         key = f"champion-{slug(entry.dataset)}"
-        page = champion_page(load_spec(entry.dataset, workspace.settings).title, entries)
+        title = load_spec(entry.dataset, workspace.settings).title
+        page = champion_page(title, entries, _drawing_page(entry.dataset))
         if _patiently(lambda: artifacts.newest(key)) != page:
             show(key, page, f"Version {champion.number}, {champion.model.model}")
 
@@ -110,6 +113,12 @@ def show(key: str, page: str, description: str) -> None:
     """
     text = markdown_text(description)
     _patiently(lambda: artifacts.create("markdown", key, page, text))
+
+
+def _drawing_page(dataset: str) -> str | None:
+    """Return the URL of the page on which one draws, or None if there is no model server."""
+    server = Settings().serve_url
+    return server and f"{server.rstrip('/')}/?dataset={dataset}"
 
 
 def slug(name: str) -> str:

@@ -10,7 +10,7 @@ from prefect.runtime import flow_run
 from digits.errors import DigitsError
 from digits.registry.promotion import Decision, Rule, decide
 from digits.storage.lineage import Lineage
-from digits.storage.references import DatasetRef, EvaluationRef, ModelRef
+from digits.storage.references import DatasetRef, EvaluationRef, ModelRef, OnnxRef
 from digits.storage.workspace import current_workspace
 from tasks.dashboard import announce
 
@@ -23,8 +23,11 @@ def promote(
     *,
     rule: Rule,
     lineage: Lineage,
+    forms: Sequence[OnnxRef],
 ) -> Decision | None:
     """Write the decision to the ledger. `incumbent` is the champion's score on this test set.
+
+    `forms` are the ONNX forms that the decision needs.
 
     Returns None, without a decision, if another run has just changed the champion. Raises
     DigitsError if the server has ended this run: another one may have started since.
@@ -32,7 +35,14 @@ def promote(
     _ensure_running()
     run, workspace = str(flow_run.name), current_workspace()
     decision = decide(
-        dataset, scored, incumbent, rule=rule, lineage=lineage, run=run, workspace=workspace
+        dataset,
+        scored,
+        incumbent,
+        rule=rule,
+        lineage=lineage,
+        forms=forms,
+        run=run,
+        workspace=workspace,
     )
     if decision is not None:
         announce(decision.entry)

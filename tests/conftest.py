@@ -35,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # a developer's server gets no runs of tests
 
 
 @pytest.hookimpl(wrapper=True)

@@ -22,9 +22,10 @@ PACKAGES = ("digits", "tasks", "flows")
 # Each lock file, and the extras that it adds to the runtime dependencies.
 LOCKS = {
     "requirements.txt": (),
-    "requirements-dev.txt": ("dev", "export"),
+    "requirements-dev.txt": ("dev", "export", "mlflow"),
     "requirements-export.txt": ("export",),
     "requirements-gpu.txt": ("gpu",),
+    "requirements-mlflow.txt": ("mlflow",),
 }
 PIN = re.compile(r"^([a-z0-9][a-z0-9.-]*)(?:\[[a-z0-9, -]+\])?==([^ ;\\]+)", re.MULTILINE)
 
@@ -161,7 +162,7 @@ def test_an_installed_wheel_can_register_its_deployments(installed: Path, tmp_pa
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("digits", ("export",)), ("tasks", ()), ("flows", ()), ("tests", ("dev", "export"))],
+    [("digits", ("export", "mlflow")), ("tasks", ()), ("flows", ()), ("tests", ("dev", "export"))],
 )
 def test_every_imported_library_is_declared(folder: str, extras: tuple[str, ...]) -> None:
     asked = list(PROJECT["project"]["dependencies"])

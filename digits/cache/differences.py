@@ -4,20 +4,33 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from digits.storage.records import StepKey
+from digits.training.processors import processor
+from digits.training.variables import recorded_variables
 
 
 def differences(then: StepKey, now: StepKey) -> Iterator[str]:
-    """Yield each difference between two keys of a step: code, then libraries, then inputs.
+    """Yield each difference between two keys of a step: code, libraries, variables, then inputs.
 
     Code is compared only within one version of Python: another version changes every digest.
     """
     if then.libraries.get("python") == now.libraries.get("python"):
         yield from _code_differences(then.code, now.code)
-    for name in sorted(then.libraries.keys() | now.libraries.keys()):
-        before, after = then.libraries.get(name, "none"), now.libraries.get(name, "none")
-        if before != after:
-            yield f"{name} {before} -> {after}"
+    yield from _value_differences("", then.libraries, now.libraries)
+    yield from _value_differences("", then.variables, now.variables)
     yield from _value_differences("", then.inputs, now.inputs)
+
+
+def surrounding_differences(
+    processor_then: str, variables: Mapping[str, str] | None
+) -> Iterator[str]:
+    """Yield how the processor and the recorded variables differ from those of this process.
+
+    Yields nothing about what was not recorded.
+    """
+    if processor_then not in ("", processor()):
+        yield f"processor {processor_then} -> {processor()}"
+    if variables is not None:
+        yield from _value_differences("", dict(variables), recorded_variables())
 
 
 def _code_differences(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """The steps and their cache keys, computed without running them.
 
 A key covers everything that a step's output depends on: the step's name, the content of its inputs,
-its settings, the code that it reaches, and the versions of the libraries that affect its output.
-The kind of device is an argument of the steps that depend on it.
+its settings, the code that it reaches, and the versions of the libraries and the environment
+variables that affect its output. The kind of device is an argument of the steps that depend on it.
 """
 
 import sys
@@ -21,6 +21,7 @@ from digits.spec import ReadOptions
 from digits.storage.records import StepKey
 from digits.storage.references import Reference
 from digits.training.devices import CUDA_PACKAGES, backend
+from digits.training.variables import keyed_variables
 
 Arguments = Mapping[str, Any]
 
@@ -98,6 +99,11 @@ STEPS: Mapping[str, Step] = {
             roots=_builder,
         ),
         Step("evaluate", libraries=("keras", "numpy", "scipy", "pyarrow")),
+        Step(
+            "convert",
+            libraries=("keras", "numpy", "onnx", "onnxruntime", "tensorflow", "tf2onnx"),
+            ignored=frozenset({"device"}),
+        ),
         Step("report", libraries=("jinja2", "matplotlib", "numpy", "pillow", "pyarrow")),
     )
 }
@@ -117,7 +123,8 @@ def step_key(name: str, arguments: Arguments) -> StepKey:
         step=name,
         inputs={key: _described(value) for key, value in sorted(relevant.items())},
         code=_code_of_step(name, arguments),
-        libraries=_versions(step.libraries, str(arguments.get("device", ""))),
+        libraries=_versions(step.libraries, str(relevant.get("device", ""))),
+        variables=keyed_variables() if "keras" in step.libraries else {},
     )
 
 

@@ -7,14 +7,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from digits.labeling.image_files import Grey
-from digits.labeling.labeler import Labeled
+from digits.labeling.labeler import Prediction
 
 SIDE, GAP, BAR = 280, 12, 22
 PAPER, TEXT, FAINT, CHOSEN = "white", "black", "lightgrey", "royalblue"
 MAX_BARS = 10
 
 
-def explain(answer: Labeled, names: tuple[str, ...]) -> Image.Image:
+def explain(answer: Prediction, names: tuple[str, ...]) -> Image.Image:
     """Draw the original, the image that the model saw (enlarged), and the most probable classes."""
     sheet = Image.new("RGB", (3 * SIDE + 4 * GAP, SIDE + 2 * GAP), PAPER)
     pictures = (answer.picture.original, answer.picture.seen)
@@ -37,7 +37,7 @@ def _enlarged(pixels: Grey) -> Image.Image:
     return picture.resize((size[0], size[1]), Image.Resampling.NEAREST)
 
 
-def _draw_bars(draw: ImageDraw.ImageDraw, answer: Labeled, names: tuple[str, ...]) -> None:
+def _draw_bars(draw: ImageDraw.ImageDraw, answer: Prediction, names: tuple[str, ...]) -> None:
     font = ImageFont.load_default(14)
     left, width = 2 * SIDE + 3 * GAP, SIDE
     best = np.argsort(-answer.probabilities, kind="stable")[:MAX_BARS]

@@ -15,7 +15,6 @@ from digits.datasets.formats.pictures import UNREADABLE
 from digits.errors import DataError
 
 Grey = npt.NDArray[np.uint8]
-PNG = b"\x89PNG\r\n\x1a\n"
 
 STANDARD_INPUT = "-"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -45,8 +44,8 @@ def read_grey(file: str) -> Grey:
     return read_image(file).grey
 
 
-def read_image(file: str) -> GreyImage:
-    """Read the first image of a file, or of stdin for "-", of at most 256 pixels a side.
+def read_image(file: str | Path) -> GreyImage:
+    """Read the first image of a file, or of stdin for the text "-", of at most 256 pixels a side.
 
     Raises DataError if it is not an intact image of a known format, or is too large.
     """
@@ -60,6 +59,39 @@ def read_image(file: str) -> GreyImage:
             return _read(stream)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}") from error
+
+
+def decode_image(content: bytes, max_pixels: int | None = None) -> GreyImage:
+    """Decode the first image of a file's content, of at most 256 pixels a side.
+
+    Raises DataError if it is not an intact image of a known format, or has more than `max_pixels`.
+    """
+    if not content:
+        raise DataError("is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Pillow checks the size before decoding a pixel, but only warns up to twice its limit.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            pixels = io.BytesIO(_without_unused_chunks(content))
+            with Image.open(pixels, formats=FORMATS) as picture:
+                if max_pixels is not None and picture.width * picture.height > max_pixels:
+                    raise DataError(f"is larger than the limit of {max_pixels:,} pixels")
+                num_frames = _num_frames(picture)
+                grey = to_grey(_upright(picture))
+    except UnidentifiedImageError as error:
+        raise DataError("is not a PNG, JPEG, WebP, BMP, TIFF or GIF image") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise DataError(f"is larger than the limit of {Image.MAX_IMAGE_PIXELS:,} pixels") from error
+    except UNREADABLE as error:
+        raise DataError(f"is corrupted or truncated: {error}") from error
+    return GreyImage(reduced(grey), num_frames)
+
+
+def reduced(grey: Grey) -> Grey:
+    """Shrink a gray image (h, w) to at most 256 pixels a side."""
+    factor = math.ceil(max(grey.shape) / MAX_SIDE)
+    return np.asarray(Image.fromarray(grey).reduce(factor)) if factor > 1 else grey
 
 
 def to_grey(picture: Image.Image) -> Grey:
@@ -110,31 +142,7 @@ def _read(stream: BinaryIO) -> GreyImage:
         content += piece
         if len(content) > MAX_BYTES:
             raise DataError(f"is larger than the limit of {MAX_BYTES:,} bytes")
-    if not content:
-        raise DataError("is empty")
-    return _decode(bytes(content))
-
-
-def _decode(content: bytes) -> GreyImage:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # Pillow checks the size before decoding a pixel, but only warns up to twice its limit.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            pixels = io.BytesIO(_without_unused_chunks(content))
-            with Image.open(pixels, formats=FORMATS) as picture:
-                num_frames = _num_frames(picture)
-                grey = to_grey(_upright(picture))
-    except UnidentifiedImageError as error:
-        raise DataError("is not a PNG, JPEG, WebP, BMP, TIFF or GIF image") from error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise DataError(f"is larger than the limit of {Image.MAX_IMAGE_PIXELS:,} pixels") from error
-    except UNREADABLE as error:
-        raise DataError(f"is corrupted or truncated: {error}") from error
-    factor = math.ceil(max(grey.shape) / MAX_SIDE)
-    if factor > 1:
-        grey = np.asarray(Image.fromarray(grey).reduce(factor))
-    return GreyImage(grey, num_frames)
+    return decode_image(bytes(content))
 
 
 def _upright(picture: Image.Image) -> Image.Image:

@@ -10,11 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from digits.datasets.images import iter_split
+from digits.inference.loaded_versions import LoadedVersion
 from digits.labeling.drift import Reference, Watch, reference_of
 from digits.labeling.image_search import Passed, find_files
 from digits.labeling.label_reports import LabelReport
-from digits.labeling.labeler import Answer, Labeled, Refused, label_files
-from digits.registry.champion import Champion, dataset_folder
+from digits.labeling.labeler import Answer, Prediction, label_files
+from digits.labeling.pictures import Refused
+from digits.registry.champion import dataset_folder
+from digits.registry.ledger import Ledger, find_version
 from digits.storage.files import TEMPORARY, flush, make_folder
 from digits.storage.workspace import Workspace
 
@@ -33,38 +36,39 @@ SCHEMA = pa.schema(
 
 def label_pictures(
     arguments: Iterable[str],
-    champion: Champion,
+    version: LoadedVersion,
     path: Path,
     workspace: Workspace,
     *,
     as_is: bool | None,
 ) -> LabelReport:
-    """Label files and folders with the champion; write a row for each image into a Parquet file.
+    """Label files and folders with a version; write a row for each image into a Parquet file.
 
-    Writing is atomic: on an error, `path` is unchanged. Raises DigitsError if the champion's
+    Writing is atomic: on an error, `path` is unchanged. Raises DigitsError if the version's
     training data, which drift is measured against, is not in the store.
     """
-    watch = Watch(_reference(champion, workspace))
+    watch = Watch(_reference(version, workspace))
     passed = Passed()
-    answers = label_files(find_files(arguments, passed), champion, as_is=as_is)
+    answers = label_files(find_files(arguments, passed), version, as_is=as_is)
     num_refused = _write(path, answers, watch)
     return LabelReport(
         path=path,
-        dataset=champion.layout.name,
-        version=champion.version.number,
-        class_counts=dict(zip(champion.layout.class_names, watch.label_counts, strict=True)),
+        dataset=version.dataset,
+        version=version.number,
+        class_counts=dict(zip(version.layout.class_names, watch.label_counts, strict=True)),
         num_refused=num_refused,
         passed=tuple(passed.sentences()),
         drift=watch.measures(),
     )
 
 
-def _reference(champion: Champion, workspace: Workspace) -> Reference:
-    version, layout = champion.version, champion.layout
-    workspace.store.verify(version.evaluation)
+def _reference(version: LoadedVersion, workspace: Workspace) -> Reference:
+    entries = Ledger(version.dataset, workspace.settings).entries()
+    recorded, layout = find_version(entries, version.number, version.dataset), version.layout
+    workspace.store.verify(recorded.evaluation)
     return reference_of(
-        iter_split(dataset_folder(version, workspace) / "train.parquet", layout),
-        workspace.store.folder(version.evaluation) / "predictions.parquet",
+        iter_split(dataset_folder(recorded, workspace) / "train.parquet", layout),
+        workspace.store.folder(recorded.evaluation) / "predictions.parquet",
         layout.num_classes,
     )
 
@@ -78,11 +82,11 @@ def _write(path: Path, answers: Iterator[Answer], watch: Watch) -> int:
         with pq.ParquetWriter(temporary, SCHEMA, write_page_checksum=True) as writer:
             while rows := list(islice(answers, ROW_GROUP)):
                 writer.write_table(_table(rows))
-                labeled = [row for row in rows if isinstance(row, Labeled)]
+                labeled = [row for row in rows if isinstance(row, Prediction)]
                 num_refused += len(rows) - len(labeled)
                 if labeled:
                     watch.add(
-                        np.stack([row.picture.seen for row in labeled]),
+                        np.stack([row.seen for row in labeled]),
                         np.array([row.label for row in labeled]),
                         np.array([row.probability for row in labeled]),
                     )
@@ -99,9 +103,9 @@ def _table(rows: list[Answer]) -> pa.Table:
     files = [row.file.encode("utf-8", "backslashreplace").decode() for row in rows]
     columns = {
         "file": files,
-        "label": [row.label if isinstance(row, Labeled) else None for row in rows],
-        "probability": [row.probability if isinstance(row, Labeled) else None for row in rows],
+        "label": [row.label if isinstance(row, Prediction) else None for row in rows],
+        "probability": [row.probability if isinstance(row, Prediction) else None for row in rows],
         "error": [row.error if isinstance(row, Refused) else None for row in rows],
-        "note": [row.note if isinstance(row, Labeled) else None for row in rows],
+        "note": [row.note if isinstance(row, Prediction) else None for row in rows],
     }
     return pa.table(columns, schema=SCHEMA)

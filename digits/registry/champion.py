@@ -1,7 +1,6 @@
-"""Load a dataset's champion for labeling: every byte is checked, no code in it is executed."""
+"""Load a dataset's champion with Keras: every byte is checked, no code in it is executed."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,8 +14,6 @@ from digits.storage.workspace import Workspace
 if TYPE_CHECKING:
     import keras
 
-    from digits.training.scoring import Scorer
-
 
 class DatasetBundle(Reference):
     """A dataset bundle identified only by its digest, as recorded in a lineage."""
@@ -25,25 +22,13 @@ class DatasetBundle(Reference):
 
 
 @dataclass(frozen=True)
-class Champion:
-    """The current champion: its model version, file, Keras model and image layout.
-
-    `is_centered` says whether pictures are centered and scaled before it labels them, unless asked
-    otherwise.
-    """
+class KerasChampion:
+    """The champion as a Keras model: its version, its archive, and the dataset's image layout."""
 
     version: ModelVersion
     path: Path
     model: "keras.Model"
     layout: Layout
-    is_centered: bool = True
-
-    @cached_property
-    def scorer(self) -> "Scorer":
-        """A scorer for fast predictions on many images."""
-        from digits.training.scoring import Scorer
-
-        return Scorer(self.model)
 
 
 def champion_version(dataset: str, workspace: Workspace) -> ModelVersion:
@@ -57,15 +42,14 @@ def champion_version(dataset: str, workspace: Workspace) -> ModelVersion:
     return version
 
 
-def load_champion(dataset: str, workspace: Workspace) -> Champion:
+def load_keras_champion(dataset: str, workspace: Workspace) -> KerasChampion:
     """Load the champion after checking every byte. The backend must already be configured.
 
-    Raises UsageError if there is no champion, DamagedError if it is corrupted, and DigitsError if
-    the dataset spec now defines a different image size or number of classes.
+    Only exports need Keras; digits.inference loads a version to label images with. Raises
+    UsageError if there is no champion, and DamagedError if it is corrupted.
     """
     version = champion_version(dataset, workspace)
-    spec = load_spec(dataset, workspace.settings)
-    layout = spec.layout
+    layout = load_spec(dataset, workspace.settings).layout
     workspace.store.verify(version.model)
     from digits.training.evaluation import load_model
 
@@ -80,9 +64,7 @@ def load_champion(dataset: str, workspace: Workspace) -> Champion:
             f"{height}x{width}x1 and {layout.num_classes}); `digits run --dataset {dataset}` "
             "trains a new one"
         )
-    return Champion(
-        version=version, path=path, model=model, layout=layout, is_centered=spec.centered
-    )
+    return KerasChampion(version=version, path=path, model=model, layout=layout)
 
 
 def dataset_folder(version: ModelVersion, workspace: Workspace) -> Path:

@@ -1,25 +1,19 @@
 """How a model is written in each format, and read again with the library that its users have."""
 
 import json
-import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import numpy.typing as npt
 
-from digits.registry.champion import Champion
+from digits.registry.champion import KerasChampion
+from digits.registry.label_checks import Predict
+from digits.registry.onnx_files import INPUT, OUTPUT, export, read_onnx, write_onnx
 from digits.training.evaluation import load_model
 
-Array = npt.NDArray[Any]
-Predict = Callable[[Array], Array]
-
-# The names of the input and the output in every format but Keras's, which has none.
-INPUT, OUTPUT = "image", "output_0"
 # Keys of a layer's configuration that Keras 3.15 writes and older versions refuse. None is the
 # default, so that a layer without the key is the same.
 NEWER_KEYS = frozenset({"quantization_config", "input_axes", "output_axes"})
@@ -35,14 +29,14 @@ class Format:
     """
 
     suffix: str
-    write: Callable[[Champion, Path], None]
+    write: Callable[[KerasChampion, Path], None]
     read: Callable[[Path], Predict]
     packages: Mapping[str, str]
     oldest_readers: tuple[str, ...]
     needs_tensorflow: bool = True
 
 
-def _write_keras(champion: Champion, path: Path) -> None:
+def _write_keras(champion: KerasChampion, path: Path) -> None:
     """Copy the champion's archive, without keys that older versions of Keras do not know."""
     with zipfile.ZipFile(champion.path) as source, zipfile.ZipFile(path, "w") as target:
         for member in source.infolist():
@@ -70,14 +64,9 @@ def _read_keras(path: Path) -> Predict:
     return lambda images: np.asarray(model.predict_on_batch(images))
 
 
-def _exporter(form: str) -> Callable[[Champion, Path], None]:
-    def write(champion: Champion, path: Path) -> None:
-        model = champion.model
-        signature = [keras.InputSpec(shape=model.input_shape, dtype="float32", name=INPUT)]
-        with warnings.catch_warnings():
-            # The converters use deprecated names of their libraries.
-            warnings.simplefilter("ignore", FutureWarning)
-            model.export(str(path), format=form, input_signature=signature, verbose=False)
+def _exporter(form: str) -> Callable[[KerasChampion, Path], None]:
+    def write(champion: KerasChampion, path: Path) -> None:
+        export(champion.model, path, form)
 
     return write
 
@@ -92,28 +81,8 @@ def _read_saved_model(path: Path) -> Predict:
     )
 
 
-def _write_onnx(champion: Champion, path: Path) -> None:
-    """Export to ONNX with stable names; the converter numbers the output and the batch size."""
-    import onnx
-
-    _exporter("onnx")(champion, path)
-    model = onnx.load(path)
-    (image,), (output,) = model.graph.input, model.graph.output
-    for node in model.graph.node:
-        names = [OUTPUT if name == output.name else name for name in node.output]
-        node.output[:] = names
-    output.name = OUTPUT
-    for value in (image, output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
-
-
-def _read_onnx(path: Path) -> Predict:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda images: np.asarray(session.run([OUTPUT], {INPUT: images})[0])
+def _write_onnx(champion: KerasChampion, path: Path) -> None:
+    write_onnx(champion.model, path)
 
 
 def _read_litert(path: Path) -> Predict:
@@ -137,7 +106,7 @@ FORMATS: Mapping[str, Format] = {
     "onnx": Format(
         ".onnx",
         _write_onnx,
-        _read_onnx,
+        read_onnx,
         {"onnx": "onnx", "tf2onnx": "tf2onnx", "onnxruntime": "onnxruntime"},
         ("onnxruntime 1.12.1",),
     ),

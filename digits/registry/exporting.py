@@ -9,30 +9,38 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
-from digits.datasets.images import Images, iter_split
-from digits.errors import DigitsError, UsageError
-from digits.registry.champion import Champion, dataset_folder
-from digits.registry.export_formats import FORMATS, INPUT, OUTPUT
+from digits.datasets.images import iter_split
+from digits.errors import UsageError
+from digits.registry.champion import KerasChampion, dataset_folder
+from digits.registry.export_formats import FORMATS
+from digits.registry.label_checks import Array, check_labels
+from digits.registry.onnx_files import INPUT, OUTPUT
 from digits.settings import IS_INSTALLED
+from digits.spec import Layout
 from digits.storage.files import TEMPORARY, file_digest, flush
 from digits.storage.workspace import Workspace
 from digits.training.devices import backend
 
 BATCH_SIZE = 1000
-FACTS = "export.json"
+FACTS, CARD = "export.json", "README.md"
 
 
 def export_champion(
-    champion: Champion, folder: Path, formats: Sequence[str], workspace: Workspace
+    champion: KerasChampion,
+    folder: Path,
+    formats: Sequence[str],
+    workspace: Workspace,
+    *,
+    card: str | None = None,
 ) -> dict[str, Any]:
     """Export the champion to a new folder in each format, and return the facts in export.json.
 
-    Each exported model is loaded again and must give the champion's label for every test image. The
-    folder is created atomically. Raises UsageError if a format is unknown, its packages are missing
-    or the folder already exists, and DigitsError if an exported model gives other labels.
+    `card` is a model card in Markdown, which becomes README.md. Each exported model is loaded again
+    and must give the champion's label for every test image. The folder is created atomically.
+    Raises UsageError if a format is unknown, its packages are missing or the folder already exists,
+    and DigitsError if an exported model gives other labels.
     """
     _check_request(folder, formats)
     data = dataset_folder(champion.version, workspace) / "test.parquet"
@@ -43,10 +51,12 @@ def export_champion(
         paths = {form: draft / f"{name}{FORMATS[form].suffix}" for form in formats}
         for form, path in paths.items():
             FORMATS[form].write(champion, path)
-        chunks = (images for images, _ in iter_split(data, champion.layout))
-        num_images = check_labels(champion.model, paths, chunks)
-        facts = _facts(champion, paths, num_images)
+        others = {form: FORMATS[form].read(path) for form, path in paths.items()}
+        labels = check_labels(champion.model, others, _parts(data, champion.layout))
+        facts = _facts(champion, paths, len(labels))
         (draft / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        if card is not None:
+            (draft / CARD).write_text(card, encoding="utf-8")
         for path in (*draft.rglob("*"), draft):
             flush(path)
         draft.rename(folder)
@@ -54,28 +64,6 @@ def export_champion(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return facts
-
-
-def check_labels(model: keras.Model, paths: Mapping[str, Path], batches: Iterator[Images]) -> int:
-    """Compare the labels of exported models with the model's own, and return the number of images.
-
-    `batches` yields images uint8 (n, H, W). Raises DigitsError naming the formats that differ.
-    """
-    others = {form: FORMATS[form].read(path) for form, path in paths.items()}
-    wrong, num_images = dict.fromkeys(paths, 0), 0
-    for images in (part for chunk in batches for part in _parts(chunk)):
-        pixels = np.divide(images[..., np.newaxis], np.float32(255))
-        labels = np.asarray(model.predict_on_batch(pixels)).argmax(axis=1)
-        num_images += len(labels)
-        for form, other in others.items():
-            wrong[form] += int((other(pixels).argmax(axis=1) != labels).sum())
-    differing = [f"{form} on {number:,}" for form, number in wrong.items() if number]
-    if differing:
-        raise DigitsError(
-            f"exported labels do not match the champion's: {', '.join(differing)} of "
-            f"{num_images:,} test images; nothing was written"
-        )
-    return num_images
 
 
 def _check_request(folder: Path, formats: Sequence[str]) -> None:
@@ -108,11 +96,15 @@ def _missing_packages(form: str) -> list[str]:
     return [packages[module] for module in packages if importlib.util.find_spec(module) is None]
 
 
-def _parts(images: Images) -> Iterator[Images]:
-    return (images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE))
+def _parts(data: Path, layout: Layout) -> Iterator[Array]:
+    """Yield the images of a split as models read them: float32 (n, H, W, 1) in 0..1."""
+    for images, _ in iter_split(data, layout):
+        for start in range(0, len(images), BATCH_SIZE):
+            part = images[start : start + BATCH_SIZE, ..., np.newaxis]
+            yield np.divide(part, np.float32(255))
 
 
-def _facts(champion: Champion, paths: Mapping[str, Path], num_images: int) -> dict[str, Any]:
+def _facts(champion: KerasChampion, paths: Mapping[str, Path], num_images: int) -> dict[str, Any]:
     packages = {name for form in paths for name in FORMATS[form].packages.values()}
     return {
         "dataset": champion.layout.name,

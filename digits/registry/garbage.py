@@ -15,7 +15,7 @@ from digits.storage.files import discard
 from digits.storage.lineage import LineageRef, read_lineage
 from digits.storage.locks import hold, is_free
 from digits.storage.records import KEY, Record
-from digits.storage.references import Frozen, Kind, Reference
+from digits.storage.references import Frozen, Kind, OnnxRef, Reference
 from digits.storage.sharing import data_lock, other_users, using_data
 from digits.storage.store import PREPARED_KINDS
 from digits.storage.workspace import Workspace
@@ -44,10 +44,10 @@ def collect(
 ) -> None:
     """Find garbage, pass it to `announce`, and delete it unless `is_dry_run`.
 
-    Keeps every model version in any ledger (so the champion and every rollback target) and the page
-    of its promotion; the data that a champion was trained and scored on; the `keep_records` most
-    recently used cache records of each step and model, with their bundles; the latest
-    `keep_records` checkpoints of unfinished trainings; the latest `keep_records` failed
+    Keeps every model version in any ledger (so the champion and every rollback target), its ONNX
+    forms and the page of its promotion; the data that a champion was trained and scored on; the
+    `keep_records` most recently used cache records of each step and model, with their bundles; the
+    latest `keep_records` checkpoints of unfinished trainings; the latest `keep_records` failed
     validations; and prepared data that another workspace uses. Refused batches may be the only copy
     of a user's data, so they are deleted only if they are older than `refused_days`.
 
@@ -113,6 +113,7 @@ def _sort_records(workspace: Workspace, keep: int) -> tuple[list[Record], list[P
     """Split the records folder into records to keep and files to delete."""
     versions = _versions(workspace)
     makers = {made.made_by for version in versions for made in (version.model, version.evaluation)}
+    makers |= {form.made_by for form in _forms(workspace)}
     unshown = {version.model.digest for version in versions}
     counts: Counter[str] = Counter()
     kept = []
@@ -174,6 +175,7 @@ def _bundles(workspace: Workspace, kept: Iterable[Record], keep: int) -> list[Pa
     needed: set[Reference] = {record.reference for record in kept}
     for version in _versions(workspace):
         needed |= {version.model, version.evaluation, LineageRef(digest=version.lineage)}
+    needed |= _forms(workspace)
     folders = {store.folder(reference) for reference in needed}
     folders |= _data_of_champions(workspace) | _needed_elsewhere(workspace)
     unneeded = []
@@ -234,6 +236,11 @@ def _needed_by(workspace: Workspace, artifacts: Path) -> set[Path]:
 def _versions(workspace: Workspace) -> list[ModelVersion]:
     ledgers = all_ledgers(workspace.settings)
     return [version for ledger in ledgers for version in ledger.versions().values()]
+
+
+def _forms(workspace: Workspace) -> set[OnnxRef]:
+    ledgers = all_ledgers(workspace.settings)
+    return {form for ledger in ledgers for entry in ledger.entries() for form in entry.forms}
 
 
 def _listed(folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ append replaces the champion.
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -17,9 +17,11 @@ from digits.errors import DigitsError, LedgerError, UsageError
 from digits.settings import Settings
 from digits.storage.chain import Chain, Line, Lines
 from digits.storage.locks import hold
-from digits.storage.references import Digest, EvaluationRef, Frozen, ModelRef
+from digits.storage.references import Digest, EvaluationRef, Frozen, ModelRef, OnnxRef
 
-FORMAT: Literal[2] = 2
+# Format 3 added `forms`, which older versions of digits would take for corruption.
+FORMAT: Literal[3] = 3
+READABLE = (2, 3)
 CHAIN_SUFFIXES = frozenset({".jsonl", ".head"})
 
 
@@ -56,12 +58,16 @@ class Verdict(Frozen):
 
 
 class Entry(Frozen):
-    """One line of the ledger. `version` is set if the decision created a model version."""
+    """One line of the ledger. `version` is set if the decision created a model version.
+
+    `forms` are the ONNX forms of the version that is champion after this line, where they were not
+    recorded before: that of its own model, then those of the other models of the same run.
+    """
 
     # In the file format, the verdict is called "judgement".
     model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True)
 
-    format: Literal[2] = FORMAT
+    format: Literal[2, 3] = FORMAT
     number: int
     time: AwareDatetime
     run: str
@@ -69,6 +75,7 @@ class Entry(Frozen):
     data_digest: str
     verdict: Annotated[Verdict, Field(alias="judgement")]
     version: ModelVersion | None = None
+    forms: tuple[OnnxRef, ...] = ()
     previous: str = ""
     digest: str = ""
 
@@ -108,7 +115,7 @@ class Ledger:
 
     def _parsed(self, lines: Lines) -> list[Entry]:
         entries: list[Entry] = []
-        known: set[int] = set()
+        known: dict[int, ModelVersion] = {}
         for number, line in enumerate(lines.lines, start=1):
             entry = self._parse(line, number)
             problem = _problem(entry, entries, known, self.dataset)
@@ -122,10 +129,10 @@ class Ledger:
             return Entry.model_validate_json(line.text)
         except ValidationError as error:
             found = _format(line.text)
-            if isinstance(found, int) and found != FORMAT:
+            if isinstance(found, int) and found not in READABLE:
                 raise LedgerError(
                     f"{self.path} line {number} has format {found} (this version of digits reads "
-                    f"{FORMAT}); use the version that wrote it"
+                    f"{' and '.join(map(str, READABLE))}); use the version that wrote it"
                 ) from error
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
@@ -145,7 +152,13 @@ class Deciding:
         return champion_of(self.entries)
 
     def append(
-        self, verdict: Verdict, *, run: str, data_digest: str, version: ModelVersion | None = None
+        self,
+        verdict: Verdict,
+        *,
+        run: str,
+        data_digest: str,
+        version: ModelVersion | None = None,
+        forms: Sequence[OnnxRef] = (),
     ) -> Entry:
         """Append one line atomically and flush it to disk.
 
@@ -159,6 +172,7 @@ class Deciding:
             data_digest=data_digest,
             verdict=verdict,
             version=version,
+            forms=tuple(forms),
         )
         fields = entry.model_dump(mode="json", exclude={"previous", "digest"})
         previous = self._lines.last_digest
@@ -194,6 +208,16 @@ def champion_of(entries: list[Entry]) -> ModelVersion | None:
     """Return the champion after the last line of a history, or None if there is none."""
     after = entries[-1].verdict.champion_after if entries else None
     return None if after is None else versions_of(entries)[after]
+
+
+def forms_of(entries: list[Entry], number: int) -> tuple[OnnxRef, ...]:
+    """Return the ONNX forms of a model version: its own first; empty if none are recorded."""
+    recorded = (
+        entry.forms
+        for entry in reversed(entries)
+        if entry.forms and entry.verdict.champion_after == number
+    )
+    return next(recorded, ())
 
 
 def standing_verdict(entries: list[Entry], champion: ModelVersion) -> Verdict:
@@ -237,7 +261,9 @@ def find_version(entries: list[Entry], number: int, dataset: str) -> ModelVersio
     return known[number]
 
 
-def _problem(entry: Entry, before: list[Entry], known: set[int], dataset: str) -> str | None:
+def _problem(
+    entry: Entry, before: list[Entry], known: dict[int, ModelVersion], dataset: str
+) -> str | None:
     """Why a line cannot follow those before it, or None; adds its new version to `known`."""
     if entry.number != len(before) + 1:
         return f"is numbered {entry.number}"
@@ -251,10 +277,20 @@ def _problem(entry: Entry, before: list[Entry], known: set[int], dataset: str) -
         expected = max(known, default=0) + 1
         if entry.version.number != expected:
             return f"adds version {entry.version.number} (expected {expected})"
-        known.add(entry.version.number)
+        known[entry.version.number] = entry.version
     if verdict.champion_after is not None and verdict.champion_after not in known:
         return f"promotes version {verdict.champion_after}, which does not exist"
-    return None
+    return _problem_of_forms(entry, known)
+
+
+def _problem_of_forms(entry: Entry, known: dict[int, ModelVersion]) -> str | None:
+    if not entry.forms:
+        return None
+    champion = known.get(entry.verdict.champion_after or 0)
+    found, expected = entry.forms[0].model_digest, champion.model.digest if champion else "none"
+    if found == expected:
+        return None
+    return f"has the ONNX form of model {found[:12]} (expected {expected[:12]})"
 
 
 def _folder(settings: Settings) -> Path:

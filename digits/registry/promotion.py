@@ -16,6 +16,7 @@ from digits.registry.ledger import (
     versions_of,
     withdrawn,
 )
+from digits.registry.recorded_forms import missing_forms, new_forms
 from digits.storage.lineage import Lineage, write_lineage
 from digits.storage.references import (
     ArraysRef,
@@ -23,6 +24,7 @@ from digits.storage.references import (
     EvaluationRef,
     Frozen,
     ModelRef,
+    OnnxRef,
     ReportRef,
     ValidationRef,
 )
@@ -90,38 +92,91 @@ def decide(
     *,
     rule: Rule,
     lineage: Lineage,
+    forms: Sequence[OnnxRef],
     run: str,
     workspace: Workspace,
 ) -> Decision | None:
     """Decide about a run's best model and append the decision to the ledger, under one lock.
 
     `incumbent` is the champion's score on the test set of `scored`; `lineage` is the run's lineage,
-    stored if its model is promoted. Returns None, without a decision, if another run has changed
-    the champion in the meantime: score the new champion and call again.
+    stored if its model is promoted; `forms` are the ONNX forms of `models_to_convert`. Returns
+    None, without a decision, if another run has changed the champion in the meantime: score the
+    new champion, convert what it needs and call again.
     """
     candidate = choose_candidate([score for _, score in scored])
     model = next(model for model, score in scored if score == candidate)
     with Ledger(dataset.layout.name, workspace.settings).deciding() as ledger:
-        champion, comparison = ledger.champion, None
-        if champion is not None and champion.model.digest != model.digest:
-            if incumbent is None or incumbent.model_digest != champion.model.digest:
-                return None
-            comparison = compare(incumbent, candidate, workspace.store)
-        verdict = apply_rule(candidate, ledger.entries, comparison, rule)
+        champion = ledger.champion
+        verdict = judge(candidate, incumbent, ledger.entries, rule, workspace.store)
+        is_promoted = verdict is not None and verdict.outcome == "promoted"
+        if verdict is None or (is_promoted and not _has_form(model, forms)):
+            return None
         version = None
-        if verdict.outcome == "promoted" and verdict.champion_after is not None:
+        if is_promoted and verdict.champion_after is not None:
             version = ModelVersion(
                 number=verdict.champion_after,
                 model=model,
                 evaluation=candidate,
                 lineage=write_lineage(lineage, workspace.store),
             )
-        entry = ledger.append(verdict, run=run, data_digest=dataset.content_digest, version=version)
+        entry = ledger.append(
+            verdict,
+            run=run,
+            data_digest=dataset.content_digest,
+            version=version,
+            forms=new_forms(forms, version or champion, ledger.entries),
+        )
         grounds = verdict
         if champion is not None and verdict.outcome == "unchanged":
             grounds = standing_verdict(ledger.entries, champion)
         rival = versions_of(ledger.entries).get(grounds.champion_before or 0)
         return Decision(entry=entry, standing=grounds, rival=rival)
+
+
+def _has_form(model: ModelRef, forms: Sequence[OnnxRef]) -> bool:
+    return bool(forms) and forms[0].model_digest == model.digest
+
+
+def models_to_convert(
+    dataset: str,
+    scored: Sequence[tuple[ModelRef, EvaluationRef]],
+    incumbent: EvaluationRef | None,
+    *,
+    rule: Rule,
+    workspace: Workspace,
+) -> list[ModelRef]:
+    """Return the models whose ONNX forms the decision about a run needs, in the ledger's order.
+
+    If the candidate will be promoted, these are the models of the run. Otherwise they are those
+    whose forms the current champion lacks: usually none.
+    """
+    entries = Ledger(dataset, workspace.settings).entries()
+    candidate = choose_candidate([score for _, score in scored])
+    models = [model for model, _ in scored]
+    verdict = judge(candidate, incumbent, entries, rule, workspace.store)
+    champion = champion_of(entries)
+    if verdict is not None and verdict.outcome == "promoted":
+        return sorted(models, key=lambda model: model.digest != candidate.model_digest)
+    return missing_forms(champion, models, entries, workspace.store) if champion else []
+
+
+def judge(
+    candidate: EvaluationRef,
+    incumbent: EvaluationRef | None,
+    entries: list[Entry],
+    rule: Rule,
+    store: Store,
+) -> Verdict | None:
+    """Return the verdict about a candidate after these entries.
+
+    Returns None if `incumbent` is not the score of the champion that it must be compared with.
+    """
+    champion, comparison = champion_of(entries), None
+    if champion is not None and champion.model.digest != candidate.model_digest:
+        if incumbent is None or incumbent.model_digest != champion.model.digest:
+            return None
+        comparison = compare(incumbent, candidate, store)
+    return apply_rule(candidate, entries, comparison, rule)
 
 
 def choose_candidate(evaluations: Sequence[EvaluationRef]) -> EvaluationRef:

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from digits.cache.differences import differences
+from digits.cache.differences import differences, surrounding_differences
 from digits.cache.keys import step_key
 from digits.datasets.sources.content import content_of
 from digits.errors import DigitsError
@@ -18,12 +18,8 @@ from digits.storage.lineage import LineageStep, read_lineage
 from digits.storage.references import ArraysRef, Frozen, ModelRef
 from digits.storage.workspace import Workspace
 from digits.training.checkpoints import Checkpoint
-from digits.training.devices import (
-    configure_backend,
-    device_for_one,
-    processor,
-    resolve_device,
-)
+from digits.training.devices import configure_backend, device_for_one, resolve_device
+from digits.training.precisions import check_precision
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +49,7 @@ def reproduce(dataset: str, number: int, workspace: Workspace) -> Reproduction:
 def _reproduce(version: ModelVersion, dataset: str, workspace: Workspace) -> Reproduction:
     arrays = _arrays_of(version, dataset, workspace)
     device = resolve_device("cpu" if version.model.device == "cpu" else "auto")
+    check_precision(version.model.settings.precision, device)
     build = _builder(version.model, device)
     found = tuple(_differences(version, arrays, device, workspace))
     for difference in found:
@@ -78,8 +75,7 @@ def _differences(
     }
     training = _training(version, workspace)
     yield from differences(training.key, step_key("train", arguments))
-    if training.processor not in ("", processor()):
-        yield f"processor {training.processor} -> {processor()}"
+    yield from surrounding_differences(training.processor, training.variables)
 
 
 def _training(version: ModelVersion, workspace: Workspace) -> LineageStep:

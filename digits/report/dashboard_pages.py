@@ -73,28 +73,29 @@ def run_page(
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def champion_page(title: str, entries: Sequence[Entry]) -> str:
+def champion_page(title: str, entries: Sequence[Entry], drawing_page: str | None = None) -> str:
     """Render the page of the champion and all champion changes, newest first.
 
-    `entries` must contain at least one change.
+    `entries` must contain at least one change. `drawing_page` is the URL of the model server's
+    page.
     """
     changes = [entry for entry in entries if _is_change(entry.verdict)]
     versions = {entry.version.number: entry.version for entry in entries if entry.version}
     last = changes[-1]
     champion = versions[last.verdict.champion_after or 0]
-    return "\n\n".join(
-        (
-            f"# {markdown_text(title)}: version {champion.number} is the champion",
-            f"Since {last.time:%Y-%m-%d %H:%M} UTC, set by "
-            + markdown_text(f"{last.run}: {last.verdict.reason}."),
-            _champion(champion),
-            "## History",
-            markdown_table(
-                ("time (UTC)", "outcome", "version", "reason"),
-                (_change(entry) for entry in reversed(changes)),
-            ),
-        )
+    parts = (
+        f"# {markdown_text(title)}: version {champion.number} is the champion",
+        f"Since {last.time:%Y-%m-%d %H:%M} UTC, set by "
+        + markdown_text(f"{last.run}: {last.verdict.reason}."),
+        markdown_link("Draw a digit and see how it reads it", drawing_page) if drawing_page else "",
+        _champion(champion),
+        "## History",
+        markdown_table(
+            ("time (UTC)", "outcome", "version", "reason"),
+            (_change(entry) for entry in reversed(changes)),
+        ),
     )
+    return "\n\n".join(filter(None, parts))
 
 
 def failure_page(title: str, outcome: ValidationOutcome, page: Path, link: str | None) -> str:

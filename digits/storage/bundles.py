@@ -71,6 +71,25 @@ class Inspector:
             path = error.filename or folder
             raise DamagedError(f"{path} cannot be read: {error.strerror or error}") from error
 
+    def read(self, folder: Path, digest: str, name: str) -> bytes:
+        """Return a file's content after checking it against the manifest with this digest.
+
+        Raises DamagedError like `inspect`.
+        """
+        path = folder / name
+        try:
+            facts = _read_manifest(folder / MANIFEST, digest).files.get(name)
+            if facts is None:
+                raise DamagedError(f"{path} is not listed in the bundle's manifest")
+            _measure(path, facts)
+            content = path.read_bytes()
+        except OSError as error:
+            raise DamagedError(f"{path} cannot be read: {error.strerror or error}") from error
+        found = hashlib.sha256(content).hexdigest()
+        if found != facts.sha256:
+            raise _altered(path, found, facts.sha256)
+        return content
+
     def _inspect(self, folder: Path, digest: str, limit: int | None) -> list[str]:
         manifest = _read_manifest(folder / MANIFEST, digest)
         measured = []

@@ -20,11 +20,12 @@ class LineageRef(Reference):
 
 
 class LineageStep(Frozen):
-    """One step: the parts of its key, the digest of its output, and the processor it ran on."""
+    """One step: the parts of its key, the digest of its output, and where it ran (see Record)."""
 
     key: StepKey
     output: str
     processor: str = ""
+    variables: dict[str, str] | None = None
 
 
 Lineage = Mapping[str, LineageStep]
@@ -42,7 +43,10 @@ def trace(references: Iterable[Reference], records: Records) -> Lineage:
             record = records.read(reference.made_by)
             if record is not None:
                 steps[record.label] = LineageStep(
-                    key=record.key, output=reference.digest, processor=record.processor
+                    key=record.key,
+                    output=reference.digest,
+                    processor=record.processor,
+                    variables=record.variables,
                 )
     return steps
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from digits.errors import DamagedError
 from digits.settings import Settings
@@ -25,6 +25,7 @@ from digits.storage.references import (
     EvaluationRef,
     Frozen,
     ModelRef,
+    OnnxRef,
     Reference,
     ReportRef,
     ValidationRef,
@@ -39,6 +40,7 @@ RESULTS: Mapping[str, type[Reference]] = {
     "normalize": ArraysRef,
     "train": ModelRef,
     "evaluate": EvaluationRef,
+    "convert": OnnxRef,
     "report": ReportRef,
 }
 KEY = re.compile(r"[0-9a-f]{64}")
@@ -51,24 +53,28 @@ class StepKey(Frozen):
     inputs: dict[str, Any]
     code: dict[str, str]
     libraries: dict[str, str]
+    variables: dict[str, str] = Field(default_factory=dict)
 
     @property
     def digest(self) -> str:
         """The cache key."""
-        return canonical_digest(self.model_dump(mode="json"))
+        # As before the field was introduced, so that results from then are still found.
+        without = None if self.variables else {"variables"}
+        return canonical_digest(self.model_dump(mode="json", exclude=without))
 
 
 class Record(Frozen):
-    """One executed step: its result, its inputs, the processor and the run.
+    """One executed step: its result, its inputs, the processor, environment variables and the run.
 
-    `processor` is not part of the key, because results are reused across machines. It is empty in
-    records written before the field was introduced.
+    `processor` and `variables` (digits.training.variables) are not part of the key, because results
+    are reused across machines. They are empty and None in records from before their introduction.
     """
 
     format: Literal[1] = 1
     key: StepKey
     value: dict[str, Any]
     processor: str = ""
+    variables: dict[str, str] | None = None
     run_id: str
     run_name: str
     created: AwareDatetime
@@ -106,13 +112,21 @@ class Records:
         self._store = store
 
     def write(
-        self, key: StepKey, value: Reference, *, run_id: str, run_name: str, processor: str = ""
+        self,
+        key: StepKey,
+        value: Reference,
+        *,
+        run_id: str,
+        run_name: str,
+        processor: str = "",
+        variables: dict[str, str] | None = None,
     ) -> None:
         """Record that this run made `value` under `key`. Raises OSError if writing fails."""
         record = Record(
             key=key,
             value=value.model_dump(mode="json"),
             processor=processor,
+            variables=variables,
             run_id=run_id,
             run_name=run_name,
             created=datetime.now(UTC),

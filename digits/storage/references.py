@@ -14,7 +14,9 @@ from digits.spec import Layout
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # Empty for results made outside a run.
 Key = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
-Kind = Literal["datasets", "arrays", "validations", "models", "evaluations", "reports", "lineages"]
+Kind = Literal[
+    "datasets", "arrays", "validations", "models", "evaluations", "onnx", "reports", "lineages"
+]
 
 
 class Frozen(BaseModel):
@@ -110,6 +112,26 @@ class EvaluationRef(Reference):
     accuracy: float
     interval: tuple[float, float]
     loss: float
+
+
+class OnnxRef(Reference):
+    """A model's ONNX form: model.onnx, which loads without Keras.
+
+    Its input "image" is float32 (N, H, W, 1) in 0..1, its output "output_0" class probabilities
+    float32 (N, K). `model_digest` is that of the Keras model; Both give the same label to each of
+    `num_images` test images; `num_correct` of these labels are right.
+    """
+
+    kind: ClassVar[Kind] = "onnx"
+    model: str
+    model_digest: Digest
+    num_images: int
+    num_correct: int
+
+    @property
+    def accuracy(self) -> float:
+        """The share of test images with the right label."""
+        return self.num_correct / self.num_images
 
 
 class ReportRef(Reference):

@@ -86,6 +86,13 @@ class Store:
         """
         self._inspector.inspect(self.folder(reference), reference.digest)
 
+    def read(self, reference: Reference, name: str) -> bytes:
+        """Return the content of one file of a bundle: the very bytes that were verified.
+
+        Raises DamagedError if the file is missing, corrupted or not in the manifest.
+        """
+        return self._inspector.read(self.folder(reference), reference.digest, name)
+
     def glance(self, reference: Reference) -> list[str]:
         """Like `verify`, but check only the size of files above 16 MiB, and return their names.
 

@@ -1,21 +1,18 @@
 """The kind of device that a training runs on, and the backend's setup for it."""
 
 import contextlib
-import ctypes
 import logging
 import os
-import platform
-import re
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from threading import Lock
 from typing import Literal
 
 from digits.errors import DigitsError, UsageError
 from digits.settings import Settings
 from digits.storage.locks import hold
+from digits.training.gpus import first_gpu
 from digits.training.streams import native_errors_in
 
 logger = logging.getLogger(__name__)
@@ -30,7 +27,6 @@ CUDA_PACKAGES = {
 # TensorFlow can crash (rarely, with a segmentation fault) if two threads build graphs at once.
 # Whoever may build one holds this lock.
 TRACING = Lock()
-CPU_FACTS = Path("/proc/cpuinfo")
 _configuring = Lock()
 
 
@@ -52,13 +48,12 @@ def resolve_device(requested: Device) -> str:
         )
     if requested == "cpu":
         return "cpu"
-    name = gpu_name()
-    usable = name is not None and _has_cuda_libraries(backend())
-    if usable:
-        return f"gpu:{name}"
+    gpu = first_gpu()
+    if gpu is not None and _has_cuda_libraries(backend()):
+        return f"gpu:{gpu.name}"
     if requested == "auto":
         return "cpu"
-    if name is None:
+    if gpu is None:
         raise UsageError(
             "--device gpu: no NVIDIA GPU was found on this machine (the driver reports none); "
             "use --device cpu or --device auto"
@@ -67,46 +62,9 @@ def resolve_device(requested: Device) -> str:
         "run `make gpu` to add them" if backend() == "tensorflow" else "install a build with CUDA"
     )
     raise UsageError(
-        f"--device gpu: found {name}, but {backend()} has no CUDA libraries; "
+        f"--device gpu: found {gpu.name}, but {backend()} has no CUDA libraries; "
         f"{advice}, or use --device cpu"
     )
-
-
-@cache
-def gpu_name() -> str | None:
-    """Return the name of the first visible NVIDIA GPU, from the driver, or None without one."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        return None
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return None
-    device, name = ctypes.c_int(), ctypes.create_string_buffer(128)
-    succeeded = (
-        driver.cuInit(0) == 0
-        and driver.cuDeviceGet(ctypes.byref(device), 0) == 0
-        and driver.cuDeviceGetName(name, len(name), device) == 0
-    )
-    return name.value.decode() if succeeded else None
-
-
-@cache
-def processor() -> str:
-    """Return the CPU and the number of its cores that this process can use.
-
-    The bits of trained weights depend on both. Example: "AMD EPYC 9R14 (25-17-1), 2 cores". On
-    Linux this includes family, model and stepping, since a virtual machine can report one name for
-    several processors.
-    """
-    try:
-        cores = len(os.sched_getaffinity(0))
-        known = dict(re.findall(r"^([^\t:]+)\s*: (.*)$", CPU_FACTS.read_text(), re.MULTILINE))
-        numbers = (known[fact] for fact in ("cpu family", "model", "stepping"))
-        name = f"{known['model name']} ({'-'.join(numbers)})"
-    except (AttributeError, OSError, KeyError):
-        cores = os.cpu_count() or 1
-        name = platform.processor() or platform.machine()
-    return f"{name}, {cores} core{'s' if cores > 1 else ''}"
 
 
 @contextlib.contextmanager
@@ -154,6 +112,10 @@ def _configure(device: str) -> None:
 
 def _load_backend(device: str) -> list[str]:
     """Import Keras and its backend, set it up for the device, and return its visible devices."""
+    # Whoever imports this without the command line: not ~/.keras, whose keras.json can name another
+    # backend and another arithmetic.
+    os.environ["KERAS_HOME"] = str(Settings().artifacts_dir / "keras")
+    os.environ["KERAS_BACKEND"] = backend()
     visible = _load_tensorflow(device) if backend() == "tensorflow" else _load_other(device)
     from keras import config
 

@@ -44,6 +44,16 @@ def check_database() -> None:
         raise DigitsError(f"{path} is of another version of Prefect (revision {found}); {ADVICE}")
 
 
+def name_database() -> None:
+    """Name the database's file to Prefect's server, before it is imported, unless a setting does.
+
+    Prefect writes the path into a URL as it is: a `?` or `%41` in it would mean something else, and
+    the database would be written elsewhere.
+    """
+    if not any(os.environ.get(name) for name in SETTINGS):
+        os.environ[SETTINGS[0]] = f"sqlite+aiosqlite:///{quote(str(database_path()))}"
+
+
 def move_database_aside() -> Path | None:
     """Rename the database and its journals; return the new path, or None if there was none."""
     path = database_path()

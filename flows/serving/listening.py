@@ -5,12 +5,12 @@ import os
 import socket
 
 from digits.errors import DigitsError, UsageError
-from flows.serving.connections import holder
+from digits.server.connections import holder
 
 PORT_SETTING = "PREFECT_SERVER_API_PORT"
 HOST_SETTING = "PREFECT_SERVER_API_HOST"
-# The pages are served at the next port.
-LAST_PORT = 65534
+# The pages and the model server are at the next two ports.
+LAST_PORT = 65533
 
 
 def configured_port() -> int:
@@ -19,14 +19,17 @@ def configured_port() -> int:
     if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= LAST_PORT):
         raise UsageError(
             f"{PORT_SETTING}={text!r} is not usable (expected a number from 1 to {LAST_PORT}, "
-            "because reports are served at the next port)"
+            "because the reports and the model server are at the next two ports)"
         )
     return int(text)
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(
+    host: str, port: int, host_setting: str = HOST_SETTING, port_setting: str = PORT_SETTING
+) -> socket.socket:
     """Return a socket that listens at an address; port 0 means any free one.
 
+    Messages name the settings that say where.
     Raises DigitsError if the port is taken, with what holds it if that is known, and UsageError if
     the host is not an address of this machine.
     """
@@ -35,20 +38,20 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((str(address[0]), port), family=family)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise DigitsError(_taken(port)) from error
+            raise DigitsError(_taken(port, port_setting)) from error
         if error.errno == errno.EACCES:
             raise DigitsError(
-                f"port {port} needs root's rights; choose one above 1023 with {PORT_SETTING}"
+                f"port {port} needs root's rights; choose one above 1023 with {port_setting}"
             ) from error
         raise UsageError(
-            f"{HOST_SETTING}={host!r}: cannot listen there ({error.strerror}; expected an address "
+            f"{host_setting}={host!r}: cannot listen there ({error.strerror}; expected an address "
             "of this machine, such as 127.0.0.1)"
         ) from error
 
 
-def _taken(port: int) -> str:
+def _taken(port: int, setting: str) -> str:
     who = holder(port) or "another program"
-    return (
-        f"port {port} is in use by {who}; stop that, or choose another port with {PORT_SETTING} "
-        "(reports are served at the port after it)"
-    )
+    advice = f"port {port} is in use by {who}; stop that, or choose another port with {setting}"
+    if setting == PORT_SETTING:
+        advice += " (the reports and the model server are at the next two ports)"
+    return advice

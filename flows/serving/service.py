@@ -1,4 +1,4 @@
-"""The service on this machine: a Prefect server with its dashboard, the deployments, and a worker.
+"""The service on this machine: Prefect's server, the deployments, a worker, and the model server.
 
 `digits up` keeps it running until Ctrl-C, `digits down` stops what a killed `digits up` left
 running, and `digits run` uses the server while it is up.
@@ -19,10 +19,10 @@ from typing import Any
 
 from digits.errors import DigitsError, UsageError
 from digits.registry.garbage import runs_lock
+from digits.server.guard import allowed_names
 from digits.settings import Settings
 from digits.storage.workspace import Workspace
 from flows.serving.database import check_database, move_database_aside
-from flows.serving.guard import allowed_names
 from flows.serving.listening import configured_port, listen
 from flows.serving.processes import NEUTRAL_FOLDER, Process, kill_holders
 from flows.serving.proxies import LOOPBACK
@@ -35,7 +35,7 @@ WORKER = [sys.executable, "-P", "-m", "flows.serving.worker"]
 # What the worker starts for each run.
 RUN = "flows.serving.execution"
 REGISTRATION = [sys.executable, "-P", "-m", "flows.serving.registration"]
-PARTS = ("server", "worker", "pages")
+PARTS = ("server", "worker", "pages", "model-server")
 # The first start creates a database, which is slow on a busy machine.
 START_SECONDS = 180
 END_SECONDS = 20
@@ -88,6 +88,11 @@ def page_address(path: Path) -> str | None:
     return api and f"{_pages_address(api)}/{path.relative_to(settings.artifacts_dir)}"
 
 
+def models_address(api: str) -> str:
+    """Return the URL of the model server, which is up while the service is: always loopback."""
+    return f"http://127.0.0.1:{_port_of(api) + 2}"
+
+
 def prepare_service() -> str:
     """Set environment variables for the server and the worker, and return the API's URL.
 
@@ -123,6 +128,8 @@ def prepare_service() -> str:
         "PREFECT_CLIENT_MAX_RETRIES": "8",
         "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "flows.serving.event_order",
         **({"PREFECT_API_AUTH_STRING": password} if password else {}),
+        # The dashboard's pages of champions link there.
+        "DIGITS_SERVE_URL": models_address(api),
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
@@ -138,28 +145,33 @@ def _start_new_database() -> None:
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Listen at the addresses of the server and of the pages for the duration of a block.
+def listening() -> Iterator[tuple[socket.socket, ...]]:
+    """Listen at the addresses of the server, the pages and the model server during a block.
 
     The servers inherit the sockets. Raises DigitsError if one is taken.
     """
     host, port = os.environ["PREFECT_SERVER_API_HOST"], configured_port()
-    with listen(host, port) as server, listen("127.0.0.1", port + 1) as pages:
-        yield server, pages
+    with (
+        listen(host, port) as server,
+        listen("127.0.0.1", port + 1) as pages,
+        listen("127.0.0.1", port + 2) as models,
+    ):
+        yield server, pages, models
 
 
 def _keep_up(
     settings: Settings,
     api: str,
-    sockets: tuple[socket.socket, socket.socket],
+    sockets: tuple[socket.socket, ...],
     note: Callable[[str], None],
 ) -> None:
-    server, worker, pages = (Process(name, settings) for name in PARTS)
-    for_server, for_pages = (one.fileno() for one in sockets)
+    server, worker, pages, models = (Process(name, settings) for name in PARTS)
+    for_server, for_pages, for_models = (one.fileno() for one in sockets)
     commands = {
         server: [*WEB, "dashboard", str(for_server)],
         worker: WORKER,
         pages: [*WEB, "pages", str(for_pages), str(settings.artifacts_dir)],
+        models: [*WEB, "models", str(for_models)],
     }
     logger.info("Starting the server; its log is %s", server.log)
     server.start(commands[server], [for_server])
@@ -168,12 +180,15 @@ def _keep_up(
     _register()
     worker.start(WORKER)
     pages.start(commands[pages], [for_pages])
+    models.start(commands[models], [for_models])
     _watch(settings)
     note(api)
     logger.info(
-        "The dashboard is at %s. Ctrl-C stops the service. To start a run from another terminal:\n"
+        "The dashboard is at %s, the model server at %s. Ctrl-C stops the service. To start a run "
+        "from another terminal:\n"
         "  PREFECT_API_URL=%s %s deployment run retrain/retrain",
         api.removesuffix("/api"),
+        models_address(api),
         api,
         PREFECT,
     )
@@ -193,7 +208,11 @@ def _watch(settings: Settings) -> None:
 
 def _pages_address(api: str) -> str:
     """Return the URL of the pages: always loopback, at the port after the server's."""
-    return f"http://127.0.0.1:{int(api.removesuffix('/api').rpartition(':')[2]) + 1}"
+    return f"http://127.0.0.1:{_port_of(api) + 1}"
+
+
+def _port_of(api: str) -> int:
+    return int(api.removesuffix("/api").rpartition(":")[2])
 
 
 def _await_health(api: str, server: Process) -> None:
@@ -224,7 +243,7 @@ def _register() -> None:
 
 def _end_parts(settings: Settings) -> None:
     """Stop all parts, whoever started them, and kill the runs, which can resume after a kill."""
-    for name in ("worker", "pages", "server"):
+    for name in ("worker", "model-server", "pages", "server"):
         Process(name, settings).end(END_SECONDS, children_first=name == "worker")
     # Runs outlive a killed worker.
     kill_holders(runs_lock(Workspace(settings)), RUN)

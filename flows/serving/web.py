@@ -1,4 +1,4 @@
-"""The web servers: Prefect's with its dashboard, that of a run by hand, and that of the pages.
+"""The web servers: Prefect's with its dashboard, that of a run by hand, the pages, the models.
 
 `python -m flows.serving.web KIND SOCKET [FOLDER]` serves on a listening socket that it inherits, so
 that its port was known to be free before, and stays taken while a server restarts.
@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 import threading
-from asyncio import Protocol, Transport
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from flows.serving.connections import is_own_user
-from flows.serving.guard import Guard, allowed_names
+from digits.server.guard import Guard, allowed_names
+from digits.server.own_user import OwnUserProtocol
+from digits.settings import Settings
+from flows.serving.database import name_database
 
 # The folders of the store that are served to browsers; the dashboard links to them.
 PAGES = ("reports", "validations")
@@ -41,22 +42,6 @@ PAGES_POLICY = (
     "form-action 'none'; frame-ancestors 'none'"
 )
 LOGS: Mapping[str, Any] = {"log_level": "info", "access_log": False}
-OTHER_USER = b"Refused: this service belongs to another user of this machine\n"
-REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s"
-
-
-class OwnUserProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """HTTP and WebSockets for this user and root: others could start runs as this user."""
-
-    def connection_made(self, transport: Transport) -> None:
-        """Close the connection at once if another user of this machine opened it."""
-        peer, here = (transport.get_extra_info(end) for end in ("peername", "sockname"))
-        if is_own_user(peer[:2], here[:2]):
-            super().connection_made(transport)
-        else:
-            transport.set_protocol(Protocol())
-            transport.write(REFUSAL % (len(OTHER_USER), OTHER_USER))
-            transport.close()
 
 
 class Pages(StaticFiles):
@@ -71,6 +56,7 @@ class Pages(StaticFiles):
 
 def dashboard() -> ASGIApp:
     """Prefect's server for `digits up`, with the dashboard."""
+    name_database()
     from prefect.server.api.server import create_app
 
     return Guard(create_app(final=True), names=allowed_names(), policy=DASHBOARD_POLICY)
@@ -78,6 +64,7 @@ def dashboard() -> ASGIApp:
 
 def run_server() -> ASGIApp:
     """Prefect's server for one run, which no browser may use."""
+    name_database()
     from prefect.server.api.server import create_app
 
     return Guard(create_app(), has_pages=False)
@@ -107,8 +94,26 @@ def main(kind: str, descriptor: str, *folder: str) -> None:
         has_password = bool(os.environ.get("PREFECT_SERVER_API_AUTH_STRING"))
         protocol = AutoHTTPProtocol if has_password else OwnUserProtocol
         serve(dashboard(), int(descriptor), lifespan="on", http=protocol, **LOGS)
+    elif kind == "models":
+        serve_models(int(descriptor))
     else:
         serve(pages(Path(*folder)), int(descriptor), **LOGS)
+
+
+def serve_models(descriptor: int) -> None:
+    """Serve the champions of all datasets on a listening socket until a signal."""
+    from digits.server.options import ServerOptions
+    from digits.server.serving import serve
+
+    settings = Settings()
+    options = ServerOptions(
+        settings=settings,
+        names=tuple(allowed_names()),
+        api_key=settings.api_key,
+        sample=settings.serve_sample,
+        drain_seconds=0,
+    )
+    serve(options, socket.socket(fileno=descriptor))
 
 
 def _end_with_input() -> None:

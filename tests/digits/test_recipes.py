@@ -53,6 +53,7 @@ def test_a_setting_out_of_range_is_a_usage_error(changes: dict[str, int], messag
         {"batch_size": 0},
         {"optimizer": "sgd"},
         {"precision": "float16"},
+        {"precision": "fastest"},
         {"masks": "none"},
         {"warmup": 1.0},
         {"averaging": 1.0},
@@ -70,6 +71,17 @@ def test_invalid_settings_are_rejected(wrong: dict[str, object]) -> None:
 
 def test_settings_survive_json() -> None:
     # The ledger stores a model version's settings, which are read when it is trained again.
-    for recipe in RECIPES.values():
-        for settings in recipe.values():
+    for recipe, models in RECIPES.items():
+        for model in models:
+            settings = training_settings(recipe, model)
             assert TrainingSettings.model_validate_json(settings.model_dump_json()) == settings
+
+
+def test_the_fastest_precision_is_stated_before_a_training() -> None:
+    for recipe in ("fast", "quick", "best"):
+        assert training_settings(recipe, "cnn").precision == "float32"
+        found = training_settings(recipe, "cnn", fastest="mixed_bfloat16")
+        assert found.precision == "mixed_bfloat16"
+        assert training_settings(recipe, "mlp", fastest="mixed_bfloat16").precision == "float32"
+    chosen = training_settings("reference", "mlp", precision="mixed_bfloat16")
+    assert chosen.precision == "mixed_bfloat16"

@@ -219,13 +219,14 @@ class Service:
 
 
 def free_ports() -> int:
-    """Return a free port whose next port is also free."""
+    """Return a free port whose next two ports are also free."""
     while True:
-        with socket.socket() as first, socket.socket() as second:
+        with socket.socket() as first, socket.socket() as second, socket.socket() as third:
             first.bind(("127.0.0.1", 0))
             port: int = first.getsockname()[1]
             with contextlib.suppress(OSError, OverflowError):
                 second.bind(("127.0.0.1", port + 1))
+                third.bind(("127.0.0.1", port + 2))
                 return port
 
 

@@ -7,7 +7,7 @@ import httpx
 
 from tests.e2e.conftest import Service, wait_for
 
-PARTS = ("server", "worker", "pages")
+PARTS = ("server", "worker", "pages", "model-server")
 
 
 def listening_addresses(*ports: int) -> set[str]:

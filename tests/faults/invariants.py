@@ -13,7 +13,7 @@ from tests.support.small_dataset import NAME
 
 KINDS = {
     "prepared": ("datasets", "arrays"),
-    "artifacts": ("validations", "models", "evaluations", "reports", "lineages"),
+    "artifacts": ("validations", "models", "evaluations", "onnx", "reports", "lineages"),
 }
 
 
@@ -48,6 +48,9 @@ def check_known(settings: Settings) -> None:
             ("lineages", version["lineage"]),
         ):
             assert_whole(settings.artifacts_dir / kind / digest)
+        recorded = [e["forms"] for e in entries if e["judgement"]["champion_after"] == number]
+        for form in next(forms for forms in reversed(recorded) if forms):
+            assert_whole(settings.artifacts_dir / "onnx" / form["digest"])
 
 
 def assert_whole(bundle: Path) -> None:
@@ -129,7 +132,7 @@ def leftovers(settings: Settings) -> list[Path]:
 
 def results(settings: Settings) -> dict[str, set[str]]:
     """Return the digests of results by kind, except reports, which contain durations."""
-    kinds = ("datasets", "arrays", "validations", "models", "evaluations")
+    kinds = ("datasets", "arrays", "validations", "models", "evaluations", "onnx")
     return {
         kind: {path.name for path in bundles(settings) if path.parent.name == kind}
         for kind in kinds

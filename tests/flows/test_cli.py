@@ -91,6 +91,8 @@ def test_plan_of_a_first_run_executes_everything() -> None:
         "evaluate mlp",
         "train cnn",
         "evaluate cnn",
+        "convert mlp",
+        "convert cnn",
         "promote",
         "report",
     ]

@@ -67,7 +67,7 @@ def test_what_is_wrong_is_counted_and_fails_the_command(here: Settings) -> None:
     result = call_digits("doctor")
     assert result.exit_code == 1
     assert "PREFECT_SERVER_API_PORT=abc" in result.stdout
-    assert "-> set it to a number from 1 to 65534, or unset it" in result.stdout
+    assert "-> set it to a number from 1 to 65533, or unset it" in result.stdout
     assert result.stdout.splitlines()[-1] == "1 wrong"
     assert not here.artifacts_dir.exists()
 

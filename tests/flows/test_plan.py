@@ -20,7 +20,7 @@ from digits.intake.incoming import incoming_folder
 from digits.recipes import training_settings
 from digits.registry.history import roll_back
 from digits.registry.ledger import Ledger
-from digits.registry.promotion import Rule, decide
+from digits.registry.promotion import Rule, decide, models_to_convert
 from digits.settings import ROOT, Settings
 from digits.spec import load_spec
 from digits.storage.bundles import MANIFEST
@@ -31,14 +31,16 @@ from digits.storage.references import (
     EvaluationRef,
     Kind,
     ModelRef,
+    OnnxRef,
     Reference,
     ReportRef,
     ValidationRef,
 )
 from digits.storage.workspace import Workspace
+from digits.training.precisions import Fastest
 from flows.pipeline import Request
 from flows.plan import PlannedStep, plan_run
-from tests.support.histories import NUM_IMAGES, digest, store_score
+from tests.support.histories import NUM_IMAGES, digest, store_form, store_score
 from tests.support.small_dataset import NAME, SPEC, write_raw, write_spec
 
 CACHED = {"stay cached"}
@@ -79,7 +81,7 @@ class Run:
     def record(self, label: str, arguments: dict[str, Any], made: Reference) -> Any:
         key = step_key(label.partition(" ")[0], arguments)
         made = made.model_copy(update={"made_by": key.digest})
-        self.workspace.records.write(key, made, run_id="0", run_name="a run")
+        self.workspace.records.write(key, made, run_id="0", run_name="a run", variables={})
         self.made[label] = made
         return made
 
@@ -117,12 +119,15 @@ class Run:
         scored = [self.train(model, arrays) for model in ("mlp", "cnn")]
         lineage = trace(self.made.values(), self.workspace.records)
         champion = Ledger(spec.name, self.workspace.settings).champion()
+        incumbent, rule = champion.evaluation if champion else None, Rule(floor=0)
+        due = models_to_convert(spec.name, scored, incumbent, rule=rule, workspace=self.workspace)
         decision = decide(
             dataset,
             scored,
-            champion.evaluation if champion else None,
-            rule=Rule(floor=0),
+            incumbent,
+            rule=rule,
             lineage=lineage,
+            forms=[self.convert(model, arrays) for model in due],
             run="a run",
             workspace=self.workspace,
         )
@@ -138,6 +143,12 @@ class Run:
         }
         page = self.store("reports", str(len(self.made)))
         self.record("report", arguments, ReportRef(digest=page))
+
+    def convert(self, model: ModelRef, arrays: ArraysRef) -> OnnxRef:
+        arguments = {"model": model, "arrays": arrays, "device": "cpu"}
+        form = store_form(self.workspace, model)
+        made: OnnxRef = self.record(f"convert {model.model}", arguments, form)
+        return made
 
     def train(self, model: str, arrays: ArraysRef) -> tuple[ModelRef, EvaluationRef]:
         settings = training_settings("reference", model)
@@ -201,14 +212,15 @@ ALL = [
     "promote",
     "report",
 ]
+CONVERSIONS = ["convert mlp", "convert cnn"]
 
 
 def test_before_the_first_run_only_the_first_step_is_certain(workspace: Workspace) -> None:
     planned = plan(workspace)
 
-    assert list(planned) == ALL
+    assert list(planned) == [*ALL[:-2], *CONVERSIONS, *ALL[-2:]]
     assert running(planned) == {"ingest": "it never ran"}
-    assert would(planned, *set(ALL) - {"ingest", "promote"}) == {"depend"}
+    assert would(planned, *set(planned) - {"ingest", "promote"}) == {"depend"}
     assert planned["normalize"].reason == (
         "a step before it would run; equal output keeps it cached"
     )
@@ -221,6 +233,34 @@ def test_after_a_run_everything_but_the_decision_is_cached(done: Run) -> None:
     assert running(planned) == {}
     assert would(planned, *set(ALL) - {"promote"}) == CACHED
     assert planned["promote"].reason == "the decision is about the present champion"
+
+
+def test_models_are_converted_only_for_a_promotion(done: Run, code: Code) -> None:
+    for name, wrong in (("better", 10), ("worse", 90)):
+        code.texts["digits/models.py: MODELS[mlp]/builder"] = name
+        code.texts["digits/models.py: MODELS[cnn]/builder"] = name
+        run = Run(done.workspace, wrong=wrong)
+        _, _, arrays = run.prepare()
+        for model in ("mlp", "cnn"):
+            run.train(model, arrays)
+
+        planned = plan(done.workspace)
+
+        due = [label for label in planned if label in CONVERSIONS]
+        # The candidate's form comes first.
+        assert due == (CONVERSIONS[::-1] if name == "better" else [])
+        assert set(running(planned)) == set(due)
+
+
+@pytest.mark.faults
+def test_a_corrupted_form_of_the_champion_would_be_made_again(done: Run) -> None:
+    path = done.workspace.store.folder(done.made["convert cnn"]) / "model.onnx"
+    path.write_text("another model")
+
+    reasons = running(plan(done.workspace))
+
+    assert list(reasons) == ["convert cnn"]
+    assert reasons["convert cnn"].startswith(f"{path} has 13 bytes")
 
 
 def test_a_cached_step_names_its_origin(done: Run) -> None:
@@ -271,6 +311,35 @@ def test_another_device_is_named(done: Run, monkeypatch: pytest.MonkeyPatch) -> 
     planned = plan(done.workspace)
 
     assert running(planned)["train cnn"] == "device cpu -> gpu:NVIDIA H100 since v1"
+
+
+def test_the_fastest_precision_is_that_of_the_device(
+    done: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fastest(device: str) -> Fastest:
+        return Fastest("mixed_bfloat16" if device == "cpu" else "float32", "")
+
+    monkeypatch.setattr("flows.pipeline.fastest_precision", fastest)
+
+    planned = plan(done.workspace, recipe="fast")
+
+    changed = "settings.masks drawn -> pooled; settings.precision float32 -> mixed_bfloat16"
+    assert running(planned)["train cnn"] == f"{changed} since v1"
+    planned = plan(done.workspace, recipe="fast", precision="float32")
+    assert running(planned)["train cnn"] == "settings.masks drawn -> pooled since v1"
+
+
+def test_variables_that_change_bits_are_named(done: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    planned = plan(done.workspace)
+
+    assert planned["train cnn"].would == "stay cached"
+    assert planned["train cnn"].reason == "made in v1; OMP_NUM_THREADS none -> 1"
+    assert "OMP_NUM_THREADS" not in planned["ingest"].reason
+
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert running(plan(done.workspace))["train cnn"] == "ONEDNN_MAX_CPU_ISA none -> AVX2 since v1"
 
 
 def test_changed_data_is_named(done: Run) -> None:

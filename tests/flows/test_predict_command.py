@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from digits.registry.champion import Champion, load_champion
+from digits.inference.loaded_versions import LoadedVersion, load_version
 from digits.settings import ROOT, Settings
 from digits.storage.workspace import Workspace
 from flows.labels import label_all
@@ -33,8 +33,8 @@ def crowned(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def champion(crowned: Settings) -> Champion:
-    return load_champion(NAME, Workspace(crowned))
+def champion(crowned: Settings) -> LoadedVersion:
+    return load_version(NAME, Workspace(crowned))
 
 
 @pytest.fixture
@@ -94,6 +94,41 @@ def test_images_are_labeled_and_other_files_are_reported(
     assert {path.read_bytes()[:8] for path in seen.iterdir()} == {b"\x89PNG\r\n\x1a\n"}
 
 
+def test_labeling_loads_neither_keras_nor_a_backend(crowned: Settings, folder: Path) -> None:
+    program = (
+        "import sys\nfrom flows.cli import main\nmain(standalone_mode=False)\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+
+    result = subprocess.run(
+        [sys.executable, "-c", program, "predict", str(folder / "0.png"), "--dataset", NAME],
+        cwd=ROOT,
+        env=environment(crowned),
+        capture_output=True,
+    )
+
+    loaded = set(result.stderr.decode().split())
+    assert "onnxruntime" in loaded
+    assert not loaded & {"keras", "tensorflow", "jax", "onnx", "pandas", "prefect"}
+
+
+def test_a_card_is_printed_without_loading_a_backend(crowned: Settings) -> None:
+    program = (
+        "import sys\nfrom flows.cli import main\nmain(standalone_mode=False)\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+
+    result = subprocess.run(
+        [sys.executable, "-c", program, "card", "1", "--dataset", NAME],
+        cwd=ROOT,
+        env=environment(crowned),
+        capture_output=True,
+    )
+
+    assert result.stdout.decode().startswith("---\nlicense: ")
+    assert not set(result.stderr.decode().split()) & {"keras", "tensorflow", "jax", "prefect"}
+
+
 def test_without_a_champion_nothing_is_loaded_and_the_error_says_what_to_do(
     settings: Settings,
 ) -> None:
@@ -115,7 +150,7 @@ def test_a_call_without_a_file_is_refused(settings: Settings) -> None:
 
 
 def test_json_is_one_object_per_line(
-    champion: Champion, folder: Path, capsys: pytest.CaptureFixture[str]
+    champion: LoadedVersion, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     is_all_labeled = label_all([str(folder)], champion, form="json", as_is=True, folder=None)
 
@@ -130,7 +165,7 @@ def test_json_is_one_object_per_line(
 
 
 def test_csv_has_a_row_per_image_and_supports_any_file_name(
-    champion: Champion, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    champion: LoadedVersion, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     odd = os.fsdecode(b'a,"b"\n\xff.png')
     Image.fromarray(IMAGES[0]).save(tmp_path / odd)
@@ -148,12 +183,12 @@ def test_csv_has_a_row_per_image_and_supports_any_file_name(
     assert len(out.splitlines()) == 3
 
 
-def test_it_succeeds_if_every_image_is_labeled(champion: Champion, folder: Path) -> None:
+def test_it_succeeds_if_every_image_is_labeled(champion: LoadedVersion, folder: Path) -> None:
     assert label_all([str(folder / "1.png")], champion, form="text", as_is=True, folder=None)
 
 
 def test_each_digit_of_a_picture_is_labeled_in_one_line(
-    champion: Champion, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    champion: LoadedVersion, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = np.full((60, 120), 255, np.uint8)
     page[10:50, 20:26] = page[10:50, 60:66] = page[10:50, 95:101] = 0
@@ -172,7 +207,7 @@ def test_each_digit_of_a_picture_is_labeled_in_one_line(
 
 
 def test_several_digits_taken_for_one_are_noted(
-    champion: Champion, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    champion: LoadedVersion, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = np.full((60, 120), 255, np.uint8)
     page[10:50, 30:36] = page[10:50, 70:76] = 0
@@ -189,7 +224,7 @@ def test_several_digits_taken_for_one_are_noted(
 
 
 def test_what_a_folder_has_besides_images_is_counted(
-    champion: Champion, folder: Path, capsys: pytest.CaptureFixture[str]
+    champion: LoadedVersion, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "text.png").unlink()
     (folder / "notes.txt").touch()
@@ -201,7 +236,7 @@ def test_what_a_folder_has_besides_images_is_counted(
 
 
 def test_a_folder_without_images_is_a_failure(
-    champion: Champion, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    champion: LoadedVersion, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert not label_all([str(tmp_path)], champion, form="text", as_is=True, folder=None)
     assert capsys.readouterr().err == f"{tmp_path}: contains no images\n"
@@ -241,6 +276,8 @@ def test_the_champion_is_exported_and_the_check_is_reported(
         f"savedmodel {folder}/{NAME}-v1-savedmodel",
         f"each gives the same label as {NAME} version 1 on all 200 test images",
     ]
+    card = digits(["card", "--dataset", NAME], crowned)
+    assert (folder / "README.md").read_bytes() == card.stdout
     again = digits(call, crowned)
     assert again.returncode == 2
     assert errors(again) == [

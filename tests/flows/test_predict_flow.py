@@ -27,7 +27,7 @@ prepare_folders(Settings())
 from prefect.client.orchestration import get_client
 from flows.predict import predict
 
-report = predict(folder=Path(sys.argv[1]), dataset={NAME!r}, as_is=True, device="cpu")
+report = predict(folder=Path(sys.argv[1]), dataset={NAME!r}, as_is=True)
 
 async def pages():
     async with get_client() as client:

@@ -104,7 +104,7 @@ def test_an_invalid_call_is_refused(
 
 
 def test_a_missing_gpu_is_refused(here: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "gpu_name", lambda: None)
+    monkeypatch.setattr(devices, "first_gpu", lambda: None)
     for command in ("run", "plan"):
         line = said(call_digits(command, *DATASET, "--device", "gpu"), 2)
         assert "no NVIDIA GPU was found" in line

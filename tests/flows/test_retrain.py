@@ -27,6 +27,7 @@ LIBRARIES = (
     "scipy",
     "pandas",
     "numpy",
+    "mlflow",
 )
 # Runs a command, then prints which of the libraries it imported.
 SPY = f"""
@@ -136,6 +137,7 @@ def test_another_seed_trains_again_and_a_worse_model_is_not_promoted() -> None:
 def test_a_better_model_is_promoted_but_not_again_after_a_rollback() -> None:
     better = run_json("--epochs", "3", "--models", "mlp")
     assert better["decision"]["outcome"] == "promoted"
+    assert executed(better) == {"train mlp", "evaluate mlp", "convert mlp", "report"}
     assert better["decision"]["champion_after"] == 2
     assert read_json(call_digits("rollback", *DATASET, "--json"))["champion_after"] == 1
     again = run_json("--epochs", "3", "--models", "mlp")
@@ -212,7 +214,8 @@ def test_a_champion_is_scored_again_on_another_test_set(finished: Workspace) -> 
     assert "digits rollback" in printed.stderr
     model.write_bytes(content)
     facts = run_json(*request)
-    assert executed(facts) == {"evaluate mlp", "report"}
+    assert facts["decision"]["outcome"] == "promoted"
+    assert executed(facts) == {"evaluate mlp", "convert mlp", "report"}
     score = Ledger(NAME, finished.settings).entries()[-1].verdict.champion_score
     assert score is not None
     assert score.model_digest == champion.model.digest

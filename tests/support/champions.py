@@ -6,6 +6,7 @@ from digits.datasets.sources.content import content_of
 from digits.progress import Progress
 from digits.recipes import training_settings
 from digits.registry.ledger import Ledger, ModelVersion
+from digits.registry.onnx_forms import make_form
 from digits.registry.promotion import Rule, decide
 from digits.settings import Settings
 from digits.spec import load_spec
@@ -34,7 +35,14 @@ def crown(settings: Settings, model: str = "mlp", *, epochs: int = 5) -> ModelVe
     }
     rule = Rule(floor=spec.floor)
     decide(
-        dataset, [(trained, scored)], None, rule=rule, lineage=lineage, run="r", workspace=workspace
+        dataset,
+        [(trained, scored)],
+        None,
+        rule=rule,
+        lineage=lineage,
+        forms=[make_form(trained, arrays, "cpu", workspace)],
+        run="r",
+        workspace=workspace,
     )
     champion = Ledger(NAME, workspace.settings).champion()
     assert champion is not None

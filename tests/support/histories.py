@@ -6,7 +6,7 @@ from pathlib import Path
 from digits.models import TrainingSettings
 from digits.registry.ledger import Deciding, Entry, Ledger, ModelVersion, Verdict
 from digits.settings import Settings
-from digits.storage.references import DatasetRef, EvaluationRef, ModelRef
+from digits.storage.references import DatasetRef, EvaluationRef, ModelRef, OnnxRef
 from digits.storage.workspace import Workspace
 from tests.support.small_dataset import NAME, small_layout
 
@@ -93,6 +93,20 @@ def store_score(
         (draft.path / "metrics.json").write_text(model.digest)
     score = make_score(model, NUM_IMAGES - len(wrong), loss=loss, test_set=test_set)
     return score.model_copy(update={"digest": draft.digest})
+
+
+def store_form(workspace: Workspace, model: ModelRef) -> OnnxRef:
+    """Store a made-up ONNX form of a model and return its reference."""
+    with workspace.store.create("onnx") as draft:
+        (draft.path / "model.onnx").write_text(model.digest)
+    return OnnxRef(
+        digest=draft.digest,
+        made_by=digest(f"convert {model.digest}"),
+        model=model.model,
+        model_digest=model.digest,
+        num_images=NUM_IMAGES,
+        num_correct=NUM_IMAGES - 1,
+    )
 
 
 def promotion(

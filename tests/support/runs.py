@@ -7,7 +7,7 @@ from typing import Any
 
 from digits.recipes import training_settings
 from digits.registry.ledger import Entry, Ledger
-from digits.registry.promotion import Decision, Rule, decide
+from digits.registry.promotion import Decision, Rule, decide, models_to_convert
 from digits.storage.lineage import trace
 from digits.storage.records import StepKey
 from digits.storage.references import (
@@ -16,12 +16,13 @@ from digits.storage.references import (
     EvaluationRef,
     Kind,
     ModelRef,
+    OnnxRef,
     Reference,
     ReportRef,
     ValidationRef,
 )
 from digits.storage.workspace import Workspace
-from tests.support.histories import NUM_IMAGES, digest, store_score
+from tests.support.histories import NUM_IMAGES, digest, store_form, store_score
 from tests.support.small_dataset import small_layout
 
 MODELS = ("mlp", "cnn")
@@ -134,6 +135,15 @@ class Run:
         )
         return reference
 
+    def convert(self, model: ModelRef, arrays: ArraysRef) -> OnnxRef:
+        """Make the ONNX form of a model."""
+        reference: OnnxRef = self.step(
+            f"convert {model.model}",
+            {"model": model.content, "arrays": arrays.content},
+            lambda: store_form(self.workspace, model),
+        )
+        return reference
+
     def incumbent(self, arrays: ArraysRef) -> EvaluationRef | None:
         """Score the champion on this test set; its accuracy is the same on all test sets."""
         champion = Ledger(arrays.layout.name, self.workspace.settings).champion()
@@ -151,12 +161,17 @@ class Run:
             for model in models
         ]
         lineage = trace(self.made.values(), self.workspace.records)
+        incumbent, rule = self.incumbent(arrays), Rule(floor=0.1)
+        due = models_to_convert(
+            arrays.layout.name, scored, incumbent, rule=rule, workspace=self.workspace
+        )
         decision = decide(
             dataset,
             scored,
-            self.incumbent(arrays),
-            rule=Rule(floor=0.1),
+            incumbent,
+            rule=rule,
             lineage=lineage,
+            forms=[self.convert(model, arrays) for model in due],
             run="a run",
             workspace=self.workspace,
         )

@@ -22,5 +22,5 @@ def presumed_dead(*arguments: Any, **options: Any) -> None:
 
 def test_a_run_that_was_called_crashed_takes_no_decision(current: Workspace) -> None:
     with pytest.raises(DigitsError, match=r"has ended this run \(Crashed: It slept\.\)"):
-        presumed_dead(None, [], None, rule=None, lineage={})
+        presumed_dead(None, [], None, rule=None, lineage={}, forms=[])
     assert not list(all_ledgers(current.settings))

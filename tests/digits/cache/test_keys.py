@@ -76,6 +76,24 @@ def test_each_argument_counts(changes: dict[str, Any]) -> None:
     assert train_key(**changes).digest != train_key().digest
 
 
+def test_a_variable_that_selects_another_arithmetic_counts_where_models_compute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = [train_key(), step_key("evaluate", {"arrays": ARRAYS}), ingest_key()]
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
+    assert train_key() == plain[0]
+
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    train, evaluate, ingest = train_key(), step_key("evaluate", {"arrays": ARRAYS}), ingest_key()
+
+    assert train.variables == evaluate.variables == {"TF_ENABLE_ONEDNN_OPTS": "0"}
+    assert train.digest != plain[0].digest
+    assert evaluate.digest != plain[1].digest
+    assert ingest == plain[2]
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "")
+    assert train_key() == plain[0]
+
+
 def test_the_run_that_made_an_input_does_not_count() -> None:
     elsewhere = ARRAYS.model_copy(update={"made_by": digest("another key")})
 

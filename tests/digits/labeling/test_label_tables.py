@@ -7,30 +7,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from digits.inference.loaded_versions import LoadedVersion
 from digits.labeling import label_tables
 from digits.labeling.label_reports import LabelReport, Measure, label_page
 from digits.labeling.label_tables import label_pictures
-from digits.registry.champion import Champion, load_champion
-from digits.settings import Settings
 from digits.storage.workspace import Workspace
-from tests.support.champions import crown
 from tests.support.handwriting import make_splits
 from tests.support.small_dataset import NAME
 
 IMAGES, LABELS = make_splits()["test"]
-
-
-@pytest.fixture(scope="module")
-def crowned(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    root = tmp_path_factory.mktemp("crowned")
-    settings = Settings(data_dir=root / "data", artifacts_dir=root / "artifacts")
-    crown(settings)
-    return Workspace(settings)
-
-
-@pytest.fixture(scope="module")
-def champion(crowned: Workspace) -> Champion:
-    return load_champion(NAME, crowned)
 
 
 @pytest.fixture
@@ -44,7 +29,7 @@ def files(tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize("row_group", [8192, 70])
 def test_every_file_has_a_row(
-    champion: Champion,
+    champion: LoadedVersion,
     crowned: Workspace,
     files: list[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -59,7 +44,7 @@ def test_every_file_has_a_row(
     assert table.schema.names == ["file", "label", "probability", "error", "note"]
     assert table["file"].to_pylist() == files
     labels = table["label"].to_pylist()
-    assert (np.array(labels[:-1]) == LABELS).mean() == champion.version.evaluation.accuracy
+    assert (np.array(labels[:-1]) == LABELS).mean() == champion.model.accuracy
     assert all(0.1 <= probability <= 1 for probability in table["probability"].to_pylist()[:-1])
     assert table.slice(len(IMAGES)).to_pylist() == [
         {
@@ -78,7 +63,7 @@ def test_every_file_has_a_row(
 
 
 def test_the_datasets_own_test_images_have_not_drifted_but_inverted_ones_have(
-    champion: Champion, crowned: Workspace, files: list[str], tmp_path: Path
+    champion: LoadedVersion, crowned: Workspace, files: list[str], tmp_path: Path
 ) -> None:
     path = tmp_path / "labels.parquet"
     report = label_pictures(files, champion, path, crowned, as_is=True)
@@ -92,7 +77,7 @@ def test_the_datasets_own_test_images_have_not_drifted_but_inverted_ones_have(
 
 
 def test_an_error_leaves_the_existing_file_unchanged(
-    champion: Champion, crowned: Workspace, files: list[str], tmp_path: Path
+    champion: LoadedVersion, crowned: Workspace, files: list[str], tmp_path: Path
 ) -> None:
     path = tmp_path / "out" / "labels.parquet"
     path.parent.mkdir()
@@ -110,7 +95,7 @@ def test_an_error_leaves_the_existing_file_unchanged(
 
 
 def test_a_file_name_that_is_not_utf8_is_escaped(
-    champion: Champion, crowned: Workspace, tmp_path: Path
+    champion: LoadedVersion, crowned: Workspace, tmp_path: Path
 ) -> None:
     name = os.fsdecode(b"\xff.png")
 
@@ -152,7 +137,7 @@ def test_the_page_claims_nothing_without_drift_or_images() -> None:
 
 
 def test_what_is_not_labeled_in_a_folder_is_in_the_report(
-    champion: Champion, crowned: Workspace, tmp_path: Path
+    champion: LoadedVersion, crowned: Workspace, tmp_path: Path
 ) -> None:
     folder, path = tmp_path / "pictures", tmp_path / "labels.parquet"
     folder.mkdir()

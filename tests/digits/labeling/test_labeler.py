@@ -1,38 +1,21 @@
 import itertools
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from digits.errors import DamagedError, DigitsError, UsageError
+from digits.inference.loaded_versions import LoadedVersion, load_version
 from digits.labeling import labeler
 from digits.labeling.explanation import explain, explanation_path
-from digits.labeling.labeler import Labeled, Refused, label_files
-from digits.registry.champion import Champion, load_champion
-from digits.settings import Settings
+from digits.labeling.labeler import Prediction, label_files
+from digits.labeling.pictures import Refused
 from digits.storage.workspace import Workspace
-from tests.support.champions import crown
 from tests.support.handwriting import make_splits
 from tests.support.memory import peak_memory
 from tests.support.small_dataset import NAME, SPEC, write_spec
 
 IMAGES, LABELS = make_splits()["test"]
-
-
-@pytest.fixture(scope="module")
-def crowned(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A workspace whose champion is a trained MLP."""
-    root = tmp_path_factory.mktemp("crowned")
-    settings = Settings(data_dir=root / "data", artifacts_dir=root / "artifacts")
-    crown(settings)
-    return Workspace(settings)
-
-
-@pytest.fixture(scope="module")
-def champion(crowned: Workspace) -> Champion:
-    return load_champion(NAME, crowned)
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +31,11 @@ def files(folder: Path, *numbers: int) -> list[str]:
     return [str(folder / f"{number:04}.png") for number in numbers]
 
 
-def test_images_in_the_datasets_form_are_labeled(champion: Champion, folder: Path) -> None:
+def test_images_in_the_datasets_form_are_labeled(champion: LoadedVersion, folder: Path) -> None:
     answers = list(label_files(files(folder, *range(len(IMAGES))), champion, as_is=True))
 
-    labels = [answer.label for answer in answers if isinstance(answer, Labeled)]
-    assert (np.array(labels) == LABELS).mean() == champion.version.evaluation.accuracy
+    labels = [answer.label for answer in answers if isinstance(answer, Prediction)]
+    assert (np.array(labels) == LABELS).mean() == champion.model.accuracy
     assert all(answer.probability == answer.probabilities.max() for answer in answers)
 
 
@@ -60,13 +43,13 @@ def test_a_label_has_the_name_of_its_class(crowned: Workspace, folder: Path) -> 
     names = [f"class {n}" for n in range(10)]
     write_spec(crowned.settings, SPEC.replace("floor", f"class_names = {names}\nfloor"))
     try:
-        champion = load_champion(NAME, crowned)
+        champion = load_version(NAME, crowned)
     finally:
         write_spec(crowned.settings, SPEC)
 
     (answer,) = label_files(files(folder, 3), champion, as_is=True)
 
-    assert isinstance(answer, Labeled)
+    assert isinstance(answer, Prediction)
     assert answer.name == f"class {LABELS[3]}"
 
 
@@ -76,27 +59,29 @@ def test_the_spec_says_whether_pictures_are_centered(
 ) -> None:
     write_spec(crowned.settings, f"centered = {str(is_centered).lower()}\n{SPEC}")
     try:
-        champion = load_champion(NAME, crowned)
+        champion = load_version(NAME, crowned)
     finally:
         write_spec(crowned.settings, SPEC)
 
     def seen(as_is: bool | None = None) -> bytes:
         (answer,) = label_files(files(folder, 3), champion, as_is=as_is)
-        assert isinstance(answer, Labeled)
+        assert isinstance(answer, Prediction)
         return answer.picture.seen.tobytes()
 
     assert seen(as_is=True) == IMAGES[3].tobytes() != seen(as_is=False)
     assert seen() == seen(as_is=not is_centered)
 
 
-def test_other_images_are_centered_and_scaled_first(champion: Champion, tmp_path: Path) -> None:
+def test_other_images_are_centered_and_scaled_first(
+    champion: LoadedVersion, tmp_path: Path
+) -> None:
     picture = np.full((90, 70), 255, np.uint8)
     picture[20:60, 30:36] = 0
     Image.fromarray(picture).save(tmp_path / "one.png")
 
     (answer,) = label_files([str(tmp_path / "one.png")], champion)
 
-    assert isinstance(answer, Labeled)
+    assert isinstance(answer, Prediction)
     rows, columns = np.nonzero(answer.picture.seen)
     # 20/28 of twelve pixels, in the middle.
     assert rows.max() - rows.min() + 1 == 9
@@ -104,7 +89,7 @@ def test_other_images_are_centered_and_scaled_first(champion: Champion, tmp_path
 
 
 def test_a_file_without_a_label_keeps_its_place_in_the_order(
-    champion: Champion, folder: Path, tmp_path: Path
+    champion: LoadedVersion, folder: Path, tmp_path: Path
 ) -> None:
     text, blank, large = (tmp_path / name for name in ("text.png", "blank.png", "large.png"))
     text.write_text("not an image")
@@ -115,7 +100,7 @@ def test_a_file_without_a_label_keeps_its_place_in_the_order(
     answers = list(label_files([first, str(text), str(large), last], champion, as_is=True))
 
     assert [answer.file for answer in answers] == [first, str(text), str(large), last]
-    assert [type(answer) for answer in answers] == [Labeled, Refused, Refused, Labeled]
+    assert [type(answer) for answer in answers] == [Prediction, Refused, Refused, Prediction]
     assert answers[1] == Refused(str(text), "is not a PNG, JPEG, WebP, BMP, TIFF or GIF image")
     assert answers[2] == Refused(
         str(large),
@@ -127,13 +112,13 @@ def test_a_file_without_a_label_keeps_its_place_in_the_order(
     assert "contains no digit" in answer.error
 
 
-def test_minibatches_without_an_image_are_allowed(champion: Champion) -> None:
+def test_minibatches_without_an_image_are_allowed(champion: LoadedVersion) -> None:
     answers = list(label_files(["nothing.png"] * 600, champion))
 
     assert answers == [Refused("nothing.png", "does not exist")] * 600
 
 
-def test_an_endless_stream_of_files_is_labeled(champion: Champion, folder: Path) -> None:
+def test_an_endless_stream_of_files_is_labeled(champion: LoadedVersion, folder: Path) -> None:
     endless = label_files(itertools.cycle(files(folder, 0, 1, 2)), champion, as_is=True)
 
     labels = [answer.label for answer in itertools.islice(endless, 2000)]
@@ -142,27 +127,26 @@ def test_an_endless_stream_of_files_is_labeled(champion: Champion, folder: Path)
 
 
 def test_labeled_images_are_freed(
-    champion: Champion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    champion: LoadedVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(labeler, "BATCH_SIZE", 16)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
     picture = np.full((200, 200), 255, np.uint8)
     picture[50:150, 90:110] = 0
     Image.fromarray(picture).save(tmp_path / "one.png")
     files = itertools.repeat(str(tmp_path / "one.png"))
     next(label_files(files, champion))
 
-    # At most four minibatches of 16 images of 40,000 bytes are in memory; all would be 8 MB.
+    # At most two minibatches of 16 images of 40,000 bytes are in memory; all would be 8 MB.
     with peak_memory(at_most=6_000_000):
         for _ in itertools.islice(label_files(files, champion, keep_originals=True), 200):
             pass
 
 
 def test_an_explanation_shows_the_original_and_what_the_model_saw(
-    champion: Champion, folder: Path
+    champion: LoadedVersion, folder: Path
 ) -> None:
     (answer,) = label_files(files(folder, 3), champion, as_is=True, keep_originals=True)
-    assert isinstance(answer, Labeled)
+    assert isinstance(answer, Prediction)
 
     sheet = np.asarray(explain(answer, champion.layout.class_names))
 
@@ -179,28 +163,3 @@ def test_explanations_never_share_a_path_or_leave_their_folder(tmp_path: Path) -
 
     assert len(set(paths)) == 2
     assert all(path.parent == tmp_path and path.name.isascii() for path in paths)
-
-
-def test_a_replaced_champion_is_not_used(crowned: Workspace, champion: Champion) -> None:
-    path = crowned.store.folder(champion.version.model) / "model.keras"
-    whole = path.read_bytes()
-    keras.models.clone_model(champion.model).save(path)
-    try:
-        with pytest.raises(DamagedError, match=r"model\.keras"):
-            load_champion(NAME, crowned)
-    finally:
-        path.write_bytes(whole)
-
-
-def test_a_champion_for_other_images_is_not_used(crowned: Workspace) -> None:
-    write_spec(crowned.settings, SPEC.replace("[12, 12]", "[16, 12]"))
-    try:
-        with pytest.raises(DigitsError, match=r"\(expected 16x12x1 and 10\)"):
-            load_champion(NAME, crowned)
-    finally:
-        write_spec(crowned.settings, SPEC)
-
-
-def test_without_a_champion_the_error_says_how_to_get_one(small_dataset: Settings) -> None:
-    with pytest.raises(UsageError, match=f"digits run --dataset {NAME}"):
-        load_champion(NAME, Workspace(small_dataset))

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from digits.errors import DigitsError, UsageError
+from digits.errors import DamagedError, DigitsError, UsageError
 from digits.registry import exporting
-from digits.registry.champion import Champion, load_champion
+from digits.registry.champion import KerasChampion, load_keras_champion
 from digits.registry.export_formats import NEWER_KEYS, without_newer_keys
 from digits.registry.exporting import FORMATS, export_champion
 from digits.settings import Settings
@@ -18,7 +18,7 @@ from digits.storage.workspace import Workspace
 from flows import options
 from tests.support.champions import crown
 from tests.support.handwriting import make_splits
-from tests.support.small_dataset import NAME
+from tests.support.small_dataset import NAME, SPEC, write_spec
 
 PIXELS = (make_splits()["test"][0][..., None] / np.float32(255)).astype(np.float32)
 
@@ -34,14 +34,33 @@ def crowned(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
 
 
 @pytest.fixture(scope="module")
-def champion(crowned: Workspace) -> Champion:
-    return load_champion(NAME, crowned)
+def champion(crowned: Workspace) -> KerasChampion:
+    return load_keras_champion(NAME, crowned)
+
+
+def test_a_replaced_champion_is_not_exported(crowned: Workspace, champion: KerasChampion) -> None:
+    whole = champion.path.read_bytes()
+    keras.models.clone_model(champion.model).save(champion.path)
+    try:
+        with pytest.raises(DamagedError, match=r"model\.keras"):
+            load_keras_champion(NAME, crowned)
+    finally:
+        champion.path.write_bytes(whole)
+
+
+def test_a_champion_for_other_images_is_not_exported(crowned: Workspace) -> None:
+    write_spec(crowned.settings, SPEC.replace("[12, 12]", "[16, 12]"))
+    try:
+        with pytest.raises(DigitsError, match=r"\(expected 16x12x1 and 10\)"):
+            load_keras_champion(NAME, crowned)
+    finally:
+        write_spec(crowned.settings, SPEC)
 
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("crowned", ["mlp", "cnn"], indirect=True)
 def test_an_export_gives_the_champions_probabilities(
-    champion: Champion, crowned: Workspace, tmp_path: Path, form: str
+    champion: KerasChampion, crowned: Workspace, tmp_path: Path, form: str
 ) -> None:
     for module in FORMATS[form].packages:
         pytest.importorskip(module)
@@ -58,7 +77,7 @@ def test_an_export_gives_the_champions_probabilities(
 
 
 def test_an_export_is_described_by_its_facts(
-    champion: Champion, crowned: Workspace, tmp_path: Path
+    champion: KerasChampion, crowned: Workspace, tmp_path: Path
 ) -> None:
     folder = tmp_path / "deep" / "out"
 
@@ -76,7 +95,7 @@ def test_an_export_is_described_by_its_facts(
 
 
 def test_a_keras_file_differs_only_in_what_older_versions_refuse(
-    champion: Champion, tmp_path: Path
+    champion: KerasChampion, tmp_path: Path
 ) -> None:
     path = tmp_path / "champion.keras"
     FORMATS["keras"].write(champion, path)
@@ -102,7 +121,7 @@ def test_a_key_with_a_value_is_kept() -> None:
 
 
 def test_an_onnx_file_has_stable_names_a_free_batch_and_an_old_opset(
-    champion: Champion, tmp_path: Path
+    champion: KerasChampion, tmp_path: Path
 ) -> None:
     onnx = pytest.importorskip("onnx")
     path = tmp_path / "champion.onnx"
@@ -119,7 +138,7 @@ def test_an_onnx_file_has_stable_names_a_free_batch_and_an_old_opset(
 
 
 def test_a_savedmodel_has_the_signature_that_servers_call(
-    champion: Champion, tmp_path: Path
+    champion: KerasChampion, tmp_path: Path
 ) -> None:
     import tensorflow as tf
 
@@ -135,7 +154,7 @@ def test_the_command_line_offers_every_format() -> None:
     assert tuple(FORMATS) == options.FORMATS
 
 
-def write_another_model(champion: Champion, path: Path) -> None:
+def write_another_model(champion: KerasChampion, path: Path) -> None:
     """Write the champion with two classes swapped."""
     model = keras.models.clone_model(champion.model)
     *weights, kernel, bias = champion.model.get_weights()
@@ -145,12 +164,12 @@ def write_another_model(champion: Champion, path: Path) -> None:
 
 
 def test_an_export_with_other_labels_is_refused_and_leaves_nothing(
-    champion: Champion, crowned: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    champion: KerasChampion, crowned: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = replace(FORMATS["keras"], write=write_another_model)
     monkeypatch.setattr(exporting, "FORMATS", {**FORMATS, "keras": wrong})
 
-    message = r"labels do not match the champion's: keras on \d+ of 200 test images; nothing"
+    message = r"labels do not match the model's: keras on \d+ of 200 test images; nothing"
     with pytest.raises(DigitsError, match=message):
         export_champion(champion, tmp_path / "out", ["savedmodel", "keras"], crowned)
 
@@ -158,9 +177,9 @@ def test_an_export_with_other_labels_is_refused_and_leaves_nothing(
 
 
 def test_an_export_that_fails_halfway_leaves_nothing(
-    champion: Champion, crowned: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    champion: KerasChampion, crowned: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: Champion, path: Path) -> None:
+    def fail(_: KerasChampion, path: Path) -> None:
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
@@ -174,7 +193,7 @@ def test_an_export_that_fails_halfway_leaves_nothing(
 
 
 def test_a_folder_that_is_not_empty_is_left_alone(
-    champion: Champion, crowned: Workspace, tmp_path: Path
+    champion: KerasChampion, crowned: Workspace, tmp_path: Path
 ) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
 
@@ -184,7 +203,9 @@ def test_a_folder_that_is_not_empty_is_left_alone(
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_an_empty_folder_is_filled(champion: Champion, crowned: Workspace, tmp_path: Path) -> None:
+def test_an_empty_folder_is_filled(
+    champion: KerasChampion, crowned: Workspace, tmp_path: Path
+) -> None:
     export_champion(champion, tmp_path, ["keras"], crowned)
 
     assert (tmp_path / "export.json").is_file()
@@ -192,14 +213,14 @@ def test_an_empty_folder_is_filled(champion: Champion, crowned: Workspace, tmp_p
 
 @pytest.mark.parametrize("formats", [["pickle"], ["keras", "h5"], []])
 def test_an_unknown_format_is_refused(
-    champion: Champion, crowned: Workspace, tmp_path: Path, formats: list[str]
+    champion: KerasChampion, crowned: Workspace, tmp_path: Path, formats: list[str]
 ) -> None:
     with pytest.raises(UsageError, match="choose from keras, savedmodel, onnx, litert"):
         export_champion(champion, tmp_path / "out", formats, crowned)
 
 
 def test_a_missing_package_is_named_before_anything_is_written(
-    champion: Champion, crowned: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    champion: KerasChampion, crowned: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lacking = replace(FORMATS["onnx"], packages={"no_such_module": "no-such-package"})
     monkeypatch.setattr(exporting, "FORMATS", {"keras": FORMATS["keras"], "onnx": lacking})
@@ -211,7 +232,7 @@ def test_a_missing_package_is_named_before_anything_is_written(
 
 
 def test_without_its_test_data_nothing_is_exported(
-    champion: Champion, crowned: Workspace, tmp_path: Path
+    champion: KerasChampion, crowned: Workspace, tmp_path: Path
 ) -> None:
     (folder,) = (crowned.settings.prepared_dir / "datasets").glob("[0-9a-f]*")
     hidden = folder.rename(tmp_path / "hidden")

@@ -13,7 +13,7 @@ from digits.registry import garbage
 from digits.registry.champion import dataset_folder
 from digits.registry.garbage import Garbage, collect, running, runs_lock
 from digits.registry.history import roll_back
-from digits.registry.ledger import Ledger, ModelVersion
+from digits.registry.ledger import Ledger, ModelVersion, forms_of
 from digits.settings import Settings
 from digits.storage.lineage import read_lineage
 from digits.storage.locks import hold
@@ -247,6 +247,9 @@ def test_the_last_used_records_of_each_step_and_model_are_kept(workspace: Worksp
         "train cnn": 3,
         "evaluate mlp": 2,
         "evaluate cnn": kept["evaluate cnn"],
+        # Those of the first version, the only one.
+        "convert mlp": 1,
+        "convert cnn": 1,
         "report": 3,
     }
     newest = Run(workspace, data="data 4", code="code 4", wrong=54)
@@ -580,7 +583,7 @@ def test_two_hundred_scheduled_runs_leave_only_what_is_kept(workspace: Workspace
     # The champion's data may be older.
     most |= {"datasets": keep + 1, "arrays": keep + 1}
     most |= {"models": 2 * keep + num_versions, "evaluations": 2 * keep + num_versions}
-    most |= {"reports": keep + num_versions}
+    most |= {"reports": keep + num_versions, "onnx": 2 * num_versions}
     assert all(numbers[kind] <= most[kind] for kind in KINDS), numbers
     labels = Counter(record.label for record in workspace.records.all())
     assert all(number <= keep + num_versions for number in labels.values()), labels
@@ -590,8 +593,11 @@ def test_two_hundred_scheduled_runs_leave_only_what_is_kept(workspace: Workspace
     assert len(list(workspace.records.root.iterdir())) == labels.total()
     assert len(list((artifacts / "locks").iterdir())) == 2
     assert not [path for path in all_files(workspace) if ".tmp-" in str(path)]
+    entries = Ledger(NAME, workspace.settings).entries()
     for version in versions(workspace).values():
         workspace.store.verify(version.model)
+        for form in forms_of(entries, version.number):
+            workspace.store.verify(form)
 
 
 def test_one_page_is_kept_for_each_version(workspace: Workspace) -> None:

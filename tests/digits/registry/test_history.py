@@ -6,20 +6,43 @@ import pytest
 
 from digits.errors import DamagedError, UsageError
 from digits.registry.history import describe_entry, describe_version, roll_back, status
-from digits.registry.ledger import Ledger, ModelVersion, versions_of
+from digits.registry.ledger import Ledger, ModelVersion, forms_of, versions_of
+from digits.storage.lineage import LineageStep, write_lineage
+from digits.storage.records import StepKey
+from digits.storage.references import ModelRef, OnnxRef, Reference
 from digits.storage.workspace import Workspace
-from tests.support.histories import digest, promotion, store_model, store_score, write_history
+from tests.support.histories import (
+    digest,
+    promotion,
+    store_form,
+    store_model,
+    store_score,
+    write_history,
+)
 from tests.support.small_dataset import NAME
 
 
-def promote(workspace: Workspace, text: str, test_set: str = "a") -> ModelVersion:
-    """Store a model and promote it unconditionally."""
+def store_arrays(workspace: Workspace, text: str) -> str:
+    with workspace.store.create("arrays") as draft:
+        (draft.path / "x_test.npy").write_text(text)
+    return draft.digest
+
+
+def promote(
+    workspace: Workspace, text: str, test_set: str = "a", images: str | None = None
+) -> ModelVersion:
+    """Store a model and promote it unconditionally; its lineage names arrays if there are any."""
     model = store_model(workspace, text)
     score = store_score(workspace, model, range(5), test_set=test_set)
     with Ledger(NAME, workspace.settings).deciding() as ledger:
         before = ledger.champion.number if ledger.champion else None
         number = 1 + sum(entry.version is not None for entry in ledger.entries)
         verdict, version = promotion(number, model, score, before)
+        if images is not None:
+            key = StepKey(step="normalize", inputs={}, code={}, libraries={})
+            step = LineageStep(key=key, output=store_arrays(workspace, images))
+            lineage = write_lineage({"normalize": step}, workspace.store)
+            version = version.model_copy(update={"lineage": lineage})
         ledger.append(verdict, run="a run", data_digest=digest("d"), version=version)
     return version
 
@@ -53,6 +76,36 @@ def test_repeated_rollbacks_go_further_back(workspace: Workspace) -> None:
     assert champion_number(workspace) == 1
     with pytest.raises(UsageError, match=f"version 1 of {NAME} is the first champion"):
         roll_back(NAME, None, "by hand", workspace)
+
+
+def test_a_rollback_to_a_version_without_an_onnx_form_makes_it(workspace: Workspace) -> None:
+    first, second = (promote(workspace, text, images="arrays") for text in ("first", "second"))
+    asked: list[tuple[str, str]] = []
+
+    def convert(model: ModelRef, arrays: Reference) -> OnnxRef:
+        asked.append((model.digest, arrays.digest))
+        return store_form(workspace, model)
+
+    entries = [roll_back(NAME, number, "by hand", workspace, convert) for number in (1, 2, 1)]
+
+    arrays = store_arrays(workspace, "arrays")
+    assert asked == [(first.model.digest, arrays), (second.model.digest, arrays)]
+    assert [len(entry.forms) for entry in entries] == [1, 1, 0]
+    assert forms_of(Ledger(NAME, workspace.settings).entries(), 1) == entries[0].forms
+
+
+@pytest.mark.parametrize("images", [None, "arrays"])
+def test_a_rollback_succeeds_without_an_onnx_form(
+    workspace: Workspace, images: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    for text in ("first", "second"):
+        promote(workspace, text, images=images)
+
+    # Without `convert` the real one, which these made-up models do not survive.
+    entry = roll_back(NAME, 1, "by hand", workspace)
+
+    assert (champion_number(workspace), entry.forms) == (1, ())
+    assert "version 1 has no ONNX form yet, so it cannot label images: " in caplog.text
 
 
 @pytest.mark.usefixtures("versions")

@@ -228,7 +228,7 @@ def test_nothing_is_decided_with_a_corrupted_ledger(ledger: Ledger) -> None:
 def test_a_newer_format_is_refused(ledger: Ledger, more: dict[str, bool]) -> None:
     write_history(ledger, "pk")
     first, second = ledger.path.read_bytes().splitlines()
-    fields = json.loads(second) | more | {"format": 3}
+    fields = json.loads(second) | more | {"format": 4}
     del fields["digest"]
     previous = fields.pop("previous")
     ledger.path.write_bytes(first + b"\n" + seal(fields | {"previous": previous}) + b"\n")
@@ -238,7 +238,7 @@ def test_a_newer_format_is_refused(ledger: Ledger, more: dict[str, bool]) -> Non
         ledger.entries()
 
     assert str(caught.value) == (
-        f"{ledger.path} line 2 has format 3 (this version of digits reads 2); use the "
+        f"{ledger.path} line 2 has format 4 (this version of digits reads 2 and 3); use the "
         "version that wrote it"
     )
 

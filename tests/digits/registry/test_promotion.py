@@ -6,8 +6,15 @@ import pytest
 
 from digits.errors import DamagedError, DigitsError
 from digits.registry.history import roll_back
-from digits.registry.ledger import Entry, Ledger
-from digits.registry.promotion import Decision, Rule, choose_candidate, compare, decide
+from digits.registry.ledger import Entry, Ledger, forms_of
+from digits.registry.promotion import (
+    Decision,
+    Rule,
+    choose_candidate,
+    compare,
+    decide,
+    models_to_convert,
+)
 from digits.storage.lineage import LineageStep, read_lineage
 from digits.storage.records import StepKey
 from digits.storage.references import EvaluationRef, ModelRef
@@ -18,6 +25,7 @@ from tests.support.histories import (
     make_dataset,
     make_model,
     make_score,
+    store_form,
     store_model,
     store_score,
 )
@@ -45,12 +53,14 @@ def run(
     champion = Ledger(NAME, workspace.settings).champion()
     if incumbent is None and champion is not None:
         incumbent = champion.evaluation
+    due = models_to_convert(NAME, models, incumbent, rule=rule, workspace=workspace)
     decision = decide(
         make_dataset(test_set),
         models,
         incumbent,
         rule=rule,
         lineage=LINEAGE,
+        forms=[store_form(workspace, model) for model in due],
         run="a run",
         workspace=workspace,
     )
@@ -269,6 +279,7 @@ def test_nothing_is_decided_when_another_run_changed_the_champion(
         seen.evaluation if is_scored else None,
         rule=RULE,
         lineage=LINEAGE,
+        forms=[],
         run="a run",
         workspace=workspace,
     )
@@ -284,6 +295,116 @@ def test_the_best_model_of_a_run_is_the_candidate(workspace: Workspace) -> None:
 
     assert entry.version is not None
     assert (entry.version.model, entry.version.evaluation) == models[1]
+
+
+def test_a_promotion_records_the_forms_of_its_models_that_of_the_version_first(
+    workspace: Workspace,
+) -> None:
+    worse, better = (scored(workspace, text, range(n)) for text, n in (("a", 9), ("b", 3)))
+
+    entry = run(workspace, worse, better).entry
+
+    models = [better[0].digest, worse[0].digest]
+    assert [form.model_digest for form in entry.forms] == models
+    assert forms_of(Ledger(NAME, workspace.settings).entries(), 1) == entry.forms
+
+
+@pytest.mark.parametrize(("text", "wrong"), [("champion", range(10)), ("b", range(20))])
+def test_a_run_that_promotes_nothing_makes_no_form(
+    workspace: Workspace, text: str, wrong: range
+) -> None:
+    run(workspace, scored(workspace, "champion", range(10)))
+
+    entry = run(workspace, scored(workspace, text, wrong)).entry
+
+    assert entry.verdict.champion_after == 1
+    assert entry.forms == ()
+
+
+def test_nothing_is_promoted_without_its_form(workspace: Workspace) -> None:
+    model, score = scored(workspace, "a", range(3))
+    other = store_form(workspace, store_model(workspace, "another"))
+
+    for forms in ([], [other]):
+        decision = decide(
+            make_dataset("a"),
+            [(model, score)],
+            None,
+            rule=RULE,
+            lineage=LINEAGE,
+            forms=forms,
+            run="a run",
+            workspace=workspace,
+        )
+        assert decision is None
+
+    assert Ledger(NAME, workspace.settings).entries() == []
+
+
+def forget_forms(workspace: Workspace) -> None:
+    """Write the ledger again as an earlier release did, which recorded no forms."""
+    ledger = Ledger(NAME, workspace.settings)
+    entries = ledger.entries()
+    for path in (ledger.path, ledger.chain.head_path):
+        path.unlink()
+    with ledger.deciding() as deciding:
+        for entry in entries:
+            deciding.append(
+                entry.verdict, run=entry.run, data_digest=entry.data_digest, version=entry.version
+            )
+
+
+def test_a_version_of_an_earlier_release_gets_its_form_with_the_next_run(
+    workspace: Workspace,
+) -> None:
+    champion, other = scored(workspace, "champion", range(5)), scored(workspace, "b", range(9))
+    run(workspace, champion)
+    forget_forms(workspace)
+
+    kept = run(workspace, other).entry
+
+    assert kept.verdict.outcome == "kept"
+    assert [form.model_digest for form in kept.forms] == [champion[0].digest]
+    assert run(workspace, other).entry.forms == ()
+    entries = Ledger(NAME, workspace.settings).entries()
+    assert forms_of(entries, 1) == kept.forms
+
+
+def test_an_unchanged_run_converts_the_other_models_too(workspace: Workspace) -> None:
+    champion, other = scored(workspace, "champion", range(5)), scored(workspace, "b", range(9))
+    run(workspace, other, champion)
+    forget_forms(workspace)
+
+    entry = run(workspace, other, champion).entry
+
+    assert entry.verdict.outcome == "unchanged"
+    models = [champion[0].digest, other[0].digest]
+    assert [form.model_digest for form in entry.forms] == models
+
+
+def test_a_corrupted_form_is_made_again_and_not_recorded_twice(workspace: Workspace) -> None:
+    champion, other = scored(workspace, "champion", range(5)), scored(workspace, "b", range(9))
+    (form,) = run(workspace, champion).entry.forms
+    (workspace.store.folder(form) / "model.onnx").write_text("another model")
+
+    entry = run(workspace, other).entry
+
+    assert entry.forms == ()
+    assert workspace.store.is_whole(form)
+
+
+def test_a_missing_model_cannot_be_converted_but_the_run_goes_on(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    champion, other = scored(workspace, "champion", range(5)), scored(workspace, "b", range(9))
+    run(workspace, champion)
+    forget_forms(workspace)
+    (workspace.store.folder(champion[0]) / "model.keras").unlink()
+
+    entry = run(workspace, other).entry
+
+    assert (entry.verdict.outcome, entry.forms) == ("kept", ())
+    assert "version 1 has no ONNX form, and none can be made" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,9 @@ from digits.storage.locks import is_free
 from digits.storage.references import ModelRef, Reference
 from digits.storage.store import Store
 from digits.storage.workspace import Workspace
-from digits.training.devices import configure_backend, device_for_one, processor
-from tests.support.histories import store_score
+from digits.training.devices import configure_backend, device_for_one
+from digits.training.processors import processor
+from tests.support.histories import store_form, store_score
 from tests.support.small_dataset import NAME, write_raw, write_small_dataset
 
 MODULE = "digits.registry.reproduction"
@@ -60,6 +61,7 @@ class Trained:
             None,
             rule=Rule(floor=0),
             lineage=trace([model], self.workspace.records),
+            forms=[store_form(self.workspace, model)],
             run="a run",
             workspace=self.workspace,
         )
@@ -95,7 +97,9 @@ class Trained:
     def _record(self, name: str, arguments: dict[str, object], made: Reference) -> Reference:
         key = step_key(name, arguments)
         made = made.model_copy(update={"made_by": key.digest})
-        self.workspace.records.write(key, made, run_id="0", run_name="a run", processor=processor())
+        self.workspace.records.write(
+            key, made, run_id="0", run_name="a run", processor=processor(), variables={}
+        )
         return made
 
 
@@ -180,11 +184,38 @@ def test_a_different_processor_is_reported(
 ) -> None:
     monkeypatch.setattr(f"{MODULE}._train_again", lambda *_: trained.version.model.digest)
     then = processor()
-    monkeypatch.setattr("digits.registry.reproduction.processor", lambda: "another, 64 cores")
+    monkeypatch.setattr("digits.cache.differences.processor", lambda: "another, 64 cores")
 
     outcome = reproduce(NAME, 1, trained.workspace)
 
     assert outcome.differences == (f"processor {then} -> another, 64 cores",)
+
+
+def test_variables_that_change_bits_are_reported(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{MODULE}._train_again", lambda *_: trained.version.model.digest)
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+
+    outcome = reproduce(NAME, 1, trained.workspace)
+
+    assert outcome.differences == (
+        "TF_ENABLE_ONEDNN_OPTS none -> 0",
+        "TF_NUM_INTRAOP_THREADS none -> 1",
+    )
+
+
+def test_a_precision_that_cannot_be_computed_here_is_refused(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(precision: str, device: str) -> None:
+        raise UsageError(f"{precision} on {device}")
+
+    monkeypatch.setattr(f"{MODULE}.check_precision", refuse)
+
+    with pytest.raises(UsageError, match="float32 on cpu"):
+        reproduce(NAME, 1, trained.workspace)
 
 
 def test_a_version_without_a_recorded_processor_reports_no_difference(
@@ -192,12 +223,13 @@ def test_a_version_without_a_recorded_processor_reports_no_difference(
 ) -> None:
     monkeypatch.setattr(f"{MODULE}._train_again", lambda *_: trained.version.model.digest)
     monkeypatch.setattr("digits.registry.reproduction.read_lineage", without_processors)
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
 
     assert reproduce(NAME, 1, trained.workspace).differences == ()
 
 
 def without_processors(digest: str, store: Store) -> dict[str, LineageStep]:
-    """A lineage in the older form, without processors."""
+    """A lineage in the older form, without processors and variables."""
     steps = read_lineage(digest, store).items()
     return {label: LineageStep(key=step.key, output=step.output) for label, step in steps}
 

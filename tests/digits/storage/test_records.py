@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from digits.errors import DamagedError
-from digits.storage.records import Record, Records, StepKey
+from digits.storage.records import Record, Records, StepKey, canonical_digest
 from digits.storage.references import ReportRef
 from digits.storage.seals import seal
 from digits.storage.workspace import Workspace
@@ -73,11 +73,18 @@ def test_an_unknown_key_has_no_record(records: Records) -> None:
     assert list(records.all()) == []
 
 
+def test_a_key_without_variables_has_the_digest_from_before_they_were_part_of_it() -> None:
+    fields = ("step", "inputs", "code", "libraries")
+
+    assert KEY.digest == canonical_digest({name: getattr(KEY, name) for name in fields})
+
+
 def test_every_part_of_a_key_changes_its_digest() -> None:
     changes: list[dict[str, Any]] = [
         {"step": "train"},
         {"inputs": {}},
         {"code": {}},
+        {"variables": {"TF_ENABLE_ONEDNN_OPTS": "0"}},
         {"libraries": {"python": "3.12"}},
     ]
     digests = {KEY.digest, *(KEY.model_copy(update=change).digest for change in changes)}

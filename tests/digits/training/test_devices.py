@@ -1,4 +1,3 @@
-import ctypes
 import json
 import os
 import re
@@ -8,7 +7,6 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -19,36 +17,10 @@ from digits.training.devices import (
     CUDA_PACKAGES,
     Device,
     configure_backend,
-    gpu_name,
-    processor,
     resolve_device,
 )
-
-CUDA_ERROR = 100
-
-
-class Driver:
-    """A stand-in for NVIDIA's libcuda with one GPU; the function `failing` fails."""
-
-    def __init__(self, failing: str = "") -> None:
-        self._failing = failing
-
-    def cuInit(self, flags: int) -> int:
-        assert flags == 0
-        return self._status("cuInit")
-
-    def cuDeviceGet(self, device: Any, ordinal: int) -> int:
-        assert ordinal == 0
-        device._obj.value = 7
-        return self._status("cuDeviceGet")
-
-    def cuDeviceGetName(self, name: Any, length: int, device: ctypes.c_int) -> int:
-        assert (length, device.value) == (128, 7)
-        name.value = b"NVIDIA Made-up 100"
-        return self._status("cuDeviceGetName")
-
-    def _status(self, function: str) -> int:
-        return CUDA_ERROR if function == self._failing else 0
+from digits.training.gpus import first_gpu
+from tests.support.hardware import Driver, install_driver
 
 
 @pytest.fixture(autouse=True)
@@ -56,21 +28,9 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Clear the caches, so that no test sees another's results."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
-    for remembered in (gpu_name, processor):
-        remembered.cache_clear()
+    first_gpu.cache_clear()
     yield
-    for remembered in (gpu_name, processor):
-        remembered.cache_clear()
-
-
-def install_driver(monkeypatch: pytest.MonkeyPatch, driver: Driver | None) -> None:
-    def load(name: str) -> Driver:
-        assert name == "libcuda.so.1"
-        if driver is None:
-            raise OSError(f"{name}: cannot open shared object file")
-        return driver
-
-    monkeypatch.setattr(ctypes, "CDLL", load)
+    first_gpu.cache_clear()
 
 
 def install_packages(monkeypatch: pytest.MonkeyPatch, *installed: str) -> None:
@@ -114,7 +74,9 @@ def test_without_a_gpu_auto_means_the_cpu_and_gpu_is_an_error(
         resolve_device("gpu")
 
 
-@pytest.mark.parametrize("function", ["cuInit", "cuDeviceGet", "cuDeviceGetName"])
+@pytest.mark.parametrize(
+    "function", ["cuInit", "cuDeviceGet", "cuDeviceGetName", "cuDeviceGetAttribute"]
+)
 def test_a_failing_driver_means_no_gpu(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
     install_driver(monkeypatch, Driver(failing=function))
     install_packages(monkeypatch, *CUDA_PACKAGES["tensorflow"])
@@ -163,29 +125,6 @@ def test_a_missing_backend_is_reported_at_once(
         resolve_device(requested)
 
 
-def test_a_processor_has_a_name_numbers_and_usable_cores(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    numbers = "cpu family\t: 25\nmodel\t\t: 17\nstepping\t: 1\n"
-    one = f"model name\t: AMD EPYC 9R14\n{numbers}flags\t\t: fpu avx512_bf16\n"
-    monkeypatch.setattr(devices, "CPU_FACTS", tmp_path / "cpuinfo")
-    devices.CPU_FACTS.write_text(f"{one}\n{one}")
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 3}, raising=False)
-
-    assert processor() == "AMD EPYC 9R14 (25-17-1), 2 cores"
-
-
-def test_a_processor_without_linux_facts_has_pythons_description(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(devices, "CPU_FACTS", tmp_path / "none")
-    monkeypatch.setattr("platform.processor", lambda: "")
-    monkeypatch.setattr("platform.machine", lambda: "arm64")
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
-
-    assert processor() == "arm64, 1 core"
-
-
 def test_resolving_the_device_loads_no_backend() -> None:
     code = """
 import sys
@@ -223,25 +162,32 @@ else:
 from keras import config
 
 assert (config.floatx(), config.image_data_format()) == ("float32", "channels_last")
+assert config.backend() == "tensorflow"
 assert (config.epsilon(), config.max_epochs(), config.max_steps_per_epoch()) == (1e-7, None, None)
 """
-PLANTED = {"floatx": "float16", "epsilon": 0.1, "image_data_format": "channels_first"}
+PLANTED = {
+    "backend": "jax",
+    "floatx": "float16",
+    "epsilon": 0.1,
+    "image_data_format": "channels_first",
+}
 
 
 def test_the_backend_is_set_up_once_whatever_is_configured_and_does_not_write_to_the_terminal(
     tmp_path: Path,
 ) -> None:
     log = tmp_path / "logs" / "tensorflow.log"
-    (tmp_path / "keras").mkdir()
-    (tmp_path / "keras" / "keras.json").write_text(json.dumps(PLANTED))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "keras.json").write_text(json.dumps(PLANTED))
     outside = {"KERAS_MAX_EPOCHS": "1", "KERAS_MAX_STEPS_PER_EPOCH": "1"}
+    inside = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
 
     result = subprocess.run(
         [sys.executable, "-c", CONFIGURE],
         env={
-            **os.environ,
+            **inside,
             **outside,
-            "KERAS_HOME": str(tmp_path / "keras"),
+            "KERAS_HOME": str(tmp_path / "home"),
             "DIGITS_ARTIFACTS_DIR": str(tmp_path),
             "PYTHONPATH": str(ROOT),
         },

@@ -1,14 +1,16 @@
 """A database that Prefect's server cannot use is reported in one line, before the server starts."""
 
+import os
 import random
 import sqlite3
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from digits.errors import DigitsError
 from digits.settings import Settings
-from flows.serving.database import check_database, move_database_aside
+from flows.serving.database import SETTINGS, check_database, move_database_aside, name_database
 from tests.flows.conftest import REQUEST
 from tests.support.commands import run_digits
 from tests.support.permissions import mode
@@ -110,3 +112,23 @@ def test_a_run_says_so_at_once_and_reading_still_works(small_dataset: Settings) 
     assert result.stderr.splitlines()[-1].startswith(f"Error: {home / 'prefect.db'} is not a")
     assert "starting Prefect's server" not in result.stderr
     assert run_digits(small_dataset, "status", *REQUEST[:2]).returncode == 0
+
+
+@pytest.mark.parametrize("folder", ["what?", "50%41", "neu ö #2 100%"])
+def test_the_server_is_given_the_databases_own_path(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in SETTINGS:
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / folder))
+    name_database()
+    url = make_url(os.environ[SETTINGS[0]])
+    assert url.database == str(tmp_path / folder / "prefect.db")
+    assert not url.query
+
+
+@pytest.mark.usefixtures("database")
+def test_a_database_that_a_setting_names_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SETTINGS[1], "postgresql+asyncpg://there")
+    name_database()
+    assert SETTINGS[0] not in os.environ

@@ -10,7 +10,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocket
 
 from digits.errors import UsageError
-from flows.serving.guard import Guard, allowed_names
+from digits.server.guard import Guard, allowed_names
 
 OWN = "127.0.0.1:4200"
 

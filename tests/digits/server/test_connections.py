@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from flows.serving.connections import holder, is_own_user
+from digits.server.connections import holder, is_own_user
 
 CONNECT = "import socket, sys; kept = socket.create_connection(sys.argv[1:]); sys.stdin.read()"
 LISTEN = """

@@ -8,17 +8,18 @@ rebinding) betrays itself by the `Host` header, which has that name.
 
 import ipaddress
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from digits.errors import UsageError
 
 NAMES_SETTING = "DIGITS_ALLOWED_HOSTS"
-OWN_SITES = ("same-origin", "none")
+OWN_SITES = ("same-origin", "none", None)
 FORBIDDEN = 403
 POLICY_VIOLATION = 1008
 HEADERS = {
@@ -31,20 +32,33 @@ HEADERS = {
 }
 
 
+def _as_text(reason: str) -> Response:
+    return PlainTextResponse(f"Refused: {reason}\n", FORBIDDEN)
+
+
 class Guard:
     """An ASGI app that passes on what the operator's own programs and pages ask, and no more.
 
     `names` are further host names that this service is reached by. Without `has_pages`, no browser
     has any business here, and all are refused. `policy` is the Content-Security-Policy of pages.
+    `refuse` makes the answer to a refused request from the reason.
     """
 
     def __init__(
-        self, app: ASGIApp, *, names: Iterable[str] = (), has_pages: bool = True, policy: str = ""
+        self,
+        app: ASGIApp,
+        *,
+        names: Iterable[str] = (),
+        has_pages: bool = True,
+        policy: str = "",
+        refuse: Callable[[str], Response] = _as_text,
     ) -> None:
         self._app = app
+        self._refuse = refuse
         self._names = frozenset(name.lower() for name in names)
         self._has_pages = has_pages
-        self._headers = HEADERS | ({"Content-Security-Policy": policy} if policy else {})
+        headers = HEADERS | ({"Content-Security-Policy": policy} if policy else {})
+        self._headers = [(name.lower().encode(), text.encode()) for name, text in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it with status 403 and the reason."""
@@ -56,20 +70,20 @@ class Guard:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": reason})
         else:
-            answer = PlainTextResponse(f"Refused: {reason}\n", FORBIDDEN)
+            answer = self._refuse(reason)
             await answer(scope, receive, self._with_headers(send))
 
     def _refusal(self, scope: Scope) -> str | None:
         """Return why a request is refused, or None."""
         headers = Headers(scope=scope)
-        hosts = headers.getlist("host")
+        hosts, origins = headers.getlist("host"), headers.getlist("origin")
+        site = headers.get("sec-fetch-site")
         if len(hosts) != 1 or not self._is_own_host(hosts[0]):
             return (
                 f"unknown host {', '.join(hosts)!r}; to reach this service by a name, list it "
                 f"in {NAMES_SETTING}"
             )
-        origins, site = headers.getlist("origin"), headers.get("sec-fetch-site", "none")
-        if not self._has_pages and (origins or "sec-fetch-site" in headers):
+        if not self._has_pages and (origins or site is not None):
             return "this server answers no browsers"
         if any(not self._is_own_origin(origin, hosts[0]) for origin in origins):
             return f"the request comes from a page of {', '.join(origins)}"
@@ -82,10 +96,7 @@ class Guard:
 
         An address needs no check, since no name was resolved: only DNS can be rebound.
         """
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            return False
+        name = _name_in(host)
         return name == "localhost" or _is_address(name) or not self._names.isdisjoint((name, host))
 
     def _is_own_origin(self, origin: str, host: str) -> bool:
@@ -99,7 +110,9 @@ class Guard:
     def _with_headers(self, send: Send) -> Send:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(self._headers)
+                own = message.get("headers", ())
+                names = {name for name, _ in own}
+                message["headers"] = [*own, *(one for one in self._headers if one[0] not in names)]
             await send(message)
 
         return send_with_headers
@@ -117,6 +130,16 @@ def allowed_names() -> list[str]:
     return [name for name in names if name]
 
 
+# Most requests name one of few hosts.
+@lru_cache(64)
+def _name_in(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+@lru_cache(64)
 def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)

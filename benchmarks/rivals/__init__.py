@@ -1,0 +1,1 @@
+"""The same model behind other servers; each file runs in an environment of its own."""

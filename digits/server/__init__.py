@@ -1,0 +1,1 @@
+"""The model server: answers over HTTP with the champion, and follows promotions and rollbacks."""

@@ -1,0 +1,227 @@
+"""The versions in service: the champion of each dataset, and earlier versions on request.
+
+A version is loaded beside the one in service, every byte of it verified, and tried once; then one
+assignment replaces it. Requests keep the version that they began with until they end.
+"""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from digits.errors import DigitsError, UsageError
+from digits.inference.loaded_versions import LoadedVersion, load_version
+from digits.registry.ledger import Ledger, all_ledgers, champion_of, versions_of
+from digits.server.batching import MAX_IMAGES, Batcher
+from digits.server.metrics import Metrics
+from digits.server.refusals import Refusal
+from digits.spec import load_spec
+from digits.storage.files import Signature, signature_of
+from digits.storage.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+Load = Callable[..., LoadedVersion]
+NamedVersion = tuple[str, int]
+
+# A promotion is in service two seconds later at most: a look, loading, and a busy machine.
+LOOK_SECONDS = 0.5
+# A version that could not be loaded is tried again, because its files may have been restored.
+RETRY_SECONDS = 5.0
+# Earlier versions that are kept in memory, some megabytes each.
+MAX_KEPT = 4
+
+
+@dataclass(frozen=True)
+class Served:
+    """A version in service; `headers` are those of its answers."""
+
+    version: LoadedVersion
+    title: str
+    batcher: Batcher
+    headers: tuple[tuple[bytes, bytes], ...]
+
+
+class Slot:
+    """What is known of one dataset's champion; `problem` says why it is not in service."""
+
+    def __init__(self) -> None:
+        self.served: Served | None = None
+        self.problem: str | None = "not loaded yet"
+        self.numbers: tuple[int, ...] = ()
+        self.befores: dict[int, int | None] = {}
+        self.seen: tuple[Signature | None, ...] = ()
+        self.retry_at = 0.0
+
+    def before_of(self, number: int) -> int | None:
+        """Return the champion that a version replaced when it was promoted, or None."""
+        return self.befores.get(number)
+
+
+class ServedModels:
+    """The versions that one worker has in service.
+
+    `names`: the datasets, or None for all that have a champion. `load` loads and verifies a
+    version.
+    """
+
+    def __init__(
+        self,
+        names: tuple[str, ...] | None,
+        workspace: Workspace,
+        metrics: Metrics,
+        load: Load = load_version,
+    ) -> None:
+        self._workspace = workspace
+        self._metrics = metrics
+        self._load = load
+        self._follows_all = names is None
+        self._slots = {name: Slot() for name in names or ()}
+        self._kept: OrderedDict[NamedVersion, asyncio.Task[Served]] = OrderedDict()
+
+    @property
+    def slots(self) -> dict[str, Slot]:
+        """What is known of each dataset, by name."""
+        return self._slots
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether each dataset's champion is in service, or at least the one before."""
+        return bool(self._slots) and all(slot.served for slot in self._slots.values())
+
+    def champion(self, dataset: str) -> Served:
+        """Return the version in service. Raises Refusal if there is none."""
+        slot = self._slots.get(dataset)
+        if slot is None:
+            known = ", ".join(self._slots) or "none"
+            raise Refusal(404, f"unknown dataset {dataset!r} (served here: {known})")
+        if slot.served is None:
+            raise Refusal(503, f"{dataset} is not ready: {slot.problem}", {"Retry-After": "5"})
+        return slot.served
+
+    async def version(self, dataset: str, number: int | None) -> Served:
+        """Return a version by number, or the one in service. Raises Refusal if it has none."""
+        if number is None:
+            return self.champion(dataset)
+        slot = self._slots.get(dataset)
+        if slot and slot.served and slot.served.version.number == number:
+            return slot.served
+        if slot is None or number not in slot.numbers:
+            self.champion(dataset)
+            known = ", ".join(map(str, slot.numbers)) if slot else ""
+            raise Refusal(404, f"{dataset} has no version {number} (versions: {known})")
+        return await self._earlier(dataset, number)
+
+    def look(self) -> None:
+        """Look at the ledgers once, and put what is new into service. Slow if there is anything."""
+        if self._follows_all:
+            for ledger in all_ledgers(self._workspace.settings):
+                if ledger.dataset not in self._slots:
+                    self._slots = {**self._slots, ledger.dataset: Slot()}
+        for name, slot in self._slots.items():
+            self._look_at(name, slot)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is anything to look at: a few system calls."""
+        return self._follows_all or any(self._is_due(*item) for item in self._slots.items())
+
+    async def follow(self) -> None:
+        """Keep the versions in service up to date, forever."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if self.has_news:
+                await asyncio.to_thread(self.look)
+
+    def _is_due(self, name: str, slot: Slot) -> bool:
+        is_retry = slot.problem is not None and time.monotonic() >= slot.retry_at
+        return is_retry or slot.seen != self._signature(name)
+
+    def _look_at(self, name: str, slot: Slot) -> None:
+        if not self._is_due(name, slot):
+            return
+        # Taken before the ledger is read: a line that is appended meanwhile is seen next time.
+        slot.seen = self._signature(name)
+        slot.retry_at = time.monotonic() + RETRY_SECONDS
+        try:
+            self._put_into_service(name, slot)
+        except (DigitsError, OSError) as error:
+            self._metrics.failures.labels(name).inc()
+            if str(error) != slot.problem:
+                logger.warning("%s: cannot serve the champion: %s", name, error)
+            slot.problem = str(error)
+        self._metrics.is_ready.labels(name).set(slot.problem is None)
+
+    def _put_into_service(self, name: str, slot: Slot) -> None:
+        entries = Ledger(name, self._workspace.settings).entries()
+        champion = champion_of(entries)
+        if champion is None:
+            raise UsageError(f"{name} has no champion yet; `digits run --dataset {name}` makes one")
+        slot.numbers = tuple(versions_of(entries))
+        slot.befores = {
+            entry.version.number: entry.verdict.champion_before
+            for entry in entries
+            if entry.version
+        }
+        before = slot.served
+        if before is None or before.version.number != champion.number:
+            slot.served = self._loaded(name, champion.number)
+            self._count_swap(before, slot.served)
+        slot.problem = None
+
+    def _loaded(self, name: str, number: int) -> Served:
+        version = self._load(name, self._workspace, number)
+        # The first calls allocate memory.
+        for num_images in (MAX_IMAGES, 1):
+            version.model.predict(np.zeros((num_images, *version.layout.image_shape), np.uint8))
+        images = self._metrics.batches.labels(name)
+        return Served(
+            version=version,
+            title=load_spec(name, self._workspace.settings).title,
+            batcher=Batcher(version.model.probabilities, images.observe),
+            headers=(
+                (b"x-model-version", str(version.number).encode()),
+                (b"x-model-digest", version.digest.encode()),
+            ),
+        )
+
+    async def _earlier(self, dataset: str, number: int) -> Served:
+        key = (dataset, number)
+        if key not in self._kept:
+            task = asyncio.create_task(asyncio.to_thread(self._loaded, dataset, number))
+            self._kept[key] = task
+        self._kept.move_to_end(key)
+        while len(self._kept) > MAX_KEPT:
+            self._kept.popitem(last=False)
+        try:
+            # Others may wait for it, too.
+            return await asyncio.shield(self._kept[key])
+        except (DigitsError, OSError) as error:
+            self._kept.pop(key, None)
+            self._metrics.failures.labels(dataset).inc()
+            raise Refusal(503, f"version {number} of {dataset} cannot be served: {error}") from None
+
+    def _count_swap(self, before: Served | None, after: Served) -> None:
+        self._metrics.swaps.labels(after.version.dataset).inc()
+        self._metrics.version.labels(after.version.dataset).set(after.version.number)
+        for served in filter(None, (before, after)):
+            version = served.version
+            labels = (version.dataset, version.number, version.model.name, version.digest)
+            self._metrics.info.labels(*map(str, labels)).set(served is after)
+        logger.info("%s: version %d is in service", after.version.dataset, after.version.number)
+
+    def _signature(self, name: str) -> tuple[Signature | None, ...]:
+        ledger = Ledger(name, self._workspace.settings)
+        return tuple(_signature(path) for path in (ledger.path, ledger.chain.head_path))
+
+
+def _signature(path: Path) -> Signature | None:
+    try:
+        return signature_of(path)
+    except OSError:
+        return None
