@@ -56,9 +56,9 @@ def pytest_collection() -> Generator[None, object, object]:
 # Tests that take long together, longest first, by folder or file: they are started first, so that
 # all cores finish at about the same time.
 LONGEST = (
-    *("flows", "serving", "tasks", "faults", "test_trainer", "test_proposal", "test_build"),
-    *("test_dataset_validation", "test_fuzz", "test_damaged_inputs", "test_hostile_batches"),
-    *("test_exporting", "test_garbage", "test_additions", "test_page", "model"),
+    *("flows", "serving", "tasks", "faults", "test_kills", "test_trainer", "test_proposal"),
+    *("test_dataset_validation", "test_fuzz", "test_build", "test_damaged_inputs"),
+    *("test_hostile_batches", "test_exporting", "test_garbage", "test_additions", "model"),
 )
 # Files and folders whose tests run in one process each, and what they share there: a Prefect server
 # and a finished run, copies of the project, trained models, a service with its first run.
