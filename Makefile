@@ -102,8 +102,8 @@ test: $(VENV)/.development $(VENV)/.project  ## run the tests: make test ARGS="-
 test-faults: $(VENV)/.development $(VENV)/.project  ## run all kill, corruption, race and edit tests, and other slow ones; 25 minutes
 	@$(VENV)/bin/python -m pytest -m "faults or (slow and not mnist and not network and not e2e)" --numprocesses 4 $(ARGS)
 
-test-e2e: $(VENV)/.development $(VENV)/.project  ## test the complete service: server, worker, schedule, browser; 25 minutes
-	@$(VENV)/bin/python -m pytest -m e2e $(ARGS)
+test-e2e: $(VENV)/.development $(VENV)/.project  ## test the complete service: server, worker, schedule, browser; 15 minutes
+	@$(VENV)/bin/python -m pytest -m e2e --numprocesses 3 --dist loadgroup $(ARGS)
 
 .PHONY: test-properties
 test-properties: $(VENV)/.development $(VENV)/.project  ## run the property tests with new random examples; 10 minutes
@@ -114,6 +114,12 @@ test-properties: $(VENV)/.development $(VENV)/.project  ## run the property test
 bench: $(VENV)/.development $(VENV)/.project  ## run the benchmarks on an idle machine; 1 hour; see benchmarks/
 	@set -e; for part in training_speed distortion unchanged retrain time_to_99 growth scoring; do \
 		printf '\n## %s\n\n' $$part; $(VENV)/bin/python -m benchmarks.$$part; done
+
+.PHONY: bench-gpu
+HAS_GPU := from digits.training.gpus import first_gpu; raise SystemExit(first_gpu() is None)
+bench-gpu: $(VENV)/.project  ## measure training on an NVIDIA GPU: its rate, every recipe, time to 99%
+	@if $(VENV)/bin/python -c '$(HAS_GPU)'; then $(MAKE) --no-print-directory gpu; fi
+	@$(VENV)/bin/python -m benchmarks.gpu $(ARGS)
 
 bench-accuracy: $(VENV)/.development $(VENV)/.project  ## train every recipe with five seeds; over 2 hours
 	@set -e; for recipe in best fast reference; do \

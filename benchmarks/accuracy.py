@@ -25,6 +25,7 @@ from digits.settings import Settings
 from digits.storage.workspace import current_workspace
 from digits.training.checkpoints import Checkpoint
 from digits.training.devices import configure_backend, resolve_device
+from digits.training.precisions import fastest_precision
 from flows.environment import prepare_environment
 
 
@@ -79,6 +80,7 @@ def main() -> None:
     prepare_environment(Settings())
     device = resolve_device("auto")
     configure_backend(device)
+    fastest = fastest_precision(device).precision
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         arrays = prepare(current_workspace())
@@ -92,7 +94,7 @@ def main() -> None:
             for seed in map(int, options.seeds.split(",")):
                 settings = TrainingSettings.model_validate(
                     training_settings(
-                        options.recipe, model, epochs=options.epochs, seed=seed
+                        options.recipe, model, epochs=options.epochs, seed=seed, fastest=fastest
                     ).model_dump()
                     | options.changes
                 )

@@ -16,6 +16,7 @@ from digits.settings import Settings
 from digits.storage.workspace import current_workspace
 from digits.training.arrays import StoredArray
 from digits.training.devices import configure_backend, resolve_device
+from digits.training.precisions import fastest_precision
 from flows.environment import prepare_environment
 
 
@@ -25,7 +26,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     prepare_environment(Settings())
-    configure_backend(resolve_device("auto"))
+    device = resolve_device("auto")
+    configure_backend(device)
     from digits.models import MODELS
     from digits.training.learner import make_learner
     from digits.training.training_data import Minibatches, feed
@@ -35,7 +37,7 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
     print("| model | plain s | distorted s | wall ratio | CPU ratio |\n|---|---:|---:|---:|---:|")
     for model in options.models.split(","):
-        best = training_settings("best", model)
+        best = training_settings("best", model, fastest=fastest_precision(device).precision)
         learners = []
         for settings in (best.model_copy(update={"distortion": None}), best):
             plain = MODELS[model].build((28, 28, 1), 10, settings.dropout, settings.seed)

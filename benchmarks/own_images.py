@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from digits.cards.font_pictures import font_files
 from digits.inference.loaded_versions import load_version
 from digits.labeling.labeler import Prediction, label_files
 from digits.settings import Settings
@@ -26,16 +26,7 @@ Gray = npt.NDArray[np.uint8]
 Random = np.random.Generator
 Draw = Callable[[Random, int, "Condition"], Gray]
 
-# Text fonts that come with matplotlib, which the project depends on, and Debian's Liberation if it
-# is installed. Symbol fonts are left out.
-FONT_FILES = (
-    "DejaVuS*.ttf",
-    "STIXGeneral*.ttf",
-    "cmr10.ttf",
-    "cmb10.ttf",
-    "cmss10.ttf",
-    "cmt*.ttf",
-)
+# Debian's fonts, if they are installed, in addition to matplotlib's.
 LIBERATION = Path("/usr/share/fonts/truetype/liberation")
 
 # Each digit as pen strokes, in hundredths of a box, y downward; some are written in two ways.
@@ -99,10 +90,7 @@ CONDITIONS = (
 
 def fonts() -> list[Path]:
     """Return the font files whose digits are drawn."""
-    folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
-    found = [path for pattern in FONT_FILES for path in sorted(folder.glob(pattern))]
-    with_digits = [path for path in found if not path.stem.endswith("Display")]
-    return [*with_digits, *sorted(LIBERATION.glob("*.ttf"))]
+    return [*font_files(), *sorted(LIBERATION.glob("*.ttf"))]
 
 
 def font_digit(font: Path) -> Draw:

@@ -20,12 +20,14 @@ from digits.recipes import training_settings
 from digits.settings import Settings
 from digits.storage.workspace import current_workspace
 from digits.training.devices import configure_backend, resolve_device
+from digits.training.precisions import fastest_precision
 from flows.environment import prepare_environment
 
 
 def by_quick(accuracy: float, seed: int) -> float | None:
+    fastest = fastest_precision(resolve_device("auto")).precision
     with tempfile.TemporaryDirectory() as folder:
-        settings = training_settings("quick", "cnn", seed=seed)
+        settings = training_settings("quick", "cnn", seed=seed, fastest=fastest)
         found = train(prepare(current_workspace()), "cnn", settings, Path(folder))
     for reached, seconds in zip(found["curve"], found["clock"], strict=True):
         if reached >= accuracy:

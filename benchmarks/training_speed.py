@@ -38,12 +38,12 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def product_rate(precision: str) -> float:
-    """Measure the GFLOP/s of a matrix product of 2048 by 2048, best of five."""
+def product_rate(precision: str, size: int = 2048) -> float:
+    """Measure the GFLOP/s of a matrix product of `size` by `size`, best of five."""
     import keras
     import tensorflow as tf
 
-    values = keras.ops.cast(keras.random.normal((2048, 2048), seed=1), precision)
+    values = keras.ops.cast(keras.random.normal((size, size), seed=1), precision)
     product = tf.function(lambda: tf.reduce_sum(tf.matmul(values, values)))
     product()
     seconds = []
@@ -51,7 +51,7 @@ def product_rate(precision: str) -> float:
         begun = time.perf_counter()
         product().numpy()
         seconds.append(time.perf_counter() - begun)
-    return 2 * 2048**3 / min(seconds) / 1e9
+    return 2 * size**3 / min(seconds) / 1e9
 
 
 def learner(model: str, variant: Mapping[str, Any], num_images: int) -> Any:

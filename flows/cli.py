@@ -20,9 +20,11 @@ from digits.storage.permissions import as_the_user_asked, write_for_owner
 from digits.storage.workspace import current_workspace
 from digits.training.devices import configure_backend
 from flows import console
+from flows.card_command import card as card_command
 from flows.dataset_commands import dataset as dataset_commands
 from flows.environment import prepare_environment, prepare_folders
 from flows.feedback_commands import feedback as feedback_commands
+from flows.heartbeats import without_heartbeats
 from flows.interrupts import Interrupted, interruptible, received
 from flows.options import FORMATS, Names, dataset_option
 from flows.serve_command import serve
@@ -160,7 +162,8 @@ def run(as_json: bool, **options: Any) -> None:
 
                 load_ahead(request, workspace)
         wait_for_server()
-        result = retrain(**options)
+        with without_heartbeats():
+            result = retrain(**options)
     if as_json:
         console.print_json(console.run_facts(result))
     else:
@@ -349,12 +352,14 @@ def export(folder: Path, formats: list[str], dataset: str, as_json: bool) -> Non
     champion_version(dataset, workspace)
     separate_error_stream()
     configure_backend("cpu")
+    from digits.cards.model_card import model_card
     from digits.registry.exporting import export_champion
 
     champion = load_keras_champion(dataset, workspace)
     log = workspace.settings.artifacts_dir / "logs" / "export.log"
     with native_errors_in(log), as_the_user_asked():
-        facts = export_champion(champion, folder, formats, workspace)
+        card = model_card(dataset, champion.version.number, workspace)
+        facts = export_champion(champion, folder, formats, workspace, card=card)
     if as_json:
         console.print_json(facts)
     else:
@@ -394,6 +399,7 @@ def gc(dry_run: bool, keep: int, refused_days: int | None, as_json: bool) -> Non
     )
 
 
+main.add_command(card_command)
 main.add_command(dataset_commands)
 main.add_command(feedback_commands)
 main.add_command(serve)

@@ -37,10 +37,23 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # a developer's server gets no runs of tests
 
 
+# Tests that take long together, longest first, by folder or file: they are started first, so that
+# all cores finish at about the same time.
+LONGEST = (
+    *("flows", "serving", "tasks", "faults", "test_trainer", "test_proposal", "test_build"),
+    *("test_dataset_validation", "test_fuzz", "test_damaged_inputs", "test_hostile_batches"),
+    *("test_exporting", "test_garbage", "test_additions", "test_page", "model"),
+)
+# They share one Prefect server and one finished run.
+ON_THE_SERVER = ("flows", "serving", "tasks")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The longest groups (below) first, so that all cores finish at about the same time.
-    longest = {"flows", "faults", "tasks", "test_trainer"}
-    items.sort(key=lambda item: longest.isdisjoint({item.path.parent.name, item.path.stem}))
+    def place(item: pytest.Item) -> int:
+        names = (item.path.parent.name, item.path.stem)
+        return min((LONGEST.index(name) for name in names if name in LONGEST), default=len(LONGEST))
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -58,7 +71,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFolder(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = Path(nodeid.partition("::")[0])
-            return str(path) if path.is_relative_to("tests/digits") else path.parent.name
+            if path.is_relative_to("tests/digits") or path.parent.name == "tests":
+                return str(path)
+            return "server" if path.parent.name in ON_THE_SERVER else path.parent.name
 
     return ByFolder(config, log)
 

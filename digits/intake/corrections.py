@@ -6,6 +6,7 @@ passes everything on as a batch (digits.intake.corrected_batches). Until then no
 """
 
 import contextlib
+import functools
 import hashlib
 import io
 from collections.abc import Iterator
@@ -61,7 +62,7 @@ def keep_correction(correction: Correction, layout: Layout, settings: Settings) 
         raise DataError("image: has no ink (expected the picture of one digit)")
     folder = corrections_folder(layout.name, settings)
     name = f"{_digest(correction.image)}.png"
-    path = folder / class_folder(correction.label, layout) / name
+    path = folder / class_folders(layout)[correction.label] / name
     with changing_corrections(layout.name, settings):
         known = next(folder.glob(f"*/{name}"), None)
         if known == path:
@@ -107,15 +108,18 @@ def changing_corrections(dataset: str, settings: Settings) -> Iterator[None]:
         yield
 
 
-def class_folder(label: int, layout: Layout) -> str:
-    """Name a class folder: by the class, or "class-3" if a folder cannot have its name."""
-    name = layout.class_names[label]
-    return name if can_name_folder(name) else f"class-{label}"
+@functools.cache
+def class_folders(layout: Layout) -> tuple[str, ...]:
+    """Name the folder of each class: by the class, or "class-3" if no folder can have its name."""
+    return tuple(
+        name if can_name_folder(name) else f"class-{label}"
+        for label, name in enumerate(layout.class_names)
+    )
 
 
 def label_of(folder: Path, layout: Layout) -> int:
     """Return the class of a class folder. Raises DataError if it is none of this dataset's."""
-    folders = [class_folder(label, layout) for label in range(layout.num_classes)]
+    folders = class_folders(layout)
     if folder.name not in folders:
         raise DataError(
             f"{printable(str(folder))}: unknown class (expected one of {folders[0]} to "
@@ -138,11 +142,11 @@ def read_correction(content: bytes, place: str, shape: ImageShape) -> Images:
     """Decode a PNG of the model's size as uint8 (H, W). Raises DataError naming the place."""
     defects = Defects()
     image = decode_picture(content, place, shape, defects) if content.startswith(PNG) else None
-    if image is None or image.dtype != np.uint8:
-        reasons = "; ".join(f"{defect.found}" for defect in defects.found) or "is no such picture"
+    if image is None or image.itemsize > 1:
+        reasons = "; ".join(defect.found for defect in defects.found) or "is no such picture"
         size = f"{shape[0]} x {shape[1]}"
         raise DataError(f"{place}: {reasons} (expected a gray 8-bit PNG of {size} pixels)")
-    return image
+    return image.astype(np.uint8)
 
 
 def _digest(image: Images) -> str:
@@ -154,7 +158,7 @@ def _png(correction: Correction, layout: Layout) -> bytes:
     about = PngInfo()
     about.add_text("dataset", layout.name)
     about.add_text("version", str(correction.version))
-    about.add_text("predicted", class_folder(correction.predicted, layout))
+    about.add_text("predicted", class_folders(layout)[correction.predicted])
     about.add_text("time", datetime.now(UTC).isoformat(timespec="seconds"))
     content = io.BytesIO()
     Image.fromarray(correction.image).save(content, "PNG", pnginfo=about)

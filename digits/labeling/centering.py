@@ -6,6 +6,7 @@ mass is at the field's center. Their originals were black and white; in other im
 first be separated from the background.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,9 +39,10 @@ def center(grey: Grey, shape: ImageShape) -> Centered:
     return Centered(_centered(ink, ink.is_digit, shape), describe(ink.is_digit, grey.shape))
 
 
-def centered(grey: Grey, shape: ImageShape) -> Grey:
-    """Center the digit of a gray image in a field, without a note; see center."""
-    return center(grey, shape).seen
+def centered(grey: Grey, shapes: Sequence[ImageShape]) -> list[Grey]:
+    """Center the digit of a gray image in a field of each shape, without a note; see center."""
+    ink = separate(grey)
+    return [_centered(ink, ink.is_digit, shape) for shape in shapes]
 
 
 def center_each(grey: Grey, shape: ImageShape) -> list[Centered]:

@@ -24,17 +24,23 @@ from digits.storage.workspace import Workspace
 from digits.training.devices import backend
 
 BATCH_SIZE = 1000
-FACTS = "export.json"
+FACTS, CARD = "export.json", "README.md"
 
 
 def export_champion(
-    champion: KerasChampion, folder: Path, formats: Sequence[str], workspace: Workspace
+    champion: KerasChampion,
+    folder: Path,
+    formats: Sequence[str],
+    workspace: Workspace,
+    *,
+    card: str | None = None,
 ) -> dict[str, Any]:
     """Export the champion to a new folder in each format, and return the facts in export.json.
 
-    Each exported model is loaded again and must give the champion's label for every test image. The
-    folder is created atomically. Raises UsageError if a format is unknown, its packages are missing
-    or the folder already exists, and DigitsError if an exported model gives other labels.
+    `card` is a model card in Markdown, which becomes README.md. Each exported model is loaded again
+    and must give the champion's label for every test image. The folder is created atomically.
+    Raises UsageError if a format is unknown, its packages are missing or the folder already exists,
+    and DigitsError if an exported model gives other labels.
     """
     _check_request(folder, formats)
     data = dataset_folder(champion.version, workspace) / "test.parquet"
@@ -49,6 +55,8 @@ def export_champion(
         labels = check_labels(champion.model, others, _parts(data, champion.layout))
         facts = _facts(champion, paths, len(labels))
         (draft / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        if card is not None:
+            (draft / CARD).write_text(card, encoding="utf-8")
         for path in (*draft.rglob("*"), draft):
             flush(path)
         draft.rename(folder)

@@ -100,8 +100,8 @@ def _model_facts(model: ModelRef, score: EvaluationRef, store: Store) -> ModelFa
     scores = store.folder(score)
     return ModelFacts(
         name=model.model,
-        metrics=_read(scores / "metrics.json", Metrics),
-        history=_read(store.folder(model) / "history.json", History),
+        metrics=read_facts(scores / "metrics.json", Metrics),
+        history=read_facts(store.folder(model) / "history.json", History),
         settings=model.settings.model_dump(mode="json"),
         seconds=model.seconds,
         device=model.device,
@@ -109,7 +109,8 @@ def _model_facts(model: ModelRef, score: EvaluationRef, store: Store) -> ModelFa
     )
 
 
-def _read(path: Path, kind: type[F]) -> F:
+def read_facts(path: Path, kind: type[F]) -> F:
+    """Read facts from a JSON file. Raises DamagedError if it is unreadable or lacks any."""
     try:
         return kind.model_validate_json(path.read_bytes())
     except (OSError, ValueError) as error:

@@ -15,6 +15,12 @@ from digits.server.context import Context
 from digits.server.refusals import json_answer
 from digits.server.served_models import Served
 
+# Another release may have another page, whose requests fit its server.
+HEADERS = {
+    "Cache-Control": "no-cache",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 PAGE = files("digits").joinpath("templates", "draw.html")
 
 
@@ -26,7 +32,7 @@ def page_routes(context: Context) -> APIRouter:
     def page() -> Response:
         """Return the page on which one draws."""
         content, policy = drawing_page()
-        return HTMLResponse(content, headers={"Content-Security-Policy": policy})
+        return HTMLResponse(content, headers={"Content-Security-Policy": policy, **HEADERS})
 
     @routes.get("/datasets")
     async def datasets() -> Response:

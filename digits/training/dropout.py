@@ -31,7 +31,7 @@ class PooledDropout(keras.layers.Layer):  # type: ignore[misc]
         generator = np.random.default_rng(self._seed)
         num_numbers = self._batch_size * self._num_units + self.NUM_PLACES * self.STRIDE
         is_kept = generator.random(num_numbers, np.float32) >= self._rate
-        scaled = is_kept * np.float32(1 / (1 - self._rate))
+        scaled = is_kept * np.float32(self._kept_value())
         # Created once, here: inside a compiled step it would be created in every step.
         self._pool = ops.convert_to_tensor(scaled, self.compute_dtype)
         self.built = True
@@ -40,10 +40,18 @@ class PooledDropout(keras.layers.Layer):  # type: ignore[misc]
         """Set a share `rate` of the inputs to 0 and scale the rest up to compensate."""
         if not training or self._rate == 0:
             return inputs
+        return inputs * self._mask(inputs)
+
+    def _kept_value(self) -> float:
+        """Return the value of the masks where a unit is kept."""
+        return 1 / (1 - self._rate)
+
+    def _mask(self, inputs: Any) -> Any:
+        """Return the next mask, in the shape of the inputs."""
         place = keras.random.randint((), 0, self.NUM_PLACES, "int32", self._places)
         shape = ops.shape(inputs)
         mask = ops.slice(self._pool, [place * self.STRIDE], [shape[0] * self._num_units])
-        return inputs * ops.reshape(mask, shape)
+        return ops.reshape(mask, shape)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the input shape, which dropout does not change."""

@@ -10,6 +10,7 @@ import keras
 from digits.models import TrainingSettings
 from digits.training.dropout import PooledDropout
 from digits.training.optimizers import OPTIMIZERS
+from digits.training.rectified import RectifiedDropout, ScaledConvolution, rectified_dropouts
 
 # Minibatches per call from Python, where the backend supports it: returning to Python after each
 # takes a sixth of the MLP's time. The results are identical.
@@ -60,15 +61,20 @@ def _adapted(plain: keras.Model, settings: TrainingSettings) -> keras.Model:
     if settings.precision == "float32" and settings.masks == "drawn":
         return plain
 
+    merged = rectified_dropouts(plain) if settings.masks == "pooled" else {}
+
     def adapted(layer: keras.layers.Layer) -> keras.layers.Layer:
-        config = layer.get_config()
         # The probabilities and the loss need full precision.
         precision = "float32" if layer is plain.layers[-1] else settings.precision
         if isinstance(layer, keras.layers.Dropout) and settings.masks == "pooled":
-            return PooledDropout(
+            dropout = RectifiedDropout if layer in merged.values() else PooledDropout
+            return dropout(
                 layer.rate, layer.seed, settings.batch_size, name=layer.name, dtype=precision
             )
-        return type(layer).from_config(config | {"dtype": precision})
+        config = layer.get_config() | {"dtype": precision}
+        if layer in merged:
+            return ScaledConvolution(1 / (1 - merged[layer].rate), config)
+        return type(layer).from_config(config)
 
     learner = keras.models.clone_model(plain, clone_function=adapted)
     learner.set_weights(plain.get_weights())

@@ -3,19 +3,19 @@
 A class is guessed by the nearest mean image.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from digits.datasets.images import Images, Labels
 from digits.errors import DataError
 from digits.spec import ImageShape
 from digits.validation.centroids import nearest_classes
 
-Center = Callable[[Images, ImageShape], Images]
-"""Centers one gray image (h, w) in a field of a shape; raises DataError if nothing was drawn."""
+Center = Callable[[Images, Sequence[ImageShape]], Sequence[Images]]
+"""Centers a gray image (h, w) in a field of each shape; raises DataError if nothing was drawn."""
 
 MAX_IMAGES = 400
 DIGITS = tuple("0123456789")
@@ -73,12 +73,13 @@ def try_images(
 
     `digit_means` are those of MNIST, or None if the classes are not the ten digits.
     """
-    centered = _centered(images, center, means.shape[1:])
+    of_digits = means if digit_means is None else digit_means
+    shapes = [(mean.shape[1], mean.shape[2]) for mean in (means, of_digits)]
+    centered, as_digits = _centered(images, center, shapes)
     fits = {}
     if digit_means is not None:
-        fields = _centered(images, center, digit_means.shape[1:])
         fits = {
-            turn: _share(np.ascontiguousarray(upright(fields)), labels, digit_means)
+            turn: _share(np.ascontiguousarray(upright(as_digits)), labels, digit_means)
             for turn, upright in TURNS.items()
         }
     return Trials(
@@ -101,14 +102,13 @@ def sampled(chunks: Iterable[tuple[Images, Labels]], num_images: int) -> tuple[I
     return np.concatenate(images), np.concatenate(labels)
 
 
-def _centered(images: Images, center: Center, shape: tuple[int, ...]) -> Images:
-    """Center each image; one without anything to center becomes blank."""
-    fields: npt.NDArray[np.uint8] = np.zeros((len(images), shape[0], shape[1]), np.uint8)
+def _centered(images: Images, center: Center, shapes: Sequence[ImageShape]) -> list[Images]:
+    """Center each image in a field of each shape; one without anything to center becomes blank."""
+    fields: list[Images] = [np.zeros((len(images), *shape), np.uint8) for shape in shapes]
     for row, image in enumerate(images):
-        try:
-            fields[row] = center(image, (shape[0], shape[1]))
-        except DataError:
-            continue
+        with contextlib.suppress(DataError):
+            for field, seen in zip(fields, center(image, shapes), strict=True):
+                field[row] = seen
     return fields
 
 

@@ -23,6 +23,7 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.states import Failed
 
 from digits.settings import ROOT
+from flows.heartbeats import without_heartbeats
 from flows.serving.proxies import reach_loopback_directly
 from flows.serving.registration import own_entrypoints
 
@@ -46,7 +47,8 @@ def execute(flow_run_id: UUID) -> None:
             with get_client(sync_client=True) as client:
                 client.set_flow_run_state(flow_run_id, Failed(message=str(refusal)))
         else:
-            run_flow(flow, flow_run=flow_run, error_logger=log)  # type: ignore[arg-type]
+            with without_heartbeats():
+                run_flow(flow, flow_run=flow_run, error_logger=log)  # type: ignore[arg-type]
 
 
 def requested_flow(flow_run: FlowRun) -> Flow[..., Any]:

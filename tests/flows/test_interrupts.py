@@ -165,6 +165,8 @@ SIGNALS_AFTER_THE_FIRST = """
 import gc, os, signal, time
 from flows.interrupts import interruptible
 
+# As in the foreground, wherever these tests run.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     with interruptible():
         os.kill(os.getpid(), signal.SIGINT)

@@ -112,6 +112,23 @@ def test_labeling_loads_neither_keras_nor_a_backend(crowned: Settings, folder: P
     assert not loaded & {"keras", "tensorflow", "jax", "onnx", "pandas", "prefect"}
 
 
+def test_a_card_is_printed_without_loading_a_backend(crowned: Settings) -> None:
+    program = (
+        "import sys\nfrom flows.cli import main\nmain(standalone_mode=False)\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+
+    result = subprocess.run(
+        [sys.executable, "-c", program, "card", "1", "--dataset", NAME],
+        cwd=ROOT,
+        env=environment(crowned),
+        capture_output=True,
+    )
+
+    assert result.stdout.decode().startswith("---\nlicense: ")
+    assert not set(result.stderr.decode().split()) & {"keras", "tensorflow", "jax", "prefect"}
+
+
 def test_without_a_champion_nothing_is_loaded_and_the_error_says_what_to_do(
     settings: Settings,
 ) -> None:
@@ -259,6 +276,8 @@ def test_the_champion_is_exported_and_the_check_is_reported(
         f"savedmodel {folder}/{NAME}-v1-savedmodel",
         f"each gives the same label as {NAME} version 1 on all 200 test images",
     ]
+    card = digits(["card", "--dataset", NAME], crowned)
+    assert (folder / "README.md").read_bytes() == card.stdout
     again = digits(call, crowned)
     assert again.returncode == 2
     assert errors(again) == [

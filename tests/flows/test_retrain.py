@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.flow_engine import BaseFlowRunEngine
 
 from digits.errors import DigitsError
 from digits.progress import Progress
@@ -109,6 +110,18 @@ def test_an_unchanged_run_says_that_nothing_has_changed() -> None:
     nothing = "Steps:    nothing has changed: all 8 came from the cache, nothing was trained"
     assert nothing in printed.stdout.splitlines()
     assert "ingest: from the cache, made by retrain handwriting reference of 20" in printed.stderr
+
+
+@pytest.mark.usefixtures("finished")
+def test_a_run_sends_no_heartbeats_that_its_end_would_wait_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(
+        BaseFlowRunEngine, "_emit_flow_run_heartbeat", lambda *_: sent.append("a heartbeat")
+    )
+    assert call_digits("run", *REQUEST).exit_code == 0
+    assert sent == []
 
 
 @pytest.mark.usefixtures("finished")

@@ -16,7 +16,7 @@ from tests.support.small_dataset import write_spec
 
 NAME = "pen"
 SHAPE = (28, 28)
-NUM_IMAGES = {"train": 2000, "test": 400}
+NUM_IMAGES = {"train": 1500, "test": 300}
 SPEC = """
 title = "Digits written with a pen"
 image_shape = [28, 28]
@@ -46,7 +46,7 @@ def pen_strokes(digit: int, seed: int) -> Iterator[Points]:
     random = np.random.default_rng(seed)
     for stroke in strokes(random, digit):
         points = smooth_path(stroke + random.normal(0, 0.02, stroke.shape))
-        yield [(float(x), float(y)) for x, y in points[::3].clip(0, 1)]
+        yield [(float(x), float(y)) for x, y in points[::4].clip(0, 1)]
 
 
 def _written(random: np.random.Generator, num: int) -> tuple[Images, npt.NDArray[np.uint8]]:
@@ -56,5 +56,5 @@ def _written(random: np.random.Generator, num: int) -> tuple[Images, npt.NDArray
 
 def _centered(random: np.random.Generator, digit: int) -> Images:
     coverage = mouse_digit(random, digit, SLANTED)
-    ink = coverage[box_of(coverage > 0)].astype(np.float64) / 255
+    ink = (coverage[box_of(coverage > 0)] / 255).astype(np.float32)
     return place(fit(ink, SHAPE), SHAPE)

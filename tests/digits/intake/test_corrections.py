@@ -11,7 +11,7 @@ from digits.intake.corrections import (
     Correction,
     FullError,
     Outcome,
-    class_folder,
+    class_folders,
     corrections,
     corrections_folder,
     keep_correction,
@@ -92,9 +92,9 @@ def test_a_blank_picture_is_refused(settings: Settings) -> None:
 )
 def test_a_class_whose_name_no_folder_can_have_has_a_folder_nevertheless(name: str) -> None:
     layout = Layout(name=NAME, image_shape=(8, 8), num_classes=2, class_names=("K", name))
-    folders = [class_folder(label, layout) for label in (0, 1)]
+    folders = class_folders(layout)
 
-    assert folders == ["K", "class-1"]
+    assert folders == ("K", "class-1")
     assert [label_of(Path("corrections") / folder, layout) for folder in folders] == [0, 1]
 
 

@@ -71,7 +71,7 @@ def test_without_certainty_nothing_is_said(handwritten: Pair, digit_means: Image
 def test_centered_images_are_told_from_others(handwritten: Pair) -> None:
     images, labels = handwritten
     filling = np.ascontiguousarray(images[:, 4:-4, 4:-4])
-    like_mnist = np.stack([centered(image, (28, 28)) for image in images])
+    like_mnist = np.stack([seen for image in images for seen in centered(image, [(28, 28)])])
 
     assert not tried(filling, labels).should_center
     assert tried(like_mnist, labels).should_center

@@ -4,11 +4,15 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.settings import get_current_settings
 
 from digits.settings import ROOT
 from flows.gc import gc
+from flows.serving import execution
 from flows.serving.execution import CHANGE_FOLDER, RefusedError, own_flow
 from flows.serving.processes import NEUTRAL_FOLDER
 from flows.serving.registration import own_entrypoints
@@ -65,3 +69,22 @@ def test_job_variables_change_neither_command_nor_environment_nor_folder() -> No
     assert "LD_PRELOAD" not in job.env
     assert job.env["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] == "CRITICAL"
     assert job.working_dir == NEUTRAL_FOLDER
+
+
+@flow(name="beating")
+def beating() -> None:
+    """End as Failed if the run sends heartbeats."""
+    assert get_current_settings().flows.heartbeat_frequency is None
+
+
+# Prefect leaves the connection on which it loads the run to the end of the process.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("current")
+def test_a_run_of_the_worker_sends_no_heartbeats_that_its_end_would_wait_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(execution, "requested_flow", lambda _: beating)
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(beating)
+        execution.execute(run.id)
+        assert client.read_flow_run(run.id).state_name == "Completed"
