@@ -22,7 +22,6 @@ from digits.server.bodies import read_body
 from digits.server.comparisons import Compared, compare
 from digits.server.context import Context
 from digits.server.refusals import Refusal, json_answer
-from digits.server.samples import Sample
 from digits.server.served_models import Served
 from digits.server.uploads import Upload, pictures_of
 
@@ -175,11 +174,5 @@ def _account(
     facts = {"dataset": version.dataset, "version": version.number, "images": len(pictures)}
     scope["digits.log"] = facts
     context.metrics.images.labels(version.dataset, str(version.number)).inc(len(pictures))
-    if not context.sampler.draws:
-        return
-    for picture, row in zip(pictures, scores, strict=True):
-        label = int(row.argmax())
-        name = version.layout.class_names[label]
-        context.sampler.keep(
-            Sample(version.dataset, version.number, picture.seen, name, float(row[label]))
-        )
+    if context.sampler.draws:
+        context.sampler.keep(version, (picture.seen for picture in pictures), scores)

@@ -151,7 +151,8 @@ class ServedModels:
         try:
             self._put_into_service(name, slot)
         except (DigitsError, OSError) as error:
-            self._metrics.failures.labels(name).inc()
+            if not isinstance(error, UsageError):  # there is no champion yet
+                self._metrics.failures.labels(name).inc()
             if str(error) != slot.problem:
                 logger.warning("%s: cannot serve the champion: %s", name, error)
             slot.problem = str(error)

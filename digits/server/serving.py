@@ -9,12 +9,11 @@ from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.supervisors import Multiprocess
 
+from digits.server.header_timeouts import AnyUser, OwnUser
 from digits.server.metrics import shared_by_workers
 from digits.server.options import ServerOptions
-from digits.server.own_user import OwnUserProtocol
 
 # Requests under way get this long to end.
 END_SECONDS = 35
@@ -42,7 +41,7 @@ def serve(options: ServerOptions, listener: socket.socket, num_workers: int = 1)
         factory=True,
         workers=num_workers,
         loop="uvloop",
-        http=AutoHTTPProtocol if options.api_key else OwnUserProtocol,
+        http=AnyUser if options.api_key else OwnUser,
         ws="none",
         lifespan="on",
         log_config=LOGS,
@@ -52,6 +51,8 @@ def serve(options: ServerOptions, listener: socket.socket, num_workers: int = 1)
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=END_SECONDS,
+        # A worker on a busy machine is not a worker that hangs.
+        timeout_worker_healthcheck=30,
     )
     if num_workers == 1:
         # After a graceful end, uvicorn raises the signal that it got once more.
