@@ -27,7 +27,8 @@ from digits.server.uploads import Upload, pictures_of
 
 # A phone's photo has 12 million.
 MAX_PIXELS = 25_000_000
-# Digits in all pictures of a request.
+# Digits of a picture, and of all pictures of a request.
+MAX_DIGITS_OF_PICTURE = 200
 MAX_DIGITS = 1024
 # Pictures are decoded and centered by threads, while the event loop goes on with small requests.
 _threads = ThreadPoolExecutor(2, "pictures")
@@ -99,7 +100,12 @@ async def _prepared(
 def _prepare_all(
     uploads: list[Upload], version: LoadedVersion, asked: Asked
 ) -> list[Picture | Refused]:
-    see = way_of_seeing(as_is=asked.as_is, each=asked.each, is_centered=version.is_centered)
+    see = way_of_seeing(
+        as_is=asked.as_is,
+        each=asked.each,
+        is_centered=version.is_centered,
+        max_digits=MAX_DIGITS_OF_PICTURE,
+    )
     return [
         item
         for upload in uploads
