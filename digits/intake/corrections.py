@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -38,6 +39,8 @@ MAX_CORRECTIONS = 10_000
 """Of one dataset: more would be a flood that nobody looks through."""
 PNG = b"\x89PNG\r\n\x1a\n"
 
+# Not from digits.datasets.images, which imports Arrow: a server imports this module.
+Images = npt.NDArray[np.uint8]
 Outcome = Literal["kept", "known", "changed"]
 
 
