@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,10 +30,6 @@ from digits.settings import Settings
 from digits.spec import ImageShape, Layout
 from digits.storage.files import flush, make_folder, printable, write_whole
 from digits.storage.locks import hold
-
-# It needs Arrow, and a server does not.
-if TYPE_CHECKING:
-    from digits.datasets.images import Images
 
 MAX_CORRECTIONS = 10_000
 """Of one dataset: more would be a flood that nobody looks through."""
@@ -52,7 +48,7 @@ class FullError(DigitsError):
 class Correction:
     """An image as the model saw it, uint8 (H, W), and the class indices said and predicted."""
 
-    image: "Images"
+    image: Images
     label: int
     predicted: int
     version: int
@@ -144,7 +140,7 @@ def can_name_folder(name: str) -> bool:
     )
 
 
-def read_correction(content: bytes, place: str, shape: ImageShape) -> "Images":
+def read_correction(content: bytes, place: str, shape: ImageShape) -> Images:
     """Decode a PNG of the model's size as uint8 (H, W). Raises DataError naming the place."""
     defects = Defects()
     image = decode_picture(content, place, shape, defects) if content.startswith(PNG) else None
@@ -155,7 +151,7 @@ def read_correction(content: bytes, place: str, shape: ImageShape) -> "Images":
     return image.astype(np.uint8)
 
 
-def _digest(image: "Images") -> str:
+def _digest(image: Images) -> str:
     return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()[:32]
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import sys
@@ -108,9 +107,6 @@ def predict_routes(context: Context) -> APIRouter:
 async def _living(context: Context) -> AsyncIterator[None]:
     """Load the champions, then follow the ledgers until the end."""
     await asyncio.to_thread(context.models.look)
-    # What exists now lives until the end: searching it for garbage again would only cost time.
-    gc.collect()
-    gc.freeze()
     following = asyncio.create_task(context.models.follow())
     # What preparing pictures needs, so that the first one does not wait for it.
     importing = asyncio.create_task(asyncio.to_thread(import_module, CENTERING))

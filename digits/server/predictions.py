@@ -22,7 +22,7 @@ from digits.server.bodies import read_body
 from digits.server.comparisons import Compared, compare
 from digits.server.context import Context
 from digits.server.refusals import Refusal, json_answer
-from digits.server.served_models import Served
+from digits.server.slots import Served
 from digits.server.uploads import Upload, pictures_of
 
 # A phone's photo has 12 million.

@@ -1,6 +1,7 @@
 """Runs the server: one process, or several workers that are replaced when they die."""
 
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -68,4 +69,8 @@ def make_app(options: ServerOptions) -> ASGIApp:
     """Return the application, in the process that runs it."""
     from digits.server.app import create_app
 
-    return create_app(options)
+    app = create_app(options)
+    # What exists now lives until the end: searching it for garbage again would only cost time.
+    gc.collect()
+    gc.freeze()
+    return app
