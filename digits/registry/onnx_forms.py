@@ -55,7 +55,8 @@ def _convert(archive: Path, arrays: Path, output: Path, log: Path) -> tuple[int,
     from digits.training.arrays import StoredArray
     from digits.training.evaluation import load_model
 
-    model = load_model(archive)
+    with TRACING:
+        model = load_model(archive)
     x_test, y_test = (StoredArray(arrays / f"{name}_test.npy") for name in ("x", "y"))
     if x_test.shape[1:] != model.input_shape[1:]:
         raise DigitsError(

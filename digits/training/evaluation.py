@@ -56,10 +56,10 @@ def evaluate_model(model_path: Path, arrays: Path, layout: Layout, output: Path)
 
     Writes metrics.json and predictions.parquet into `output`; returns the metrics.
     """
-    model = load_model(model_path)
     x_test = StoredArray(arrays / "x_test.npy")
     y_test = np.load(arrays / "y_test.npy", allow_pickle=False)
     with TRACING:
+        model = load_model(model_path)
         probabilities = np.concatenate([predict(model, part) for part in x_test.parts(BATCH_SIZE)])
         shifts = list(accuracy_against_shift(model, x_test.parts(BATCH_SIZE), y_test))
     y_predicted = probabilities.argmax(axis=1).astype(np.int32)

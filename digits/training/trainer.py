@@ -133,9 +133,10 @@ def train_model(
         image_shape = (*facts.layout.image_shape, 1)
         return build(image_shape, facts.layout.num_classes, settings.dropout, settings.seed)
 
-    scorer = TestScorer(build_plain(), TestMinibatches(x_test, y_test, TEST_BATCH))
     num_batches = math.ceil(len(x_train) / settings.batch_size)
-    learner = make_learner(build_plain(), settings, num_batches)
+    with TRACING:  # Keras traces each layer to know the shape of its output
+        scorer = TestScorer(build_plain(), TestMinibatches(x_test, y_test, TEST_BATCH))
+        learner = make_learner(build_plain(), settings, num_batches)
     recorder = _resume(learner, scorer, checkpoint, progress)
     epoch = len(recorder.history)
     progress.begin(settings.epochs, num_batches, epoch)
@@ -159,8 +160,9 @@ def train_model(
                 verbose=0,
             )
     # Without the optimizer, which is only needed for training and is in the checkpoint.
-    trained = build_plain()
-    trained.set_weights(outcome(learner))
+    with TRACING:
+        trained = build_plain()
+        trained.set_weights(outcome(learner))
     _save(trained, output / "model.keras")
     history = json.dumps({"epochs": recorder.history}, indent=1)
     (output / "history.json").write_text(history, encoding="utf-8")
