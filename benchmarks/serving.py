@@ -118,7 +118,7 @@ def is_ready(address: str) -> bool:
 
 
 def load(
-    question: Question, address: str, connections: int, seconds: float, cores: Sequence[int]
+    question: Question, address: str, connections: int, seconds: int, cores: Sequence[int]
 ) -> Mapping[str, float]:
     """Load a server with wrk. Returns requests, seconds, and p50 and p99 in ms."""
     with tempfile.NamedTemporaryFile() as body:
@@ -128,7 +128,7 @@ def load(
         done = subprocess.run(
             [
                 *("taskset", "-c", ",".join(map(str, cores)), "wrk", "--threads", "1"),
-                *("--connections", str(connections), "--duration", f"{seconds:g}s"),
+                *("--connections", str(connections), "--duration", f"{seconds}s"),
                 *("--timeout", "30s", "--script", str(LOAD), address + question.path),
                 *("--", body.name, *headers),
             ],
@@ -145,7 +145,7 @@ def load(
 def measure_round(
     servers: Sequence[tuple[ModelServer, Path]],
     asked: Asked,
-    seconds: float,
+    seconds: int,
     loads: Loads,
     starts: Starts,
 ) -> None:
@@ -210,7 +210,7 @@ def print_starts(starts: Starts) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--only", action="append", help="part of a server's name")
     parser.add_argument("--environments", type=Path, default=Path(sys.prefix) / "benchmarks")
     arguments = parser.parse_args()

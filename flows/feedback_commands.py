@@ -22,8 +22,13 @@ def feedback(ctx: click.Context, as_json: bool) -> None:
     """
     if ctx.invoked_subcommand is not None:
         return
+    from digits.intake.corrections import feedback_folder
+
     settings = current_workspace().settings
-    found = [_waiting(name, settings) for name in available_datasets(settings)]
+    names = [
+        name for name in available_datasets(settings) if feedback_folder(name, settings).is_dir()
+    ]
+    found = [_waiting(name, settings) for name in names]
     facts = [one for one in found if one["num_images"]]
     if as_json:
         console.print_json(facts)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -24,7 +25,6 @@ from digits.datasets.files.file_names import parse_name
 from digits.datasets.files.ignored import is_ignored, is_marker
 from digits.datasets.formats.label_text import as_text
 from digits.datasets.formats.pictures import decode_picture
-from digits.datasets.images import Images
 from digits.errors import DataError, DigitsError
 from digits.settings import Settings
 from digits.spec import ImageShape, Layout
@@ -35,6 +35,8 @@ MAX_CORRECTIONS = 10_000
 """Of one dataset: more would be a flood that nobody looks through."""
 PNG = b"\x89PNG\r\n\x1a\n"
 
+# Not from digits.datasets.images, which imports Arrow: a server imports this module.
+Images = npt.NDArray[np.uint8]
 Outcome = Literal["kept", "known", "changed"]
 
 

@@ -13,14 +13,17 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from digits.errors import DataError
 from digits.labeling.image_files import Grey
-from digits.labeling.parts import describe, digits_of
+from digits.labeling.parts import describe, digits_of, num_parts
 from digits.labeling.separation import Floats, Ink, Mask, box_of, separate
 from digits.spec import ImageShape
 
 FIELD, BOX = 28, 20
 # Paper around a digit that is cut out of a row, as a share of its larger side.
 MARGIN = 0.25
+# Parts of a digit, with specks beside it.
+PARTS = 3
 
 
 class Centered(NamedTuple):
@@ -45,16 +48,25 @@ def centered(grey: Grey, shapes: Sequence[ImageShape]) -> list[Grey]:
     return [_centered(ink, ink.is_digit, shape) for shape in shapes]
 
 
-def center_each(grey: Grey, shape: ImageShape) -> list[Centered]:
+def center_each(grey: Grey, shape: ImageShape, max_digits: int | None = None) -> list[Centered]:
     """Center each digit of a gray image (h, w) in a field (H, W) of its own, in reading order.
 
-    Raises DataError if nothing stands out from the background.
+    Raises DataError if nothing stands out from the background, or if there are more digits than
+    `max_digits`, which would take long.
     """
     ink = separate(grey)
+    if max_digits is not None and num_parts(ink.is_digit) > PARTS * max_digits:
+        raise _too_many(max_digits)
     digits = digits_of(ink.is_digit)
+    if max_digits is not None and len(digits) > max_digits:
+        raise _too_many(max_digits)
     if len(digits) == 1:
         return [center(grey, shape)]
     return [center(_alone(grey[ink.box], digit, ink.is_digit), shape) for digit in digits]
+
+
+def _too_many(max_digits: int) -> DataError:
+    return DataError(f"has too many digits (expected at most {max_digits} in a picture)")
 
 
 def _alone(grey: Grey, is_one: Mask, is_any: Mask) -> Grey:

@@ -47,6 +47,12 @@ def digits_of(is_digit: Mask) -> list[Mask]:
     return _in_reading_order(masks)
 
 
+def num_parts(is_digit: Mask) -> int:
+    """Return the number of connected parts of the ink (h, w)."""
+    _, number = ndimage.label(is_digit, np.ones((3, 3)))
+    return int(number)
+
+
 def describe(is_digit: Mask, picture: tuple[int, ...]) -> str | None:
     """Return what is unusual about the pixels taken for one digit of a picture, or None."""
     found = digits_of(is_digit)

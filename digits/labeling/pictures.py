@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from digits.errors import DataError
@@ -39,17 +40,21 @@ See = Callable[[Grey, ImageShape], list["Centered"]]
 """Finds what the model is to see in a gray image (h, w): one field (H, W) per digit."""
 
 
-def way_of_seeing(*, as_is: bool | None, each: bool, is_centered: bool) -> See:
+def way_of_seeing(
+    *, as_is: bool | None, each: bool, is_centered: bool, max_digits: int | None = None
+) -> See:
     """Return how pictures are prepared.
 
     `as_is`: whether they already have the dataset's form, so that they are not centered and scaled
     (default: what the dataset spec says, `is_centered`). `each`: cut out every digit of a picture,
-    in reading order.
+    in reading order; a picture of more than `max_digits` is refused.
     """
     from digits.labeling.centering import center_each
 
     as_is = not (is_centered or each) if as_is is None else as_is
-    return _as_they_are if as_is else center_each if each else _as_one
+    if as_is:
+        return _as_they_are
+    return partial(center_each, max_digits=max_digits) if each else _as_one
 
 
 def prepare(

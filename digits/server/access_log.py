@@ -4,12 +4,12 @@ A terminal that is stopped, a pipe that nobody reads and a full disk delay or lo
 counted, but no answer.
 """
 
-import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from io import RawIOBase
+from typing import Any
 
 import orjson
 
@@ -19,9 +19,12 @@ PAUSE = 0.2
 
 
 class AccessLog:
-    """Writes lines to a stream until it is closed; `lose` is told how many could not be written."""
+    """Writes lines to a stream without a buffer; `lose` is told how many could not be written.
 
-    def __init__(self, stream: BinaryIO, lose: Callable[[int], Any]) -> None:
+    A buffer would be locked by the thread that waits for it, and Python could not end.
+    """
+
+    def __init__(self, stream: RawIOBase, lose: Callable[[int], Any]) -> None:
         self._stream = stream
         self._lose = lose
         self._lines: deque[dict[str, Any]] = deque()
@@ -37,27 +40,26 @@ class AccessLog:
             self._lose(1)
 
     def close(self) -> None:
-        """Write what waits, for up to a second, and end."""
+        """Write what waits, for up to a second, and close the stream."""
         self._is_closed.set()
         self._thread.join(timeout=1)
 
     def _write_forever(self) -> None:
-        while not self._is_closed.wait(PAUSE):
+        with self._stream:
+            while not self._is_closed.wait(PAUSE):
+                self._write_waiting()
             self._write_waiting()
-        self._write_waiting()
 
     def _write_waiting(self) -> None:
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
         if not lines:
             return
-        text = b"".join(_line(facts) for facts in lines)
         try:
-            self._stream.write(text)
-            self._stream.flush()
-        except (OSError, ValueError):  # full, gone, or closed
+            text = b"".join(_line(facts) for facts in lines)
+            while text:
+                text = text[self._stream.write(text) :]
+        except (OSError, ValueError, TypeError):  # full, gone, closed, or not text
             self._lose(len(lines))
-            with contextlib.suppress(OSError, ValueError):
-                self._stream.flush()
 
 
 def _line(facts: dict[str, Any]) -> bytes:

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator
 from importlib import import_module
+from io import FileIO
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request
@@ -73,7 +75,7 @@ def create_app(options: ServerOptions) -> ASGIApp:
         app.include_router(routes)
     log = None
     if options.has_access_log:
-        log = AccessLog(sys.stdout.buffer, metrics.lost.labels("log lines").inc)
+        log = AccessLog(_standard_output(), metrics.lost.labels("log lines").inc)
     guarded = Guard(HotRoute(app, context), names=options.names, refuse=_foreign)
     keys = Keys(options.api_key.get_secret_value()) if options.api_key else None
     return Recorder(guarded, context, keys, log)
@@ -116,6 +118,10 @@ async def _living(context: Context) -> AsyncIterator[None]:
         for task in (following, importing, ending):
             task.cancel()
         context.sampler.close()
+
+
+def _standard_output() -> FileIO:
+    return FileIO(os.dup(sys.__stdout__.fileno() if sys.__stdout__ else 1), "w")
 
 
 def _foreign(reason: str) -> Response:

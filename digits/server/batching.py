@@ -1,8 +1,8 @@
 """Computes the images of requests that arrive together in one batch, without waiting for more.
 
 An event loop reads what all sockets have received before it goes on. What requests ask for while
-it does so is computed together right after: 64 images in one call take a CNN half the time of 64
-calls, and an MLP a tenth. A lone request waits for nobody.
+it does so is computed together right after: 16 images in one call take a CNN two thirds of the time
+of 16 calls, and an MLP a fifth. A lone request waits for nobody.
 """
 
 import asyncio
@@ -18,8 +18,9 @@ Probabilities = npt.NDArray[np.float32]
 Compute = Callable[[Pixels], Probabilities]
 Observe = Callable[[int], Any]
 
-# Images in one call. More of them are no faster, and requests that come meanwhile would wait.
-MAX_IMAGES = 64
+# Images in one call. With more, a CNN's activations leave the processor's second cache: 64 take an
+# eighth longer per image. And requests that come meanwhile would wait.
+MAX_IMAGES = 16
 # Larger requests are computed by a thread, so that they do not hold up small ones.
 _threads = ThreadPoolExecutor(1, "batches")
 

@@ -12,7 +12,7 @@ from digits.labeling.pictures import Picture
 from digits.server.batching import Probabilities
 from digits.server.context import Context
 from digits.server.refusals import Refusal
-from digits.server.served_models import Served
+from digits.server.slots import Served
 
 
 class Compared(NamedTuple):

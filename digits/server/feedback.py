@@ -36,12 +36,17 @@ BODY: dict[str, Any] = {
     "requestBody": {"required": True, "content": {JSON: {"schema": Feedback.model_json_schema()}}}
 }
 
+OTHERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "These pixels were kept before; this label counts now"},
+    507: {"description": "Too many corrections wait, or the disk is full"},
+}
+
 
 def feedback_routes(context: Context) -> APIRouter:
     """Return the route for corrections."""
     routes = APIRouter(tags=["pictures"])
 
-    @routes.post("/feedback", status_code=201, openapi_extra=BODY)
+    @routes.post("/feedback", status_code=201, openapi_extra=BODY, responses=OTHERS)
     async def feedback(request: Request) -> Response:
         """Keep the true class of a picture, once for the same pixels; the last answer counts."""
         try:

@@ -15,9 +15,7 @@ from starlette.types import Receive, Scope
 from digits.server.bodies import read_body
 from digits.server.context import Context
 from digits.server.refusals import JSON, Refusal, json_answer
-from digits.server.samples import Sample
-from digits.server.served_models import Served
-from digits.server.tensors import INPUT, OUTPUT, InferRequest, answer_body, parse_request
+from digits.server.tensors import INPUT, OUTPUT, answer_body, parse_request
 
 JSON_SIZE = "inference-header-content-length"
 PLATFORM = "onnxruntime_onnx"
@@ -99,7 +97,8 @@ async def infer_now(
     scope["digits.log"] = {"dataset": name, "version": version.number, "images": len(scores)}
     context.metrics.images.labels(name, str(version.number)).inc(len(scores))
     if context.sampler.draws:
-        _keep(context, served, request, scores)
+        seen = np.rint(request.pixels[..., 0] * 255).astype(np.uint8)
+        context.sampler.keep(version, seen, scores)
     facts: dict[str, Any] = {"model_name": name, "model_version": str(version.number)}
     if request.id is not None:
         facts["id"] = request.id
@@ -126,16 +125,6 @@ def _json_size(headers: Headers, body_size: int) -> int | None:
             f"most the body's {body_size:,})",
         )
     return int(text)
-
-
-def _keep(context: Context, served: Served, request: InferRequest, scores: Any) -> None:
-    for pixels, row in zip(request.pixels, scores, strict=True):
-        seen = np.rint(pixels[..., 0] * 255).astype(np.uint8)
-        label = int(row.argmax())
-        version = served.version
-        name = version.layout.class_names[label]
-        sample = Sample(version.dataset, version.number, seen, name, float(row[label]))
-        context.sampler.keep(sample)
 
 
 _TENSOR = {

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, Response
 from digits.server.comparisons import others_of
 from digits.server.context import Context
 from digits.server.refusals import json_answer
-from digits.server.served_models import Served
+from digits.server.slots import Served
 
 # Another release may have another page, whose requests fit its server.
 HEADERS = {

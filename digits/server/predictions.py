@@ -22,13 +22,13 @@ from digits.server.bodies import read_body
 from digits.server.comparisons import Compared, compare
 from digits.server.context import Context
 from digits.server.refusals import Refusal, json_answer
-from digits.server.samples import Sample
-from digits.server.served_models import Served
+from digits.server.slots import Served
 from digits.server.uploads import Upload, pictures_of
 
 # A phone's photo has 12 million.
 MAX_PIXELS = 25_000_000
-# Digits in all pictures of a request.
+# Digits of a picture, and of all pictures of a request.
+MAX_DIGITS_OF_PICTURE = 200
 MAX_DIGITS = 1024
 # Pictures are decoded and centered by threads, while the event loop goes on with small requests.
 _threads = ThreadPoolExecutor(2, "pictures")
@@ -100,7 +100,12 @@ async def _prepared(
 def _prepare_all(
     uploads: list[Upload], version: LoadedVersion, asked: Asked
 ) -> list[Picture | Refused]:
-    see = way_of_seeing(as_is=asked.as_is, each=asked.each, is_centered=version.is_centered)
+    see = way_of_seeing(
+        as_is=asked.as_is,
+        each=asked.each,
+        is_centered=version.is_centered,
+        max_digits=MAX_DIGITS_OF_PICTURE,
+    )
     return [
         item
         for upload in uploads
@@ -175,11 +180,5 @@ def _account(
     facts = {"dataset": version.dataset, "version": version.number, "images": len(pictures)}
     scope["digits.log"] = facts
     context.metrics.images.labels(version.dataset, str(version.number)).inc(len(pictures))
-    if not context.sampler.draws:
-        return
-    for picture, row in zip(pictures, scores, strict=True):
-        label = int(row.argmax())
-        name = version.layout.class_names[label]
-        context.sampler.keep(
-            Sample(version.dataset, version.number, picture.seen, name, float(row[label]))
-        )
+    if context.sampler.draws:
+        context.sampler.keep(version, (picture.seen for picture in pictures), scores)

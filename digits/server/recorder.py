@@ -3,14 +3,20 @@
 import time
 from typing import Any
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from digits.server.access import Keys
 from digits.server.access_log import AccessLog
+from digits.server.bodies import MAX_BYTES
 from digits.server.context import Context
+from digits.server.refusals import CLOSE as CLOSING
+from digits.server.refusals import json_answer
 
 OTHER = "other"
 CLOSE = (b"connection", b"close")
+# Bodies of the requests under way, as they were announced; with more, memory could run out.
+MAX_HELD_BYTES = 32 * MAX_BYTES
 
 
 class Recorder:
@@ -25,6 +31,7 @@ class Recorder:
         self._log = log
         self._counters: dict[tuple[str, int], Any] = {}
         self._timers: dict[str, Any] = {}
+        self._num_held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -34,6 +41,8 @@ class Recorder:
                 self._log.close()
             return
         begin, status = time.perf_counter(), 500
+        num_bytes = _announced_bytes(scope)
+        self._num_held_bytes += num_bytes
 
         async def record(message: Message) -> None:
             nonlocal status
@@ -44,10 +53,19 @@ class Recorder:
             await send(message)
 
         try:
-            refusal = self._keys and self._keys.refusal(scope["path"], scope["headers"])
-            await (refusal or self._app)(scope, receive, record)
+            await (self._refusal(scope) or self._app)(scope, receive, record)
         finally:
+            self._num_held_bytes -= num_bytes
             self._record(scope, status, time.perf_counter() - begin)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        refusal = None
+        if self._keys is not None:
+            refusal = self._keys.refusal(scope["path"], scope["headers"])
+        if refusal is None and self._num_held_bytes > MAX_HELD_BYTES:
+            error = {"error": "too many large requests at once; try again"}
+            return json_answer(error, 503, {"Retry-After": "1", **CLOSING})
+        return refusal
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = scope.get("route")
@@ -71,3 +89,13 @@ class Recorder:
                     **scope.get("digits.log", {}),
                 }
             )
+
+
+def _announced_bytes(scope: Scope) -> int:
+    """Return the size of a request's body, or the largest that is allowed if it does not say."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return min(int(value), MAX_BYTES)
+        if name == b"transfer-encoding":
+            return MAX_BYTES
+    return 0

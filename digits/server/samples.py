@@ -10,15 +10,19 @@ import logging
 import random
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from queue import Empty, Full, Queue
 from typing import Any, NamedTuple
 
 from PIL import Image
 
+from digits.inference.loaded_versions import LoadedVersion
+from digits.intake.corrections import class_folders, feedback_folder
 from digits.labeling.image_files import Grey
+from digits.server.batching import Probabilities
 from digits.settings import Settings
+from digits.spec import Layout
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +33,12 @@ MAX_WAITING = 1000
 
 
 class Sample(NamedTuple):
-    """A picture uint8 (H, W) as the model saw it, and the answer."""
+    """A picture uint8 (H, W) as a version saw it, and its answer: a class index."""
 
-    dataset: str
+    layout: Layout
     version: int
     seen: Grey
-    name: str
+    label: int
     probability: float
 
 
@@ -58,12 +62,15 @@ class Sampler:
         """Draw whether the next request is in the sample."""
         return self._share > 0 and random.random() < self._share  # noqa: S311
 
-    def keep(self, sample: Sample) -> None:
-        """Write a picture soon."""
-        try:
-            self._queue.put_nowait(sample)
-        except Full:
-            self._lose(1)
+    def keep(self, version: LoadedVersion, seen: Iterable[Grey], scores: Probabilities) -> None:
+        """Write the pictures of a request soon; `scores` float32 (n, K) are the answers."""
+        for picture, row in zip(seen, scores, strict=True):
+            label = int(row.argmax())
+            sample = Sample(version.layout, version.number, picture, label, float(row[label]))
+            try:
+                self._queue.put_nowait(sample)
+            except Full:
+                self._lose(1)
 
     def close(self) -> None:
         """Write what waits, for up to a second, and end."""
@@ -87,7 +94,7 @@ class Sampler:
                 self._is_failing = True
 
     def _write(self, sample: Sample) -> None:
-        root = samples_folder(sample.dataset, self._settings)
+        root = samples_folder(sample.layout.name, self._settings)
         if root not in self._counts:
             self._counts[root] = sum(1 for _ in root.rglob("*.png"))
         if self._counts[root] >= MAX_PICTURES:
@@ -95,7 +102,7 @@ class Sampler:
             return
         content = io.BytesIO()
         Image.fromarray(sample.seen).save(content, "PNG")
-        folder = root / sample.name.replace("/", "_")
+        folder = root / class_folders(sample.layout)[sample.label]
         folder.mkdir(parents=True, exist_ok=True)
         name = f"v{sample.version}-{sample.probability:.4f}-{uuid.uuid4().hex}"
         draft = folder / f".{name}.tmp"
@@ -110,4 +117,4 @@ class Sampler:
 
 def samples_folder(dataset: str, settings: Settings) -> Path:
     """Return the folder of a dataset's samples, a folder per label below it."""
-    return settings.artifacts_dir / "feedback" / dataset / "samples"
+    return feedback_folder(dataset, settings) / "samples"

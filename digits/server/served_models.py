@@ -9,17 +9,17 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from digits.errors import DigitsError, UsageError
+from digits.errors import UsageError
 from digits.inference.loaded_versions import LoadedVersion, load_version
 from digits.registry.ledger import Ledger, all_ledgers, champion_of, versions_of
 from digits.server.batching import MAX_IMAGES, Batcher
 from digits.server.metrics import Metrics
 from digits.server.refusals import Refusal
+from digits.server.slots import Served, Slot
 from digits.spec import load_spec
 from digits.storage.files import Signature, signature_of
 from digits.storage.workspace import Workspace
@@ -35,32 +35,6 @@ LOOK_SECONDS = 0.5
 RETRY_SECONDS = 5.0
 # Earlier versions that are kept in memory, some megabytes each.
 MAX_KEPT = 4
-
-
-@dataclass(frozen=True)
-class Served:
-    """A version in service; `headers` are those of its answers."""
-
-    version: LoadedVersion
-    title: str
-    batcher: Batcher
-    headers: tuple[tuple[bytes, bytes], ...]
-
-
-class Slot:
-    """What is known of one dataset's champion; `problem` says why it is not in service."""
-
-    def __init__(self) -> None:
-        self.served: Served | None = None
-        self.problem: str | None = "not loaded yet"
-        self.numbers: tuple[int, ...] = ()
-        self.befores: dict[int, int | None] = {}
-        self.seen: tuple[Signature | None, ...] = ()
-        self.retry_at = 0.0
-
-    def before_of(self, number: int) -> int | None:
-        """Return the champion that a version replaced when it was promoted, or None."""
-        return self.befores.get(number)
 
 
 class ServedModels:
@@ -135,8 +109,11 @@ class ServedModels:
         """Keep the versions in service up to date, forever."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            if self.has_news:
-                await asyncio.to_thread(self.look)
+            try:
+                if self.has_news:
+                    await asyncio.to_thread(self.look)
+            except Exception:  # the next look may succeed
+                logger.exception("cannot look at the ledgers")
 
     def _is_due(self, name: str, slot: Slot) -> bool:
         is_retry = slot.problem is not None and time.monotonic() >= slot.retry_at
@@ -150,8 +127,9 @@ class ServedModels:
         slot.retry_at = time.monotonic() + RETRY_SECONDS
         try:
             self._put_into_service(name, slot)
-        except (DigitsError, OSError) as error:
-            self._metrics.failures.labels(name).inc()
+        except Exception as error:  # noqa: BLE001  # whatever it is, the version in service stays
+            if not isinstance(error, UsageError):  # there is no champion yet
+                self._metrics.failures.labels(name).inc()
             if str(error) != slot.problem:
                 logger.warning("%s: cannot serve the champion: %s", name, error)
             slot.problem = str(error)
@@ -201,10 +179,11 @@ class ServedModels:
         try:
             # Others may wait for it, too.
             return await asyncio.shield(self._kept[key])
-        except (DigitsError, OSError) as error:
-            self._kept.pop(key, None)
+        except Exception as error:
+            self._kept.pop(key, None)  # the next request tries again
             self._metrics.failures.labels(dataset).inc()
-            raise Refusal(503, f"version {number} of {dataset} cannot be served: {error}") from None
+            message = f"version {number} of {dataset} cannot be served: {error}"
+            raise Refusal(503, message) from error
 
     def _count_swap(self, before: Served | None, after: Served) -> None:
         self._metrics.swaps.labels(after.version.dataset).inc()

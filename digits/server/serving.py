@@ -1,6 +1,7 @@
 """Runs the server: one process, or several workers that are replaced when they die."""
 
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -9,12 +10,11 @@ from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.supervisors import Multiprocess
 
+from digits.server.header_timeouts import AnyUser, OwnUser
 from digits.server.metrics import shared_by_workers
 from digits.server.options import ServerOptions
-from digits.server.own_user import OwnUserProtocol
 
 # Requests under way get this long to end.
 END_SECONDS = 35
@@ -42,7 +42,7 @@ def serve(options: ServerOptions, listener: socket.socket, num_workers: int = 1)
         factory=True,
         workers=num_workers,
         loop="uvloop",
-        http=AutoHTTPProtocol if options.api_key else OwnUserProtocol,
+        http=AnyUser if options.api_key else OwnUser,
         ws="none",
         lifespan="on",
         log_config=LOGS,
@@ -52,6 +52,8 @@ def serve(options: ServerOptions, listener: socket.socket, num_workers: int = 1)
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=END_SECONDS,
+        # A worker on a busy machine is not a worker that hangs.
+        timeout_worker_healthcheck=30,
     )
     if num_workers == 1:
         # After a graceful end, uvicorn raises the signal that it got once more.
@@ -67,4 +69,8 @@ def make_app(options: ServerOptions) -> ASGIApp:
     """Return the application, in the process that runs it."""
     from digits.server.app import create_app
 
-    return create_app(options)
+    app = create_app(options)
+    # What exists now lives until the end: searching it for garbage again would only cost time.
+    gc.collect()
+    gc.freeze()
+    return app

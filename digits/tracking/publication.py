@@ -67,6 +67,7 @@ def _environment(settings: Settings, uri: str) -> dict[str, str]:
         **os.environ,
         "DIGITS_DATA_DIR": str(settings.data_dir),
         "DIGITS_ARTIFACTS_DIR": str(settings.artifacts_dir),
+        "DIGITS_MLFLOW_SECONDS": str(settings.mlflow_seconds),
         "MLFLOW_TRACKING_URI": uri,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",

@@ -5,6 +5,7 @@ Prints nothing but what went wrong, on standard output.
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
@@ -77,6 +78,8 @@ def _secrets(uri: str) -> Iterator[str]:
 
 def main() -> None:
     """Publish; exit with 1 after a problem."""
+    # The run ends this process in time, unless it was killed itself.
+    signal.setitimer(signal.ITIMER_REAL, current_workspace().settings.mlflow_seconds + 1)
     printed = sys.stdout
     try:
         with contextlib.redirect_stdout(sys.stderr):

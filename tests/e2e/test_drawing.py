@@ -17,6 +17,7 @@ from digits.settings import Settings
 from tests.support import pen
 from tests.support.browser import CHROMIUM, DESKTOP, PHONE, Scheme, start_chromium
 from tests.support.commands import read_json, run_digits, start_digits
+from tests.support.drawing import draw
 from tests.support.served_versions import promote_version
 from tests.support.small_dataset import SPEC, write_spec
 
@@ -103,25 +104,6 @@ def opened(
 
 def _foreign(url: str, address: str) -> list[str]:
     return [] if url.startswith((f"{address}/", "data:")) else [url]
-
-
-def draw(page: Page, digit: int, seed: int = 1, *, left: float = 0.33, size: float = 0.5) -> None:
-    """Draw a digit with the mouse; `left` and `size` are shares of the sheet's width."""
-    box = page.locator("#canvas").bounding_box()
-    assert box is not None
-    for stroke in pen.pen_strokes(digit, seed):
-        points = [
-            (
-                box["x"] + (left + x * size * 0.7) * box["width"],
-                box["y"] + (0.12 + y * size) * box["width"],
-            )
-            for x, y in stroke
-        ]
-        page.mouse.move(*points[0])
-        page.mouse.down()
-        for point in points[1:]:
-            page.mouse.move(*point)
-        page.mouse.up()
 
 
 def expect_read(page: Page, name: str) -> None:

@@ -12,9 +12,12 @@ import pytest
 
 from digits.registry.ledger import Ledger
 from digits.settings import Settings
+from digits.storage.references import ReportRef
 from digits.storage.workspace import Workspace
-from digits.tracking.unpublished import Unpublished
+from digits.tracking.publication import publish
+from digits.tracking.unpublished import MadeByRun, Unpublished
 from tests.support.commands import DIGITS, run_digits
+from tests.support.histories import digest
 from tests.support.mlflow_server import MlflowServer, server_environment, tags_of
 from tests.support.small_dataset import NAME, write_small_dataset
 
@@ -53,6 +56,8 @@ class Team:
     def __init__(self, settings: Settings, server: MlflowServer) -> None:
         self.settings, self.server = settings, server
         self.store = Workspace(settings).store
+        here = {"mlflow_tracking_uri": server.uri, "mlflow_seconds": 240}
+        self.configured = Settings(**(settings.model_dump() | here))
 
     def digits(self, *arguments: str, code: str = DIGITS) -> "subprocess.CompletedProcess[str]":
         done = run_digits(
@@ -170,6 +175,30 @@ def test_an_unchanged_run_adds_nothing(team: Team) -> None:
     team.digits("run", *REQUEST)
     assert (len(team.server.runs()), len(team.server.versions(MODEL))) == before
     team.check_alias()
+
+
+def test_what_an_interruption_left_is_completed_and_what_is_gone_is_said_once(team: Team) -> None:
+    promoted = [entry for entry in team.entries if entry.version][-1]
+    runs = team.server.runs()
+    cut = next(
+        run for run in runs if tags_of(run["data"]).get("digits.ledger_digest") == promoted.digest
+    )
+    asked = {"run_id": cut["info"]["run_id"], "status": "RUNNING"}
+    team.server.post("mlflow/runs/update", asked)
+    note = MadeByRun(
+        run="retrain",
+        line=promoted.number,
+        scored=((promoted.version.model, promoted.version.evaluation),),
+        report=ReportRef(digest=tags_of(cut["data"])["digits.report_digest"]),
+    )
+    gone = note.model_copy(update={"report": ReportRef(digest=digest("deleted by gc"))})
+    Unpublished(NAME, team.settings).add(gone)
+    warning = publish(NAME, team.configured, note)
+    assert warning is not None
+    assert digest("deleted by gc") in warning
+    assert publish(NAME, team.configured) is None
+    statuses = {run["info"]["run_id"]: run["info"]["status"] for run in team.server.runs()}
+    assert statuses == {run["info"]["run_id"]: "FINISHED" for run in runs}
 
 
 def test_a_rollback_moves_the_alias_and_registers_what_is_missing(team: Team) -> None:

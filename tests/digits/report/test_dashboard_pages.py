@@ -166,6 +166,8 @@ def test_the_champion_is_shown_with_all_changes_newest_first() -> None:
     assert changes == [["rolled back", "2 → 1"], ["promoted", "1 → 2"], ["promoted", "- → 1"]]
     again = [*entries, make_entry(make_verdict("kept", 1, 1), None, 6)]
     assert champion_page("Made-up digits", again) == page
+    address = "http://127.0.0.1:4202/?dataset=made-up"
+    assert f"]({address})" in champion_page("Made-up digits", entries, address)
 
 
 def test_a_failed_validation_shows_the_findings_and_their_rows() -> None:

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
+from digits.server import connections
 from digits.server.connections import holder, is_own_user
+from digits.server.socket_diag import ask
 
 CONNECT = "import socket, sys; kept = socket.create_connection(sys.argv[1:]); sys.stdin.read()"
 LISTEN = """
@@ -18,6 +20,36 @@ sys.stdin.read()
 """
 NOBODY = 65534
 ENDS = [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
+
+
+@pytest.fixture(params=["asked", "tables"])
+def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel is asked for the one socket, or its tables are read, as where it cannot be."""
+
+    def refuse(*_: object) -> None:
+        raise OSError
+
+    def read_tables() -> None:
+        raise AssertionError("the tables were read, which takes milliseconds")
+
+    if request.param == "tables":
+        monkeypatch.setattr(connections, "ask", refuse)
+    elif not can_ask():
+        pytest.skip("this kernel has no sock_diag for TCP")
+    else:
+        monkeypatch.setattr(connections, "connections", read_tables)
+
+
+def can_ask() -> bool:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+    ):
+        try:
+            ask(client.getsockname(), client.getpeername())
+        except OSError:
+            return False
+    return True
 
 
 def is_own(family: int, address: str, **options: object) -> bool:
@@ -36,17 +68,20 @@ def is_own(family: int, address: str, **options: object) -> bool:
     return said
 
 
+@pytest.mark.usefixtures("_both_ways")
 @pytest.mark.parametrize(("family", "address"), ENDS)
 def test_a_process_of_this_user_is_own(family: int, address: str) -> None:
     assert is_own(family, address)
 
 
+@pytest.mark.usefixtures("_both_ways")
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can start a process of another user")
 @pytest.mark.parametrize(("family", "address"), ENDS)
 def test_a_process_of_another_user_is_not_own(family: int, address: str) -> None:
     assert not is_own(family, address, user=NOBODY, executable="/usr/bin/python3")
 
 
+@pytest.mark.usefixtures("_both_ways")
 def test_a_connection_that_its_process_has_closed_is_nobodys() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         client = socket.create_connection(server.getsockname())

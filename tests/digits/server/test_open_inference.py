@@ -123,7 +123,11 @@ MALFORMED: dict[str, Any] = {
     "negative pixels": {"inputs": [tensor(data=[-0.5] * NUM_PIXELS)]},
     "bytes above 255": {"inputs": [tensor(data=[256] * NUM_PIXELS, datatype="UINT8")]},
     "fractions as bytes": {"inputs": [tensor(data=[0.5] * NUM_PIXELS, datatype="UINT8")]},
-    "huge numbers": {"inputs": [tensor(data=[10**40] * NUM_PIXELS)]},
+    "a list in place of a number": {"inputs": [tensor(data=[0.5] * (NUM_PIXELS - 1) + [[0.5]])]},
+    "lists that are nested otherwise": {"inputs": [tensor(data=[[0.5] * NUM_PIXELS])]},
+    "infinity as a float": b'{"inputs":[%s]}'
+    % json.dumps(tensor(data=[1e300] * NUM_PIXELS)).encode(),
+    "huge numbers": {"inputs": [tensor(data=[10**400] * NUM_PIXELS)]},
     "outputs that are text": {"inputs": [tensor()], "outputs": "output_0"},
     "an unknown output": {"inputs": [tensor()], "outputs": [{"name": "x"}]},
     "classes": {

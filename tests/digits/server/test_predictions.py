@@ -179,6 +179,16 @@ def test_too_many_digits_are_refused(client: TestClient, monkeypatch: pytest.Mon
     assert client.post("/predict?each=true", content=picture, headers=RAW).status_code == 413
 
 
+@pytest.mark.parametrize(("side", "limit"), [(3, 2), (9, 20)], ids=["digits", "parts"])
+def test_a_picture_of_too_many_digits_is_refused(
+    side: int, limit: int, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictions, "MAX_DIGITS_OF_PICTURE", limit)
+    picture = np.tile(drawing(24, 24), (side, side))
+    error = row(client, png(picture), "each=true")["error"]
+    assert error == f"has too many digits (expected at most {limit} in a picture)"
+
+
 def test_a_server_with_too_much_to_do_says_so(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

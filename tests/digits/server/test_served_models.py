@@ -122,6 +122,26 @@ def test_a_damaged_ledger_leaves_the_version_in_service(served_dataset: Settings
     assert "line 1" in str(models.slots[NAME].problem)
 
 
+def test_an_error_that_nobody_foresaw_leaves_the_version_in_service(
+    served_dataset: Settings,
+) -> None:
+    promote_version(served_dataset, 1)
+    outcomes = iter([None, RuntimeError("surprise"), None])
+
+    def load(name: str, workspace: Workspace, number: int) -> Any:
+        if error := next(outcomes):
+            raise error
+        return load_version(name, workspace, number)
+
+    models = ServedModels((NAME,), Workspace(served_dataset), Metrics(), load)
+    models.look()
+    promote_version(served_dataset, 2)
+    models.look()
+    assert (number_of(models), models.slots[NAME].problem) == (1, "surprise")
+    models.look()
+    assert (number_of(models), models.slots[NAME].problem) == (2, None)
+
+
 def test_all_datasets_with_a_champion_are_served_also_new_ones(served_dataset: Settings) -> None:
     models = models_of(served_dataset, None)
     assert not models.is_ready

@@ -56,8 +56,9 @@ def test_commands_use_the_server_while_the_service_is_up(settings: Settings) -> 
         note(API)
         prepare_environment(settings)
         assert os.environ.pop("PREFECT_API_URL") == API
+        assert os.environ.pop("DIGITS_SERVE_URL") == "http://127.0.0.1:4323"
     prepare_environment(settings)
-    assert "PREFECT_API_URL" not in os.environ
+    assert not {"PREFECT_API_URL", "DIGITS_SERVE_URL"} & set(os.environ)
 
 
 def test_a_page_has_a_url_while_the_service_is_up(
