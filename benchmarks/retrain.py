@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.workspaces import DIGITS, Timed, fresh_workspace, timed
+from digits.training.processors import processor
+from digits.training.variables import keyed_variables
 
 
 def accuracies(name: str, output: str) -> dict[str, float]:
@@ -30,7 +32,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     options = parser.parse_args()
     times: dict[str, list[Timed]] = {"plain script": [], f"digits run, {options.recipe}": []}
-    print(f"{options.epochs} epochs, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
+    limits = keyed_variables() or "no variables"
+    print(f"{options.epochs} epochs, {processor()}, {limits}, load {os.getloadavg()[0]:.1f}\n")
     print("| | seed | wall s | CPU s | mlp | cnn |\n|---|---:|---:|---:|---:|---:|")
     for seed in map(int, options.seeds.split(",")):
         for name, found in times.items():

@@ -15,7 +15,8 @@ from digits.errors import UsageError
 from digits.models import TrainingSettings
 from digits.recipes import training_settings
 from digits.registry.ledger import Ledger
-from digits.registry.promotion import Decision, Rule, RunOutcome
+from digits.registry.promotion import Decision, RunOutcome
+from digits.registry.promotion_rule import Rule
 from digits.settings import Settings
 from digits.spec import DatasetSpec, load_spec
 from digits.storage.lineage import trace

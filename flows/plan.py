@@ -18,7 +18,8 @@ from digits.registry.ledger import (
     standing_verdict,
     versions_of,
 )
-from digits.registry.promotion import choose_candidate, models_to_convert, needs_score
+from digits.registry.promotion import models_to_convert, needs_score
+from digits.registry.promotion_rule import choose_candidate
 from digits.spec import DatasetSpec
 from digits.storage.records import Record, StepKey
 from digits.storage.references import ArraysRef, EvaluationRef, Frozen, Reference

@@ -8,7 +8,8 @@ from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
 from digits.errors import DigitsError
-from digits.registry.promotion import Decision, Rule, decide
+from digits.registry.promotion import Decision, decide
+from digits.registry.promotion_rule import Rule
 from digits.storage.lineage import Lineage
 from digits.storage.references import DatasetRef, EvaluationRef, ModelRef, OnnxRef
 from digits.storage.workspace import current_workspace

@@ -40,7 +40,9 @@ def pins(lock: str) -> dict[str, set[str]]:
 
 def imported_libraries(folder: Path) -> Iterator[str]:
     """Yield the top-level names of the libraries that a folder's modules import."""
-    own = {*PACKAGES, "tests", *sys.stdlib_module_names}
+    own = {*PACKAGES, *sys.stdlib_module_names}
+    if folder.name not in PACKAGES:
+        own |= {"tests", "benchmarks"}
     for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):

@@ -1,30 +1,24 @@
 """Roll back a promotion; describe the champion and the decisions about it."""
 
-import contextlib
-import logging
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from digits.errors import DamagedError, DigitsError, UsageError
-from digits.registry.ledger import Entry, Ledger, ModelVersion, Verdict, champion_of, find_version
-from digits.registry.recorded_forms import missing_forms, new_forms
-from digits.storage.lineage import read_lineage
+from digits.errors import UsageError
+from digits.registry.garbage import runs_lock
+from digits.registry.late_forms import Convert, make_late_forms
+from digits.registry.ledger import (
+    Entry,
+    Ledger,
+    ModelVersion,
+    Verdict,
+    champion_of,
+    find_version,
+    forms_of,
+)
+from digits.registry.recorded_forms import new_forms
+from digits.storage.locks import hold
 from digits.storage.records import Record
-from digits.storage.references import Kind, ModelRef, OnnxRef, Reference
 from digits.storage.workspace import Workspace
-
-logger = logging.getLogger(__name__)
-
-Convert = Callable[[ModelRef, Reference], OnnxRef]
-"""Makes a model's ONNX form, which is checked on the test images of stored arrays."""
-
-
-class ArraysBundle(Reference):
-    """Arrays identified only by their digest, as recorded in a lineage."""
-
-    kind: ClassVar[Kind] = "arrays"
 
 
 def status(dataset: str, workspace: Workspace) -> dict[str, Any]:
@@ -64,10 +58,12 @@ def describe_version(version: ModelVersion, entries: list[Entry]) -> dict[str, A
         if entry.verdict.champion_after == version.number
         and entry.verdict.champion_before != version.number
     )
+    forms = forms_of(entries, version.number)
     return {
         "version": version.number,
         "model": version.model.model,
         "digest": version.model.digest,
+        "onnx": forms[0].digest if forms else None,
         "num_parameters": version.model.num_parameters,
         "accuracy": version.evaluation.accuracy,
         "interval": version.evaluation.interval,
@@ -102,7 +98,11 @@ def roll_back(
     (default: at once, uncached). Raises UsageError if there is no such version, and DamagedError if
     it is corrupted; the champion is then unchanged.
     """
-    with Ledger(dataset, workspace.settings).deciding() as ledger:
+    with (
+        # What is converted is garbage until the ledger has it.
+        hold(runs_lock(workspace), "waiting for garbage collection to end", shared=True),
+        Ledger(dataset, workspace.settings).deciding() as ledger,
+    ):
         champion = ledger.champion
         if champion is None:
             raise UsageError(
@@ -129,46 +129,13 @@ def roll_back(
             champion_before=champion.number,
             champion_after=number,
         )
-        forms = _made_now(target, champion, ledger.entries, workspace, convert)
+        forms = make_late_forms(target, champion, ledger.entries, workspace, convert)
         return ledger.append(
             verdict,
             run=run,
             data_digest=ledger.entries[-1].data_digest,
             forms=new_forms(forms, target, ledger.entries),
         )
-
-
-def _made_now(
-    target: ModelVersion,
-    champion: ModelVersion,
-    entries: list[Entry],
-    workspace: Workspace,
-    convert: Convert | None,
-) -> list[OnnxRef]:
-    """Make the ONNX form of a version that lacks it; without one, it is champion all the same."""
-    from digits.registry.onnx_forms import make_form
-
-    convert = convert or partial(make_form, device="cpu", workspace=workspace)
-    models = missing_forms(target, (), entries, workspace.store)
-    try:
-        return [convert(model, _test_images(target, champion, workspace)) for model in models]
-    except DigitsError as error:
-        logger.warning(
-            "version %d has no ONNX form yet, so it cannot label images: %s; `digits run` makes it",
-            *(target.number, error),
-        )
-        return []
-
-
-def _test_images(target: ModelVersion, champion: ModelVersion, workspace: Workspace) -> Reference:
-    """Return the arrays that a version was scored on; if they were deleted, the champion's."""
-    for version in (target, champion):
-        with contextlib.suppress(DamagedError, KeyError):
-            lineage = read_lineage(version.lineage, workspace.store)
-            arrays = ArraysBundle(digest=lineage["normalize"].output)
-            workspace.store.verify(arrays)
-            return arrays
-    raise DamagedError("no test images to check it on are in the store")
 
 
 def _champion_before(entries: list[Entry], champion: ModelVersion, dataset: str) -> int:

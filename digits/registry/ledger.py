@@ -210,7 +210,7 @@ def champion_of(entries: list[Entry]) -> ModelVersion | None:
     return None if after is None else versions_of(entries)[after]
 
 
-def forms_of(entries: list[Entry], number: int) -> tuple[OnnxRef, ...]:
+def forms_of(entries: Sequence[Entry], number: int) -> tuple[OnnxRef, ...]:
     """Return the ONNX forms of a model version: its own first; empty if none are recorded."""
     recorded = (
         entry.forms

@@ -8,12 +8,12 @@ from digits.datasets.versions import DatasetVersion
 from digits.escaping import markdown_code, markdown_link, markdown_table, markdown_text
 from digits.intake.incoming import Addition
 from digits.registry.garbage import Garbage
-from digits.registry.ledger import Entry, ModelVersion, Verdict
+from digits.registry.ledger import Entry, ModelVersion, Verdict, forms_of
 from digits.registry.promotion import RunOutcome
 from digits.report.sentences import headline, shared_remark
 from digits.storage.files import printable
 from digits.storage.records import Record
-from digits.storage.references import ValidationRef
+from digits.storage.references import OnnxRef, ValidationRef
 from digits.thresholds import SPLITS
 from digits.validation.findings import ValidationOutcome
 
@@ -88,7 +88,7 @@ def champion_page(title: str, entries: Sequence[Entry], drawing_page: str | None
         f"Since {last.time:%Y-%m-%d %H:%M} UTC, set by "
         + markdown_text(f"{last.run}: {last.verdict.reason}."),
         markdown_link("Draw a digit and see how it reads it", drawing_page) if drawing_page else "",
-        _champion(champion),
+        _champion(champion, forms_of(entries, champion.number)),
         "## History",
         markdown_table(
             ("time (UTC)", "outcome", "version", "reason"),
@@ -251,7 +251,7 @@ def _page(name: str, path: Path, link: str | None) -> str:
     return markdown_link(name, link) if link else f"{name}: {markdown_code(str(path))}"
 
 
-def _champion(version: ModelVersion) -> str:
+def _champion(version: ModelVersion, forms: Sequence[OnnxRef]) -> str:
     score = version.evaluation
     low, high = score.interval
     return "\n".join(
@@ -260,6 +260,7 @@ def _champion(version: ModelVersion) -> str:
             f"- test accuracy {score.accuracy:.2%} ({low:.2%} to {high:.2%})",
             f"- test loss {score.loss:.4f}",
             f"- model {markdown_code(version.model.digest)}",
+            *(f"- its ONNX form {markdown_code(form.digest)}" for form in forms[:1]),
             f"- lineage {markdown_code(version.lineage)}",
         )
     )

@@ -33,14 +33,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
             item.add_marker(pytest.mark.timeout(600))
-            item.add_marker(pytest.mark.xdist_group(group(item)))
-
-
-def group(item: pytest.Item) -> str:
-    """Name the process that runs a test: each of them has its own service, all mostly wait."""
-    if item.path.stem == "test_kills":
-        return "kills"
-    return "one service" if "service" in getattr(item, "fixturenames", ()) else "many services"
 
 
 def wait_for(what: Callable[[], Any], about: str, seconds: float = PATIENCE) -> Any:

@@ -104,3 +104,41 @@ def test_registration_keeps_an_operators_pause(service: Service) -> None:
         schedule = service.deployment("retrain")["schedules"][0]["id"]
         service.prefect("deployment", "schedule", "resume", "retrain/retrain", schedule)
     assert is_active()
+
+
+def test_the_service_of_another_workspace_is_left_alone(
+    service: Service, make_service: Callable[..., Service]
+) -> None:
+    def updated() -> list[str]:
+        return sorted(one["updated"] for one in service.post("deployments/filter", {}))
+
+    before = updated()
+    second = make_service(PREFECT_SERVER_API_PORT=str(service.port))
+    up = second.run("digits", "up")
+    assert up.returncode == 1
+    assert f"port {service.port} is in use by process" in up.stderr
+    assert updated() == before
+    # From one workspace to the other's pages' port.
+    up = second.run("digits", "up", PREFECT_SERVER_API_PORT=str(service.port + 1))
+    assert up.returncode == 1
+    assert f"port {service.port + 1} is in use by process" in up.stderr
+
+
+def test_unknown_parameters_are_refused_when_they_are_sent(service: Service) -> None:
+    # `prefect deploy` by hand, as another test calls it, allows them until the next registration.
+    assert service.register().returncode == 0
+    for name in ("retrain", "gc"):
+        url = f"deployments/{service.deployment(name)['id']}/create_flow_run"
+        answer = service.http.post(url, json={"parameters": {"planted": 1}})
+        assert answer.status_code == 409
+        assert "planted" in answer.text
+
+
+def test_a_run_with_an_unknown_parameter_fails_with_the_reason(service: Service) -> None:
+    # A client may ask the server not to check.
+    url = f"deployments/{service.deployment('gc')['id']}/create_flow_run"
+    sent = {"parameters": {"planted": 1}, "enforce_parameter_schema": False}
+    run = service.post(url, sent)["id"]
+    assert service.finished(run) == "Failed"
+    message = service.flow_run(run)["state"]["message"]
+    assert message == "unknown parameter planted (expected keep, refused_days, dry_run)"

@@ -71,24 +71,6 @@ def test_a_taken_port_is_reported_before_anything_is_sent_or_started(
     assert not any(service.is_alive(part) for part in ("service", "server", "worker", "pages"))
 
 
-def test_the_service_of_another_workspace_is_left_alone(
-    service: Service, make_service: Callable[..., Service]
-) -> None:
-    def updated() -> list[str]:
-        return sorted(one["updated"] for one in service.post("deployments/filter", {}))
-
-    before = updated()
-    second = make_service(PREFECT_SERVER_API_PORT=str(service.port))
-    up = second.run("digits", "up")
-    assert up.returncode == 1
-    assert f"port {service.port} is in use by process" in up.stderr
-    assert updated() == before
-    # From one workspace to the other's pages' port.
-    up = second.run("digits", "up", PREFECT_SERVER_API_PORT=str(service.port + 1))
-    assert up.returncode == 1
-    assert f"port {service.port + 1} is in use by process" in up.stderr
-
-
 @pytest.mark.parametrize("port", ["", "0", "abc", "65535"])
 def test_what_cannot_be_a_port_is_a_usage_error(
     port: str, make_service: Callable[..., Service]
@@ -128,26 +110,6 @@ def test_a_server_that_asks_for_a_password_is_explained(
     assert "secret" not in refused.stderr
     allowed = service.run(*RUN, PREFECT_API_AUTH_STRING="operator:secret")
     assert allowed.returncode == 0, allowed.stderr
-
-
-def test_unknown_parameters_are_refused_when_they_are_sent(service: Service) -> None:
-    # `prefect deploy` by hand, as another test calls it, allows them until the next registration.
-    assert service.register().returncode == 0
-    for name in ("retrain", "gc"):
-        url = f"deployments/{service.deployment(name)['id']}/create_flow_run"
-        answer = service.http.post(url, json={"parameters": {"planted": 1}})
-        assert answer.status_code == 409
-        assert "planted" in answer.text
-
-
-def test_a_run_with_an_unknown_parameter_fails_with_the_reason(service: Service) -> None:
-    # A client may ask the server not to check.
-    url = f"deployments/{service.deployment('gc')['id']}/create_flow_run"
-    sent = {"parameters": {"planted": 1}, "enforce_parameter_schema": False}
-    run = service.post(url, sent)["id"]
-    assert service.finished(run) == "Failed"
-    message = service.flow_run(run)["state"]["message"]
-    assert message == "unknown parameter planted (expected keep, refused_days, dry_run)"
 
 
 @pytest.fixture

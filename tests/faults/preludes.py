@@ -89,3 +89,7 @@ class Driver:
     def cuDeviceGetName(self, name: Any, size: int, device: Any) -> int:  # noqa: ARG002
         name.value = b"Pretended GPU"
         return 0
+
+    def cuDeviceGetAttribute(self, value: Any, number: int, device: Any) -> int:  # noqa: ARG002
+        value._obj.value = 8  # compute capability 8.8
+        return 0

@@ -20,7 +20,8 @@ from digits.intake.incoming import incoming_folder
 from digits.recipes import training_settings
 from digits.registry.history import roll_back
 from digits.registry.ledger import Ledger
-from digits.registry.promotion import Rule, decide, models_to_convert
+from digits.registry.promotion import decide, models_to_convert
+from digits.registry.promotion_rule import Rule
 from digits.settings import ROOT, Settings
 from digits.spec import load_spec
 from digits.storage.bundles import MANIFEST

@@ -11,11 +11,13 @@ from prefect.flow_engine import BaseFlowRunEngine
 
 from digits.errors import DigitsError
 from digits.progress import Progress
-from digits.registry.ledger import Ledger
+from digits.registry.ledger import Ledger, forms_of
 from digits.storage.workspace import Workspace
+from flows.rollback import rollback
 from tasks import train
 from tests.flows.conftest import DATASET, REQUEST, FinishedRun
 from tests.support.commands import call_digits, read_json, run_digits
+from tests.support.histories import forget_forms
 from tests.support.small_dataset import NAME, write_raw, write_small_dataset
 
 LIBRARIES = (
@@ -221,6 +223,25 @@ def test_a_champion_is_scored_again_on_another_test_set(finished: Workspace) -> 
     assert score.model_digest == champion.model.digest
     assert score.test_digest != champion.evaluation.test_digest
     assert score.num_correct == champion.evaluation.num_correct
+
+
+@pytest.mark.slow
+def test_a_version_of_an_earlier_release_gets_its_onnx_form(finished: Workspace) -> None:
+    run_json("--epochs", "3", "--models", "mlp")
+    forget_forms(finished)
+    command = ("predict", "nothing.png", *DATASET)
+    assert "has no ONNX form" in call_digits(*command).stderr
+
+    # The run converted both models before: the records are found again.
+    facts = run_json("--epochs", "3", "--models", "mlp")
+    entry = rollback(dataset=NAME)
+
+    ledger = Ledger(NAME, finished.settings).entries()
+    assert facts["steps"]["convert mlp"].startswith("cached from ")
+    assert [form.model_digest for form in forms_of(ledger, 2)] == [ledger[1].version.model.digest]
+    assert [form.model_digest for form in entry.forms] == [ledger[0].version.model.digest]
+    assert finished.records.read(entry.forms[0].made_by) is not None
+    assert call_digits(*command).stderr == "Error: nothing.png does not exist\n"
 
 
 def reverse_the_test_set(workspace: Workspace) -> None:

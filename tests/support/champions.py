@@ -7,7 +7,8 @@ from digits.progress import Progress
 from digits.recipes import training_settings
 from digits.registry.ledger import Ledger, ModelVersion
 from digits.registry.onnx_forms import make_form
-from digits.registry.promotion import Rule, decide
+from digits.registry.promotion import decide
+from digits.registry.promotion_rule import Rule
 from digits.settings import Settings
 from digits.spec import load_spec
 from digits.storage.lineage import LineageStep

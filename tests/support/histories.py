@@ -187,3 +187,16 @@ def write_history(ledger: Ledger, steps: str) -> list[Entry]:
 def make_ledger(folder: Path, name: str = NAME) -> Ledger:
     """Make a ledger in a folder of its own."""
     return Ledger(name, Settings(data_dir=folder / "data", artifacts_dir=folder / "artifacts"))
+
+
+def forget_forms(workspace: Workspace) -> None:
+    """Write the ledger again as an earlier release did, which recorded no forms."""
+    ledger = Ledger(NAME, workspace.settings)
+    entries = ledger.entries()
+    for path in (ledger.path, ledger.chain.head_path):
+        path.unlink()
+    with ledger.deciding() as deciding:
+        for entry in entries:
+            deciding.append(
+                entry.verdict, run=entry.run, data_digest=entry.data_digest, version=entry.version
+            )

@@ -7,7 +7,8 @@ from typing import Any
 
 from digits.recipes import training_settings
 from digits.registry.ledger import Entry, Ledger
-from digits.registry.promotion import Decision, Rule, decide, models_to_convert
+from digits.registry.promotion import Decision, decide, models_to_convert
+from digits.registry.promotion_rule import Rule
 from digits.storage.lineage import trace
 from digits.storage.records import StepKey
 from digits.storage.references import (

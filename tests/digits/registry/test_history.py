@@ -212,6 +212,7 @@ def test_the_status_is_the_champion_and_the_last_decision(
         "version": 3,
         "model": "cnn",
         "digest": versions[2].model.digest,
+        "onnx": None,
         "num_parameters": 10,
         "accuracy": 0.95,
         "interval": (0.1, 0.9),

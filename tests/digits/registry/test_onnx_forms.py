@@ -6,8 +6,8 @@ import pytest
 
 from digits.errors import DamagedError, DigitsError
 from digits.registry import onnx_forms
-from digits.registry.history import ArraysBundle
 from digits.registry.label_checks import Predict
+from digits.registry.late_forms import ArraysBundle
 from digits.registry.ledger import Ledger, ModelVersion, forms_of
 from digits.registry.onnx_forms import make_form
 from digits.settings import Settings

@@ -7,14 +7,8 @@ import pytest
 from digits.errors import DamagedError, DigitsError
 from digits.registry.history import roll_back
 from digits.registry.ledger import Entry, Ledger, forms_of
-from digits.registry.promotion import (
-    Decision,
-    Rule,
-    choose_candidate,
-    compare,
-    decide,
-    models_to_convert,
-)
+from digits.registry.promotion import Decision, decide, models_to_convert
+from digits.registry.promotion_rule import Rule, choose_candidate, compare
 from digits.storage.lineage import LineageStep, read_lineage
 from digits.storage.records import StepKey
 from digits.storage.references import EvaluationRef, ModelRef
@@ -22,6 +16,7 @@ from digits.storage.workspace import Workspace
 from tests.support.histories import (
     NUM_IMAGES,
     digest,
+    forget_forms,
     make_dataset,
     make_model,
     make_score,
@@ -339,19 +334,6 @@ def test_nothing_is_promoted_without_its_form(workspace: Workspace) -> None:
         assert decision is None
 
     assert Ledger(NAME, workspace.settings).entries() == []
-
-
-def forget_forms(workspace: Workspace) -> None:
-    """Write the ledger again as an earlier release did, which recorded no forms."""
-    ledger = Ledger(NAME, workspace.settings)
-    entries = ledger.entries()
-    for path in (ledger.path, ledger.chain.head_path):
-        path.unlink()
-    with ledger.deciding() as deciding:
-        for entry in entries:
-            deciding.append(
-                entry.verdict, run=entry.run, data_digest=entry.data_digest, version=entry.version
-            )
 
 
 def test_a_version_of_an_earlier_release_gets_its_form_with_the_next_run(

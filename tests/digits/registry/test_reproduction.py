@@ -15,7 +15,8 @@ from digits.models import MODELS, Model, Shape
 from digits.recipes import training_settings
 from digits.registry.garbage import runs_lock
 from digits.registry.ledger import ModelVersion
-from digits.registry.promotion import Rule, decide
+from digits.registry.promotion import decide
+from digits.registry.promotion_rule import Rule
 from digits.registry.reproduction import reproduce
 from digits.settings import Settings
 from digits.spec import load_spec
