@@ -30,7 +30,7 @@ import numpy as np
 import onnxruntime
 
 from benchmarks.model_servers import ModelServer, Question, model_servers
-from benchmarks.process_trees import memory, processes_of, processor_seconds
+from benchmarks.process_trees import memory, processes_of, processor_seconds, put_ahead
 from digits.datasets.images import Images, iter_split
 from digits.registry.champion import champion_version, dataset_folder
 from digits.registry.ledger import Ledger, forms_of
@@ -83,7 +83,13 @@ class Asked:
 
 @contextmanager
 def running(
-    server: ModelServer, programs: Path, asked: Asked, num_cores: int, folder: Path
+    server: ModelServer,
+    programs: Path,
+    asked: Asked,
+    num_cores: int,
+    folder: Path,
+    *,
+    is_ahead: bool,
 ) -> Iterator[tuple[str, int, float]]:
     """Start a server; yield its address, its process and the seconds to its first right answer."""
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -93,12 +99,17 @@ def running(
     begun = time.monotonic()
     process = server.start(programs, values, CORES[num_cores][0], log)
     try:
+        if is_ahead:
+            put_ahead(process.pid)
         while not is_ready(address + server.ready):
             if process.poll() is not None or time.monotonic() > begun + PATIENCE:
                 raise RuntimeError(f"{server.name} did not start: {log.read_text()}")
             time.sleep(0.01)
         asked.check(server.questions[0], address)
-        yield address, process.pid, time.monotonic() - begun
+        until_ready = time.monotonic() - begun
+        if is_ahead:
+            put_ahead(process.pid)  # workers may have sessions of their own
+        yield address, process.pid, until_ready
     finally:
         all_of_it = processes_of(process.pid)
         process.terminate()
@@ -148,12 +159,16 @@ def measure_round(
     seconds: int,
     loads: Loads,
     starts: Starts,
+    *,
+    is_ahead: bool,
 ) -> None:
     for num_cores, (_, for_load) in CORES.items():
         for server, programs in servers:
             with (
                 tempfile.TemporaryDirectory() as folder,
-                running(server, programs, asked, num_cores, Path(folder)) as started,
+                running(
+                    server, programs, asked, num_cores, Path(folder), is_ahead=is_ahead
+                ) as started,
             ):
                 address, process, until_ready = started
                 for question in server.questions:
@@ -213,7 +228,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--only", action="append", help="part of a server's name")
     parser.add_argument("--environments", type=Path, default=Path(sys.prefix) / "benchmarks")
+    parser.add_argument(
+        "--ahead",
+        action="store_true",
+        help="let other processes wait, on a machine that is not idle (root, Linux's autogroups)",
+    )
     arguments = parser.parse_args()
+    if arguments.ahead:
+        put_ahead(os.getpid())
     loads: Loads = defaultdict(list)
     starts: Starts = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
@@ -226,7 +248,9 @@ def main() -> None:
         for number in range(arguments.rounds):
             print(f"Round {number + 1}; load average {os.getloadavg()[0]:.2f}", file=sys.stderr)
             random.Random(number).shuffle(servers)
-            measure_round(servers, asked, arguments.seconds, loads, starts)
+            measure_round(
+                servers, asked, arguments.seconds, loads, starts, is_ahead=arguments.ahead
+            )
     for num_cores in CORES:
         print_loads(loads, num_cores)
     print_starts(starts)
