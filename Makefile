@@ -103,7 +103,7 @@ test-faults: $(VENV)/.development $(VENV)/.project  ## run all kill, corruption,
 	@$(VENV)/bin/python -m pytest -m "faults or (slow and not mnist and not network and not e2e)" --numprocesses 4 $(ARGS)
 
 test-e2e: $(VENV)/.development $(VENV)/.project  ## test the complete service: server, worker, schedule, browser; 25 minutes
-	@$(VENV)/bin/python -m pytest -m e2e --numprocesses 3 --dist loadscope --no-loadscope-reorder $(ARGS)
+	@$(VENV)/bin/python -m pytest -m e2e --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-properties
 test-properties: $(VENV)/.development $(VENV)/.project  ## run the property tests with new random examples; 10 minutes

@@ -21,7 +21,8 @@ from tests.support.histories import digest
 from tests.support.mlflow_server import MlflowServer, server_environment, tags_of
 from tests.support.small_dataset import NAME, write_small_dataset
 
-pytestmark = pytest.mark.network
+# The first test installs the server, once for each version of its lock file.
+pytestmark = [pytest.mark.network, pytest.mark.timeout(1200)]
 
 MODEL = f"digits-{NAME}"
 # Better than one epoch of one model.
