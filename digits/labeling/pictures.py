@@ -91,7 +91,7 @@ def _as_they_are(grey: Grey, shape: ImageShape) -> list["Centered"]:
     if grey.shape != shape:
         found, expected = ("x".join(map(str, size)) for size in (grey.shape, shape))
         raise DataError(
-            f"has {found} pixels, but is labeled as it is (expected {expected}); --center centers "
-            "and scales it first"
+            f"has {found} pixels, but is labeled as it is (expected {expected}); without as_is "
+            "(--center), it is centered and scaled first"
         )
     return [Centered(grey)]

@@ -60,8 +60,7 @@ def feedback_routes(context: Context) -> APIRouter:
 
 def _keep(given: Feedback, context: Context) -> Response:
     layout = context.models.champion(given.dataset).version.layout
-    numbers = context.models.slots[given.dataset].numbers
-    if given.version not in numbers:
+    if given.version not in context.models.slots[given.dataset].digests:
         raise Refusal(400, f"version: {given.dataset} has no version {given.version}")
     for field, value in (("label", given.label), ("predicted", given.predicted)):
         if value >= layout.num_classes:

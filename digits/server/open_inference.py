@@ -58,7 +58,7 @@ def open_inference_routes(context: Context) -> APIRouter:
         answer = json_answer(
             {
                 "name": name,
-                "versions": list(map(str, context.models.slots[name].numbers)),
+                "versions": list(map(str, context.models.slots[name].digests)),
                 "platform": PLATFORM,
                 "inputs": [inputs],
                 "outputs": [outputs],

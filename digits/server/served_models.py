@@ -27,7 +27,8 @@ from digits.storage.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 Load = Callable[..., LoadedVersion]
-NamedVersion = tuple[str, int]
+# A dataset and a model's digest: in a new history, other models have the numbers.
+NamedVersion = tuple[str, str]
 
 # A promotion is in service two seconds later at most: a look, loading, and a busy machine.
 LOOK_SECONDS = 0.5
@@ -85,11 +86,11 @@ class ServedModels:
         slot = self._slots.get(dataset)
         if slot and slot.served and slot.served.version.number == number:
             return slot.served
-        if slot is None or number not in slot.numbers:
+        if slot is None or number not in slot.digests:
             self.champion(dataset)
-            known = ", ".join(map(str, slot.numbers)) if slot else ""
+            known = ", ".join(map(str, slot.digests)) if slot else ""
             raise Refusal(404, f"{dataset} has no version {number} (versions: {known})")
-        return await self._earlier(dataset, number)
+        return await self._earlier(dataset, number, slot.digests[number])
 
     def look(self) -> None:
         """Look at the ledgers once, and put what is new into service. Slow if there is anything."""
@@ -140,14 +141,16 @@ class ServedModels:
         champion = champion_of(entries)
         if champion is None:
             raise UsageError(f"{name} has no champion yet; `digits run --dataset {name}` makes one")
-        slot.numbers = tuple(versions_of(entries))
+        slot.digests = {
+            number: version.model.digest for number, version in versions_of(entries).items()
+        }
         slot.befores = {
             entry.version.number: entry.verdict.champion_before
             for entry in entries
             if entry.version
         }
         before = slot.served
-        if before is None or before.version.number != champion.number:
+        if before is None or _identity(before) != (champion.number, champion.model.digest):
             slot.served = self._loaded(name, champion.number)
             self._count_swap(before, slot.served)
         slot.problem = None
@@ -168,8 +171,8 @@ class ServedModels:
             ),
         )
 
-    async def _earlier(self, dataset: str, number: int) -> Served:
-        key = (dataset, number)
+    async def _earlier(self, dataset: str, number: int, digest: str) -> Served:
+        key = (dataset, digest)
         if key not in self._kept:
             task = asyncio.create_task(asyncio.to_thread(self._loaded, dataset, number))
             self._kept[key] = task
@@ -197,6 +200,10 @@ class ServedModels:
     def _signature(self, name: str) -> tuple[Signature | None, ...]:
         ledger = Ledger(name, self._workspace.settings)
         return tuple(_signature(path) for path in (ledger.path, ledger.chain.head_path))
+
+
+def _identity(served: Served) -> tuple[int, str]:
+    return served.version.number, served.version.digest
 
 
 def _signature(path: Path) -> Signature | None:

@@ -1,5 +1,6 @@
 """What a worker knows of one dataset, and a version in service."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from digits.inference.loaded_versions import LoadedVersion
@@ -18,12 +19,15 @@ class Served:
 
 
 class Slot:
-    """What is known of one dataset's champion; `problem` says why it is not in service."""
+    """What is known of one dataset's champion; `problem` says why it is not in service.
+
+    `digests` are those of the models of all versions, by number.
+    """
 
     def __init__(self) -> None:
         self.served: Served | None = None
         self.problem: str | None = "not loaded yet"
-        self.numbers: tuple[int, ...] = ()
+        self.digests: Mapping[int, str] = {}
         self.befores: dict[int, int | None] = {}
         self.seen: tuple[Signature | None, ...] = ()
         self.retry_at = 0.0

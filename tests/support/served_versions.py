@@ -66,7 +66,7 @@ def promote_version(
     workspace = Workspace(settings)
     with Ledger(dataset, settings).deciding() as ledger:
         number = 1 + sum(entry.version is not None for entry in ledger.entries)
-        text = f"{dataset} {number}"
+        text = f"{dataset} {number} {favored}"
         model = _stored_model(workspace, text, "cnn")
         score = _stored_score(workspace, model)
         forms = [

@@ -104,8 +104,8 @@ def test_a_file_without_a_label_keeps_its_place_in_the_order(
     assert answers[1] == Refused(str(text), "is not a PNG, JPEG, WebP, BMP, TIFF or GIF image")
     assert answers[2] == Refused(
         str(large),
-        "has 31x30 pixels, but is labeled as it is (expected 12x12); --center centers and scales "
-        "it first",
+        "has 31x30 pixels, but is labeled as it is (expected 12x12); without as_is (--center), it "
+        "is centered and scaled first",
     )
     (answer,) = label_files([str(blank)], champion)
     assert isinstance(answer, Refused)

@@ -8,6 +8,7 @@ import pytest
 
 from digits.inference.loaded_versions import load_version
 from digits.registry.history import roll_back
+from digits.registry.ledger import Ledger, forms_of
 from digits.server import served_models
 from digits.server.metrics import Metrics
 from digits.server.refusals import Refusal
@@ -36,8 +37,6 @@ def number_of(models: ServedModels) -> int:
 
 def form_of(settings: Settings, number: int) -> Path:
     """The file of a version's ONNX form."""
-    from digits.registry.ledger import Ledger, forms_of
-
     form = forms_of(Ledger(NAME, settings).entries(), number)[0]
     return Workspace(settings).store.folder(form) / "model.onnx"
 
@@ -54,6 +53,27 @@ def test_a_promotion_and_a_rollback_are_put_into_service(served_dataset: Setting
     roll_back(NAME, 1, "by hand", Workspace(served_dataset))
     models.look()
     assert number_of(models) == 1
+
+
+def test_a_new_history_replaces_versions_of_the_same_numbers(served_dataset: Settings) -> None:
+    promote_version(served_dataset, 1)
+    promote_version(served_dataset, 2)
+    models = models_of(served_dataset)
+
+    def digests() -> tuple[str, str]:
+        earlier = asyncio.run(models.version(NAME, 1))
+        return models.champion(NAME).version.digest, earlier.version.digest
+
+    before = digests()
+    ledger = Ledger(NAME, served_dataset)
+    ledger.path.unlink()
+    ledger.chain.head_path.unlink()
+    promote_version(served_dataset, 3)
+    promote_version(served_dataset, 4)
+    models.look()
+    versions = ledger.versions()
+    assert digests() == (versions[2].model.digest, versions[1].model.digest)
+    assert not set(digests()) & set(before)
 
 
 def test_a_request_ends_on_the_version_that_it_began_with(served_dataset: Settings) -> None:
