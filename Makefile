@@ -102,7 +102,7 @@ test: $(VENV)/.development $(VENV)/.project  ## run the tests: make test ARGS="-
 test-faults: $(VENV)/.development $(VENV)/.project  ## run all kill, corruption, race and edit tests, and other slow ones; 25 minutes
 	@$(VENV)/bin/python -m pytest -m "faults or (slow and not mnist and not network and not e2e)" --numprocesses 4 $(ARGS)
 
-test-e2e: $(VENV)/.development $(VENV)/.project  ## test the complete service: server, worker, schedule, browser; 25 minutes
+test-e2e: $(VENV)/.development $(VENV)/.project  ## test the complete service: server, worker, schedule, browser; 10 minutes
 	@$(VENV)/bin/python -m pytest -m e2e --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-properties
