@@ -26,7 +26,7 @@ NO_VENV  = { echo "$(PYTHON) cannot create environments: its module ensurepip is
 PARALLEL := --numprocesses logical --maxprocesses 4
 
 # What was added to the environment, and is added again when it is rebuilt.
-EXTRAS = $(wildcard $(VENV)/.gpu $(VENV)/.mlflow)
+EXTRAS = $(wildcard $(VENV)/.gpu $(VENV)/.mlflow $(VENV)/.team $(VENV)/.ray $(VENV)/.optuna)
 
 # Without compiled bytecode, Prefect and TensorFlow take 50% longer to start.
 unexport PYTHONDONTWRITEBYTECODE
@@ -75,7 +75,7 @@ endef
 export ALONE
 
 .NOTPARALLEL:
-.PHONY: help run up serve down export test check format lock gpu mlflow clean unusable
+.PHONY: help run up serve down export test check format lock gpu mlflow team ray optuna clean unusable
 
 help:  ## list the targets
 	@awk -F ' *## ' '/^[a-z0-9-]+:.*## / { sub(/:.*/, "", $$1); printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -139,6 +139,12 @@ gpu: $(VENV)/.gpu $(VENV)/.project  ## add TensorFlow's CUDA libraries (4 GB mor
 
 mlflow: $(VENV)/.mlflow $(VENV)/.project  ## add MLflow's client, to publish to the server at MLFLOW_TRACKING_URI
 
+team: $(VENV)/.team $(VENV)/.project  ## add what a service on several machines needs: PostgreSQL, Redis (docs/scale.md)
+
+ray: $(VENV)/.ray $(VENV)/.project  ## add Ray, for `digits sweep --on ray`
+
+optuna: $(VENV)/.optuna $(VENV)/.project  ## add Optuna, for `digits sweep --trials`
+
 # A lock file that does not change keeps its timestamp, so the environment is not rebuilt.
 lock:  ## update the lock files after a change in pyproject.toml: make lock ARGS="--upgrade"
 	@set -e; uv=$$(mktemp -d); trap 'rm -rf "$$uv"' EXIT; \
@@ -152,10 +158,11 @@ lock:  ## update the lock files after a change in pyproject.toml: make lock ARGS
 	}; \
 	compile requirements.txt pyproject.toml; \
 	compile requirements-dev.txt pyproject.toml -c requirements.txt \
-		--extra dev --extra export --extra mlflow; \
+		--extra dev --extra export --extra mlflow --extra team --extra ray --extra optuna; \
 	compile requirements-export.txt pyproject.toml -c requirements-dev.txt --extra export; \
 	compile requirements-gpu.txt pyproject.toml -c requirements.txt --extra gpu; \
-	compile requirements-mlflow.txt pyproject.toml -c requirements-dev.txt --extra mlflow; \
+	for extra in mlflow team ray optuna; do \
+		compile requirements-$$extra.txt pyproject.toml -c requirements-dev.txt --extra $$extra; done; \
 	compile tests/e2e/requirements-mlflow-server.txt tests/e2e/requirements-mlflow-server.in
 
 clean:  ## remove the environment and tool caches, but not data and artifacts
@@ -168,8 +175,12 @@ $(VENV)/.development: requirements-dev.txt $(VENV)/.libraries
 $(VENV)/.export: requirements-export.txt $(VENV)/.libraries
 $(VENV)/.gpu: requirements-gpu.txt $(VENV)/.libraries
 $(VENV)/.mlflow: requirements-mlflow.txt $(VENV)/.libraries
+$(VENV)/.team: requirements-team.txt $(VENV)/.libraries
+$(VENV)/.ray: requirements-ray.txt $(VENV)/.libraries
+$(VENV)/.optuna: requirements-optuna.txt $(VENV)/.libraries
 
-ADDITIONS := $(VENV)/.development $(VENV)/.export $(VENV)/.gpu $(VENV)/.mlflow
+ADDITIONS := $(VENV)/.development $(VENV)/.export $(VENV)/.gpu $(VENV)/.mlflow $(VENV)/.team $(VENV)/.ray \
+	$(VENV)/.optuna
 
 ifndef IS_ALONE
 # The inner make decides again what is out of date, since this one may have had to wait.
