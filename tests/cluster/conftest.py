@@ -1,13 +1,17 @@
 """Three machines, a real S3 store, and a proxy in front of it that can fail."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.cluster.team import Member, join
+from tests.faults.commands import import_libraries, kill_those_left
 from tests.support.faulty_proxy import Proxy, proxied
 from tests.support.machines import Network, network, why_no_namespaces
-from tests.support.object_store import ObjectStore, object_store
+from tests.support.object_store import ObjectStore, environment, object_store
+from tests.support.prefect_server import prefect_server
 
 
 def pytest_report_header() -> str:
@@ -47,3 +51,27 @@ def proxy(bucket: ObjectStore, lan: Network) -> Iterator[Proxy]:
     """A proxy to the server, which all machines reach; it has no faults yet."""
     with proxied(bucket.port, lan.host) as proxy:
         yield proxy
+
+
+@pytest.fixture(scope="session")
+def prefect(lan: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+    """The environment of commands on all machines: one Prefect server, and libraries loaded."""
+    with prefect_server(tmp_path_factory.mktemp("prefect"), lan.host) as shared:
+        import_libraries(shared)
+        yield shared
+        kill_those_left()
+
+
+@pytest.fixture
+def bare_team(lan: Network, proxy: Proxy, tmp_path: Path) -> tuple[Member, ...]:
+    """Three machines with empty homes, an empty part of the store, and the small dataset."""
+    shared = environment(proxy.address, prefix=tmp_path.name)
+    return tuple(join(machine, tmp_path, shared) for machine in lan.machines)
+
+
+@pytest.fixture
+def team(bare_team: tuple[Member, ...], prefect: Mapping[str, str]) -> tuple[Member, ...]:
+    """The same with a Prefect server, for commands that start flows."""
+    return tuple(
+        replace(member, environment={**prefect, **member.environment}) for member in bare_team
+    )

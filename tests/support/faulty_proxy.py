@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ REFUSALS = {
     503: ("Service Unavailable", "SlowDown"),
     507: ("Insufficient Storage", "QuotaExceeded"),
 }
+DONE = b'HTTP/1.1 200 OK\r\nETag: "made-up"\r\nContent-Length: 0\r\n\r\n'
 LARGEST_HEAD = 2**16
 
 
@@ -60,8 +61,10 @@ class Faults:
     truncate_at: int | None = None
     # Flip a bit of the first byte of the answer's body.
     flip: bool = False
-    # The server's clock, in seconds before the real one.
-    clock: float = 0
+    # Call a refused conditional write a success, like a store that ignores conditions.
+    no_conditions: bool = False
+    # By how many seconds the server's clock is behind: in headers, and in lists of objects.
+    behind: float = 0
 
 
 @dataclass
@@ -175,8 +178,10 @@ async def _body(reader: asyncio.StreamReader, head: bytes) -> bytes:
 
 
 async def _pass_on(client: asyncio.StreamWriter, head: bytes, body: bytes, faults: Faults) -> bool:
-    if faults.clock:
-        head = re.sub(rb"(?i)(\r\ndate: *)([^\r]+)", _earlier(faults.clock), head)
+    if faults.no_conditions and head.startswith(b"HTTP/1.1 412"):
+        head, body = DONE, b""
+    if faults.behind:
+        head, body = _earlier(head, body, timedelta(seconds=faults.behind))
     if faults.flip and body:
         body = bytes([body[0] ^ 1]) + body[1:]
     if faults.truncate_at is not None and len(body) > faults.truncate_at:
@@ -197,12 +202,20 @@ async def _send(client: asyncio.StreamWriter, head: bytes, body: bytes) -> None:
     await client.drain()
 
 
-def _earlier(seconds: float) -> Callable[["re.Match[bytes]"], bytes]:
-    def shift(found: "re.Match[bytes]") -> bytes:
-        shifted = parsedate_to_datetime(found[2].decode()) - timedelta(seconds=seconds)
+def _earlier(head: bytes, body: bytes, by: timedelta) -> tuple[bytes, bytes]:
+    """Set the times in an answer back. Lists of objects keep their length."""
+
+    def header(found: "re.Match[bytes]") -> bytes:
+        shifted = parsedate_to_datetime(found[2].decode()) - by
         return found[1] + format_datetime(shifted, usegmt=True).encode()
 
-    return shift
+    def element(found: "re.Match[bytes]") -> bytes:
+        text = found[1].decode()
+        shifted = datetime.fromisoformat(text) - by
+        return f"<LastModified>{shifted:%Y-%m-%dT%H:%M:%S}{text[19:]}</LastModified>".encode()
+
+    head = re.sub(rb"(?i)(\r\n(?:date|last-modified): *)([^\r]+)", header, head)
+    return head, re.sub(rb"<LastModified>([^<]+)</LastModified>", element, body)
 
 
 def _refusal(status: int, method: str) -> tuple[bytes, bytes]:

@@ -29,13 +29,13 @@ class Machine:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def start(self, *command: object, **environment: str) -> "subprocess.Popen[str]":
-        """Start a command on the machine; its streams are pipes."""
+        """Start a command on the machine; its streams are pipes, also its input."""
         inside = ("ip", "netns", "exec", self.namespace) if self.namespace else ()
         return subprocess.Popen(
             [*inside, *map(str, command)],
             cwd=self.home,
             env={**os.environ, **self.environment, **environment},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
