@@ -63,10 +63,13 @@ def prefect(lan: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture
-def bare_team(lan: Network, proxy: Proxy, tmp_path: Path) -> tuple[Member, ...]:
+def bare_team(lan: Network, proxy: Proxy, tmp_path: Path) -> Iterator[tuple[Member, ...]]:
     """Three machines with empty homes, an empty part of the store, and the small dataset."""
     shared = environment(proxy.address, prefix=tmp_path.name)
-    return tuple(join(machine, tmp_path, shared) for machine in lan.machines)
+    members = tuple(join(machine, tmp_path, shared) for machine in lan.machines)
+    yield members
+    for member in members:
+        member.end()
 
 
 @pytest.fixture

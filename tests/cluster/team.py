@@ -2,10 +2,11 @@
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from digits.settings import Settings
@@ -20,6 +21,50 @@ RUN = ("run", "--dataset", NAME, "--models", "mlp", "--epochs", "1", "--json")
 _numbers = itertools.count()
 
 
+class Worker:
+    """A process of tests.cluster.work, and the lines that it has said."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+        self.said: list[str] = []
+
+    def go_on(self) -> None:
+        """Let the process begin what it waits with."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> str:
+        """Return the next line that the process says."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().strip()
+        assert line, self._process.communicate()[1]
+        self.said.append(line)
+        return line
+
+    def wait(self) -> None:
+        """Wait until the process ends, which must succeed."""
+        _, errors = self._process.communicate()
+        assert self._process.returncode == 0, errors
+
+    def freeze(self) -> None:
+        """Stop the process, for good. It must be running."""
+        assert self._process.poll() is None, self._process.communicate()[1]
+        self._process.send_signal(signal.SIGSTOP)
+
+    def kill(self) -> list[str]:
+        """Kill the process with SIGKILL, if it runs; return all that it has said."""
+        if self._process.returncode is None:
+            self._process.kill()
+            self._process.wait()
+            for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+                assert stream is not None
+                if stream is self._process.stdout:
+                    self.said += stream.read().splitlines()
+                stream.close()
+        return self.said
+
+
 @dataclass(frozen=True)
 class Member:
     """A machine with the small dataset's files, and what its commands have in their environment."""
@@ -27,6 +72,7 @@ class Member:
     machine: Machine
     folder: Path
     environment: Mapping[str, str]
+    workers: list[Worker] = field(default_factory=list)
 
     @property
     def settings(self) -> Settings:
@@ -56,10 +102,17 @@ class Member:
         variables = {**self.variables, **environment}
         return start_forked(CHECKOUT, arguments, variables, streams, self.machine.entrance)
 
-    def work(self, *arguments: object) -> "subprocess.Popen[str]":
+    def work(self, *arguments: object) -> "Worker":
         """Start a process of tests.cluster.work on the machine."""
         command = (sys.executable, "-m", "tests.cluster.work", *arguments)
-        return self.machine.start(*command, **self.variables)
+        worker = Worker(self.machine.start(*command, **self.variables))
+        self.workers.append(worker)
+        return worker
+
+    def end(self) -> None:
+        """Kill the machine's workers that still run."""
+        for worker in self.workers:
+            worker.kill()
 
     def call(self, *arguments: str, **environment: str) -> Ended:
         """Run a `digits` command and return its result."""

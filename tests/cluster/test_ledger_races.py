@@ -1,7 +1,5 @@
 """Decisions of several machines at once: one is first, the others decide anew, none is lost."""
 
-import subprocess
-
 from tests.cluster.bucket_state import BucketState, bucket_state
 from tests.cluster.team import Member
 from tests.support.faulty_proxy import Proxy, Request
@@ -19,25 +17,15 @@ def race(team: tuple[Member, ...], rounds: int) -> list[str]:
         for number in range(DECIDERS)
     ]
     for decider in deciders:
-        assert answer(decider) == "ready"
+        assert decider.answer() == "ready"
     decisions = []
     for _ in range(rounds):
         for decider in deciders:
-            assert decider.stdin is not None
-            decider.stdin.write("\n")
-            decider.stdin.flush()
-        decisions += [answer(decider) for decider in deciders]
+            decider.go_on()
+        decisions += [decider.answer() for decider in deciders]
     for decider in deciders:
-        _, errors = decider.communicate()
-        assert decider.returncode == 0, errors
+        decider.wait()
     return decisions
-
-
-def answer(decider: "subprocess.Popen[str]") -> str:
-    assert decider.stdout is not None
-    line = decider.stdout.readline().strip()
-    assert line, decider.communicate()[1]
-    return line
 
 
 def state(bucket: ObjectStore, team: tuple[Member, ...]) -> BucketState:
