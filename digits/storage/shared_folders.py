@@ -74,7 +74,7 @@ class SharedFolders:
         draft.mkdir(parents=True)
         try:
             size = sum(facts.bytes for facts in manifest.files.values())
-            with transfer(name.partition("/")[0], size) as show:
+            with transfer(_kind(name), size) as show:
                 received = 0
                 for file, facts in manifest.files.items():
                     for count in self._download(f"{name}/{file}", draft / file, facts):
@@ -111,14 +111,15 @@ class SharedFolders:
 
     def _complete(self, name: str, folder: Path) -> bool:
         """Upload the files that the store lacks; return whether anything was missing."""
-        content = (folder / MANIFEST).read_bytes()
-        manifest = Manifest.model_validate_json(content)
+        sealed = (folder / MANIFEST).read_bytes()
+        manifest = Manifest.model_validate_json(sealed)
         sizes = {} if name in self._altered else self._sizes(name)
         missing = [file for file, facts in manifest.files.items() if sizes.get(file) != facts.bytes]
         for file in missing:
-            with transfer(name.partition("/")[0], manifest.files[file].bytes) as show:
-                self._objects.upload(f"{name}/{file}", folder / file, show)
-        return bool(missing) or sizes.get(MANIFEST) != len(content)
+            size = manifest.files[file].bytes
+            with (folder / file).open("rb") as content, transfer(_kind(name), size) as show:
+                self._objects.upload(f"{name}/{file}", content, show)
+        return bool(missing) or sizes.get(MANIFEST) != len(sealed)
 
     def _sizes(self, name: str) -> dict[str, int]:
         listed = self._objects.listed(f"{name}/")
@@ -182,6 +183,10 @@ class SharedFolders:
             self._downloads.mkdir(exist_ok=True)
             folder.rename(hidden)
             shutil.rmtree(hidden)
+
+
+def _kind(name: str) -> str:
+    return name.partition("/")[0]
 
 
 def shared_folders(settings: Settings) -> SharedFolders | None:
