@@ -18,7 +18,9 @@ from pathlib import Path
 from digits.errors import DamagedError
 from digits.progress import transfer
 from digits.settings import Settings
-from digits.storage.bundles import MANIFEST, FileFacts, Manifest, parse_manifest
+from digits.storage.bundles import MANIFEST, FileFacts, Inspector, Manifest, parse_manifest
+from digits.storage.files import discard
+from digits.storage.locks import hold
 from digits.storage.objects import Objects, objects_of
 
 logger = logging.getLogger(__name__)
@@ -65,10 +67,19 @@ class SharedFolders:
         self._whole[name] = time.monotonic()
 
     def download(self, name: str, folder: Path, digest: str) -> None:
-        """Download the folder whose manifest has this digest, replacing a corrupted one.
+        """Download the folder whose manifest has this digest, unless its copy here is whole.
 
         Raises DamagedError if it is missing, incomplete or corrupted in the store.
         """
+        # Two steps of a run may need the same folder at once.
+        with hold(self._downloads / f"{digest}.lock"):
+            try:
+                Inspector().inspect(folder, digest)
+            except DamagedError:
+                self._download_all(name, folder, digest)
+        self._trim()
+
+    def _download_all(self, name: str, folder: Path, digest: str) -> None:
         manifest, content = self.manifest(name, digest)
         draft = self._downloads / uuid.uuid4().hex
         draft.mkdir(parents=True)
@@ -84,7 +95,6 @@ class SharedFolders:
             self._put_in_place(draft, folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-        self._trim()
 
     def manifest(self, name: str, digest: str) -> tuple[Manifest, bytes]:
         """Return a folder's manifest and its bytes. Raises DamagedError."""
@@ -151,9 +161,7 @@ class SharedFolders:
         corrupted = draft.with_name(f"{draft.name}.old")
         with contextlib.suppress(FileNotFoundError):
             folder.rename(corrupted)
-        # Another process may have downloaded the same folder meanwhile.
-        with contextlib.suppress(FileExistsError, OSError):
-            draft.rename(folder)
+        draft.rename(folder)
         shutil.rmtree(corrupted, ignore_errors=True)
 
     def _trim(self) -> None:
@@ -162,7 +170,7 @@ class SharedFolders:
         for left in self._downloads.glob("*"):
             with contextlib.suppress(OSError):
                 if now - left.stat().st_mtime > LEFT_SECONDS:
-                    shutil.rmtree(left)
+                    discard(left)
         used = []
         manifests = (self._cache.glob(f"{depth}/{MANIFEST}") for depth in ("*/*", "batches/*/*"))
         for manifest in chain.from_iterable(manifests):

@@ -1,6 +1,7 @@
 import logging
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,18 @@ def test_a_corrupted_copy_is_downloaded_again(tmp_path: Path) -> None:
     there = machine(tmp_path, "there")
     there.store.verify(reference)
     assert there.store.read(reference, "report.html") == FILES["report.html"]
+
+
+def test_steps_that_need_a_bundle_at_once_do_not_take_it_from_each_other(tmp_path: Path) -> None:
+    reference = write(machine(tmp_path, "here"))
+
+    def use(_: int) -> int:
+        there = machine(tmp_path, "there")
+        there.store.verify(reference)
+        return (there.store.folder(reference) / "report.html").stat().st_ino
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(use, range(16)))) == 1  # downloaded once
 
 
 def test_a_plan_looks_at_sizes_and_downloads_nothing(tmp_path: Path) -> None:
