@@ -127,7 +127,7 @@ class SharedFolders:
         missing = [file for file, facts in manifest.files.items() if sizes.get(file) != facts.bytes]
         for file in missing:
             size = manifest.files[file].bytes
-            with (folder / file).open("rb") as content, transfer(_kind(name), size) as show:
+            with (folder / file).open("rb") as content, transfer(_kind(name), size, "sent") as show:
                 self._objects.upload(f"{name}/{file}", content, show)
         return bool(missing) or sizes.get(MANIFEST) != len(sealed)
 
