@@ -183,7 +183,7 @@ def _keep_up(
     server.start(commands[server], [for_server])
     _await_health(api, server)
     logger.info("Registering the deployments and the automations")
-    _register()
+    register()
     worker.start(WORKER)
     pages.start(commands[pages], [for_pages])
     models.start(commands[models], [for_models])
@@ -235,7 +235,8 @@ def _await_health(api: str, server: Process) -> None:
     raise DigitsError(f"{api} did not answer within {START_SECONDS} seconds; see {server.log}")
 
 
-def _register() -> None:
+def register() -> None:
+    """Register deployments and automations in a process of its own. Raises DigitsError."""
     done = subprocess.run(
         REGISTRATION,
         cwd=NEUTRAL_FOLDER,
