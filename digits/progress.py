@@ -33,6 +33,7 @@ LOG_SECONDS = 10
 _bars: ContextVar["Bars | None"] = ContextVar("bars", default=None)
 _is_over: ContextVar[threading.Event | None] = ContextVar("is_over", default=None)
 _follower: ContextVar[Follower | None] = ContextVar("follower", default=None)
+_mark: ContextVar[str] = ContextVar("mark", default="")
 
 
 class Stopped(DigitsError):  # noqa: N818 -- not an error, just a stop
@@ -145,11 +146,24 @@ def followed(follower: Follower) -> Iterator[None]:
         _follower.reset(token)
 
 
+@contextlib.contextmanager
+def marked(mark: str) -> Iterator[None]:
+    """Tell the block's trainings from others of the same model, by a mark after their names.
+
+    This includes threads that run in a copy of the block's context.
+    """
+    token = _mark.set(mark)
+    try:
+        yield
+    finally:
+        _mark.reset(token)
+
+
 class Progress:
     """Reports the progress of one training."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self._name = f"{name} {_mark.get()}".rstrip()
         self._bars = _bars.get()
         self._is_over = _is_over.get()
         self._follower = _follower.get()

@@ -29,6 +29,7 @@ from flows.interrupts import Interrupted, interruptible, received
 from flows.options import FORMATS, Names, dataset_option
 from flows.serve_command import serve
 from flows.serving.processes import NEUTRAL_FOLDER
+from flows.sweep_command import sweep
 
 if TYPE_CHECKING:
     from flows.labels import Form
@@ -403,6 +404,7 @@ main.add_command(card_command)
 main.add_command(dataset_commands)
 main.add_command(feedback_commands)
 main.add_command(serve)
+main.add_command(sweep)
 
 
 @main.command()

@@ -93,6 +93,7 @@ STEPS: Mapping[str, Step] = {
             roots=_image_checks,
         ),
         Step("normalize", libraries=("numpy",)),
+        Step("hold_out", libraries=("numpy",)),
         Step(
             "train",
             libraries=("keras", "numpy"),
@@ -105,6 +106,7 @@ STEPS: Mapping[str, Step] = {
             ignored=frozenset({"device"}),
         ),
         Step("report", libraries=("jinja2", "matplotlib", "numpy", "pillow", "pyarrow")),
+        Step("compare", libraries=("jinja2", "matplotlib", "numpy", "scipy")),
     )
 }
 
