@@ -65,11 +65,11 @@ class IncompleteSweepError(DigitsError):
 
     def __init__(self, result: SweepResult) -> None:
         first, *others = result.failures
-        more = f"; and {len(others)} more" if others else ""
-        num_failed = result.request.num_trainings - len(result.trainings)
+        more = f"; {len(others)} more failed" if others else ""
         super().__init__(
-            f"{num_failed} of {result.request.num_trainings} trainings failed: {first.label}: "
-            f"{first.reason}{more}; start the sweep again when this is mended: the others are kept"
+            f"{len(result.trainings)} of {result.request.num_trainings} trainings finished; "
+            f"{first.label} failed: {first.reason}{more}; mend this and start the sweep again: the "
+            "finished ones are kept"
         )
         self.result = result
 
@@ -172,14 +172,22 @@ def _made(
     arrays = {name: ready.arrays for name, ready in prepared.items()}
     threads: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=num_parallel)
     with threads as runner:
-        training = partial(Trainings, request, train=train, evaluate=evaluate, runner=runner)
-        whole = trainings = training(arrays)
+        training = partial(
+            Trainings,
+            request,
+            num_parallel=num_parallel,
+            train=train,
+            evaluate=evaluate,
+            runner=runner,
+        )
+        whole = trainings = training(arrays, scored_on="test")
         if request.is_held_out:
-            trainings = training({name: hold_out(arrays=one) for name, one in arrays.items()})
+            parts = {name: hold_out(arrays=one) for name, one in arrays.items()}
+            trainings = training(parts, scored_on="held-out")
         if request.trials is None:
             trainings.run(request.combinations())
         else:
-            search(request, trainings, workspace.settings, num_parallel=num_parallel)
+            search(request, trainings, workspace.settings)
         failures += trainings.failures
         outcomes: dict[str, RunOutcome] = {}
         if promotes:

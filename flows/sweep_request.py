@@ -103,12 +103,10 @@ class SweepRequest:
                 f"ask for fewer, or allow them with --limit {self.num_trainings}"
             )
         for base in self.bases:
-            for setting, values in self.choices.values.items():
-                for value in values:
-                    base.changed({setting: value})
-            for setting, ends in self.choices.ranges.items():
-                for end in (ends.low, ends.high):
-                    base.changed({setting: end})
+            for changes in self.choices.each():
+                base.changed(changes)
+        if self.trials is None:
+            self.combinations()
 
     def combinations(self) -> list[Combination]:
         """Return every combination of the choices, all variants of a seed before the next seed.

@@ -7,9 +7,7 @@ from flows.sweep_request import SweepRequest
 from flows.sweeping import Trainings
 
 
-def search(
-    request: SweepRequest, trainings: Trainings, settings: Settings, *, num_parallel: int
-) -> None:
+def search(request: SweepRequest, trainings: Trainings, settings: Settings) -> None:
     """Run the trials that are still to be run, with the request's seeds each.
 
     The objective is the mean accuracy over seeds. A round has as many trials as there is room for
@@ -28,7 +26,7 @@ def search(
         for variant in study.finished()
         for combination in _seeded(variant, request)
     )
-    width = max(1, num_parallel // (len(request.seeds) * max(1, len(studies))))
+    width = max(1, trainings.num_parallel // (len(request.seeds) * max(1, len(studies))))
     while any(study.remaining for study in studies):
         asked = [
             (study, *study.ask()) for study in studies for _ in range(min(width, study.remaining))

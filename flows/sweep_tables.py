@@ -9,7 +9,7 @@ from rich.table import Table
 
 from digits.report.sentences import headline
 from digits.storage.workspace import current_workspace
-from digits.sweeps.statistics import Summary
+from digits.sweeps.statistics import Summary, best
 from flows import console
 from flows.plan import PlannedStep
 
@@ -46,6 +46,11 @@ def print_sweep(result: "SweepResult") -> None:
     terminal.print(f"Scored on: {scored_on}; intervals of the mean over seeds, by Student's t")
     if request.is_held_out is False and len(result.summaries) > 1:
         terminal.print("           the best of many on one test set is optimistic: see --held-out")
+    for dataset in request.specs:
+        of_dataset = [one for one in result.summaries if one.variant.dataset == dataset]
+        if of_dataset:
+            first = best(of_dataset)
+            terminal.print(f"Best:      {dataset}: {first.variant.label}, {first.mean:.2%}")
     for dataset, outcome in result.outcomes.items():
         verdict = outcome.decision.entry.verdict
         terminal.print(f"Decision:  {dataset}: {headline(verdict)}: {verdict.reason}")

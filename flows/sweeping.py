@@ -2,12 +2,13 @@
 
 import logging
 import statistics
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prefect import Task, tags
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import TaskRunner
 
 from digits.errors import DigitsError
@@ -22,11 +23,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Training:
-    """A finished training of a sweep and its score; `is_cached` if nothing was trained."""
+    """A finished training of a sweep and its score; `is_cached` if nothing was trained.
+
+    `number` is its place among the trainings that were begun.
+    """
 
     combination: Combination
     scored: Scored
     is_cached: bool
+    number: int
 
 
 @dataclass(frozen=True)
@@ -37,10 +42,20 @@ class Failure:
     reason: str
 
 
+@dataclass(frozen=True)
+class UnderWay:
+    """A training under way, `number` of all; `training` is set while it is scored."""
+
+    combination: Combination
+    number: int
+    training: PrefectFuture[ModelRef] | None = None
+
+
 class Trainings:
-    """Trains combinations side by side and keeps what came of each.
+    """Trains combinations, `num_parallel` side by side, and keeps what came of each.
 
     `arrays` are those of each dataset that could be prepared; combinations of others are left out.
+    `scored_on` names the kind of images in their test sets.
     """
 
     def __init__(
@@ -48,12 +63,15 @@ class Trainings:
         request: SweepRequest,
         arrays: Mapping[str, ArraysRef],
         *,
+        scored_on: str,
+        num_parallel: int,
         train: Task[..., ModelRef],
         evaluate: Task[..., EvaluationRef],
         runner: TaskRunner[Any],
     ) -> None:
-        self._request, self._arrays = request, arrays
+        self._request, self._arrays, self._scored_on = request, arrays, scored_on
         self._train, self._evaluate, self._runner = train, evaluate, runner
+        self.num_parallel = num_parallel
         self._done: dict[str, Training] = {}
         self._failed: dict[str, Failure] = {}
         self._num_begun = 0
@@ -66,7 +84,7 @@ class Trainings:
     @property
     def finished(self) -> list[Training]:
         """The trainings that succeeded, in the order in which they were asked for."""
-        return list(self._done.values())
+        return sorted(self._done.values(), key=lambda training: training.number)
 
     @property
     def failures(self) -> list[Failure]:
@@ -75,16 +93,13 @@ class Trainings:
 
     def run(self, combinations: Iterable[Combination]) -> None:
         """Train and score all that were not trained before; a failure does not end the others."""
-        begun = [
-            (combination, *self._begin(combination))
-            for combination in combinations
-            if combination.label not in self._done | self._failed
-            and combination.variant.dataset in self._arrays
-        ]
-        scores = [(*one, self._score(*one)) for one in begun]
-        for combination, mark, training, evaluation in scores:
-            if evaluation is not None:
-                self._keep(combination, mark, training, evaluation)
+        waiting = deque(self._new(combinations))
+        under_way: dict[PrefectFuture[Any], UnderWay] = {}
+        while waiting or under_way:
+            while waiting and len(under_way) < self.num_parallel:
+                under_way |= self._begin(waiting.popleft())
+            future = next(as_completed(list(under_way)))
+            under_way |= self._go_on(future, under_way.pop(future))
 
     def accuracy(self, variant: Variant, seeds: Sequence[int]) -> float | None:
         """Return a variant's mean accuracy over seeds, or None if one of them failed."""
@@ -93,64 +108,64 @@ class Trainings:
             return None
         return statistics.fmean(self._done[label].scored[1].accuracy for label in labels)
 
-    def _begin(self, combination: Combination) -> tuple[str, PrefectFuture[ModelRef]]:
-        variant = combination.variant
-        self._num_begun += 1
-        mark = f"{self._num_begun}/{max(self._num_begun, self._request.num_trainings)}"
-        with marked(mark), tags(variant.dataset, variant.recipe, f"seed {combination.seed}"):
-            training = self._runner.submit(
-                self._train,
-                parameters={
-                    "arrays": self._arrays[variant.dataset],
-                    "model": variant.model,
-                    "settings": combination.settings,
-                    "device": self._request.device,
-                },
-            )
-        return mark, training
+    def _new(self, combinations: Iterable[Combination]) -> list[Combination]:
+        asked = {one.label: one for one in combinations}
+        return [
+            one
+            for label, one in asked.items()
+            if label not in self._done | self._failed and one.variant.dataset in self._arrays
+        ]
 
-    def _score(
-        self, combination: Combination, _: str, training: PrefectFuture[ModelRef]
-    ) -> PrefectFuture[EvaluationRef] | None:
-        """Wait for a training and submit its evaluation."""
-        model = self._result(combination, training)
-        if model is None:
-            return None
-        arrays = self._arrays[combination.variant.dataset]
-        parameters = {"model": model, "arrays": arrays, "device": self._request.device}
-        evaluation: PrefectFuture[EvaluationRef] = self._runner.submit(
-            self._evaluate, parameters=parameters
-        )
-        return evaluation
+    def _begin(self, combination: Combination) -> dict[PrefectFuture[Any], UnderWay]:
+        self._num_begun += 1
+        number, variant = self._num_begun, combination.variant
+        mark = f"{number}/{max(number, self._request.num_trainings)}"
+        parameters = {
+            "arrays": self._arrays[variant.dataset],
+            "model": variant.model,
+            "settings": combination.settings,
+            "device": self._request.device,
+        }
+        found_by = (variant.dataset, variant.recipe, f"seed {combination.seed}")
+        with marked(mark, scored_on=self._scored_on), tags(*found_by):
+            training = self._runner.submit(self._train, parameters=parameters)
+        return {training: UnderWay(combination, number)}
+
+    def _go_on(
+        self, future: PrefectFuture[Any], step: UnderWay
+    ) -> dict[PrefectFuture[Any], UnderWay]:
+        """Score a finished training, or keep its score."""
+        future.wait()
+        if not future.state.is_completed():
+            self._fail(step.combination, future.result(raise_on_failure=False))
+        elif step.training is not None:
+            self._keep(step, step.training, future.result())
+        else:
+            arrays = self._arrays[step.combination.variant.dataset]
+            parameters = {
+                "model": future.result(),
+                "arrays": arrays,
+                "device": self._request.device,
+            }
+            evaluation = self._runner.submit(self._evaluate, parameters=parameters)
+            return {evaluation: replace(step, training=future)}
+        return {}
 
     def _keep(
-        self,
-        combination: Combination,
-        mark: str,
-        training: PrefectFuture[ModelRef],
-        evaluation: PrefectFuture[EvaluationRef],
+        self, step: UnderWay, training: PrefectFuture[ModelRef], score: EvaluationRef
     ) -> None:
-        score = self._result(combination, evaluation)
-        if score is None:
-            return
+        model, label = training.result(), step.combination.label
         is_cached = training.state.name == "Cached"
-        model = training.result()
-        self._done[combination.label] = Training(combination, (model, score), is_cached)
+        self._done[label] = Training(step.combination, (model, score), is_cached, step.number)
         how = "from the cache" if is_cached else f"trained in {model.seconds:.1f} s"
-        logger.info("%s %s: %.2f%%, %s", mark, combination.label, 100 * score.accuracy, how)
+        logger.info("%d %s: %.2f%%, %s", step.number, label, 100 * score.accuracy, how)
 
-    def _result(self, combination: Combination, future: PrefectFuture[Any]) -> Any:
-        """Wait for a step and return what it made, or None if it failed."""
-        future.wait()
-        if future.state.is_completed():
-            return future.result()
-        error = future.result(raise_on_failure=False)
+    def _fail(self, combination: Combination, error: object) -> None:
         reason = (
             str(error) if isinstance(error, DigitsError) else f"{type(error).__name__}: {error}"
         )
         self._failed[combination.label] = Failure(combination.label, reason)
         logger.error("%s failed: %s", combination.label, reason)
-        return None
 
 
 def summarized(trainings: Sequence[Training]) -> list[Summary]:

@@ -102,13 +102,11 @@ def _chart(dataset: str, curves: Sequence[Curve]) -> str:
     if not finite:
         return ""
     ends = ", ".join(f"{curve.label} {sentences.share(curve.y[-1])}" for curve in curves)
-    # Of the first epochs only what is near the end: the variants differ by tenths of a percent.
-    lowest = max(min(finite), 1 - 4 * (1 - min(curve.y[-1] for curve in curves)))
     return draw_curves(
         curves,
         title=f"Accuracy on {dataset} by epoch, means over seeds; final values: {ends}",
         x_label="epoch",
-        y_limits=(max(math.floor(lowest * 200 - 0.5) / 200, 0), 1),
+        y_limits=(max(math.floor(min(finite) * 20 - 0.5) / 20, 0), 1),
         is_share=True,
         legend="lower right",
     )

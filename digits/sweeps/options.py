@@ -1,7 +1,7 @@
 """Reads what a user writes about a sweep: seeds, choices of settings, ranges of settings."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,13 @@ class Choices:
 
     values: dict[str, Sequence[Any]]
     ranges: dict[str, Range]
+
+    def each(self) -> Iterator[dict[str, Any]]:
+        """Yield each value and each end of a range by itself."""
+        for name, values in self.values.items():
+            yield from ({name: value} for value in values)
+        for name, ends in self.ranges.items():
+            yield from ({name: ends.low}, {name: ends.high})
 
 
 def read_seeds(text: str) -> tuple[int, ...]:
