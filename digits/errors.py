@@ -25,5 +25,13 @@ class LedgerError(DigitsError):
     """The ledger is corrupted, incomplete or unreadable."""
 
 
+class LostRaceError(DigitsError):
+    """Another machine was first to add the next line; read it and decide again."""
+
+
+class StoreError(DigitsError):
+    """The store did not do what was asked: it is away, full, or refuses the credentials."""
+
+
 class NoOnnxFormError(DigitsError):
     """A model version has no ONNX form: an earlier release of digits promoted it."""

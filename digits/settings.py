@@ -1,5 +1,6 @@
 """Settings: the two run-time folders, the model server, and others: a webhook, MLflow."""
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Annotated
@@ -42,6 +43,13 @@ class Settings(BaseSettings):
 
     data_dir: Folder = HOME / "data"
     artifacts_dir: Folder = HOME / "artifacts"
+    # Where results lie, for all machines that set the same address; None: in the two folders above.
+    store: str | None = None
+    # Verified local copies of what lies in that store, up to this size.
+    cache_dir: Folder = HOME / "cache"
+    cache_gb: float = Field(20, gt=0)
+    # How long a request to the store is tried again while the store is away.
+    store_seconds: float = Field(240, gt=0)
     webhook_url: SecretStr | None = None
     # MLflow's own variable; its address may contain a password.
     mlflow_tracking_uri: SecretStr | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
@@ -57,6 +65,18 @@ class Settings(BaseSettings):
     serve_sample: Annotated[float, Field(ge=0, le=1)] = 0
 
     @property
+    def results_dir(self) -> Path:
+        """The folder of results: the artifacts, or the local copies of a store's objects."""
+        if self.store is None:
+            return self.artifacts_dir
+        return self.cache_dir / hashlib.sha256(self.store.encode()).hexdigest()[:16]
+
+    @property
+    def batches_dir(self) -> Path:
+        """The batches that were added to datasets."""
+        return (self.data_dir if self.store is None else self.results_dir) / "batches"
+
+    @property
     def raw_dir(self) -> Path:
         """The source files, exactly as distributed."""
         return self.data_dir / "raw"
@@ -64,7 +84,7 @@ class Settings(BaseSettings):
     @property
     def prepared_dir(self) -> Path:
         """The datasets and arrays made from the source files."""
-        return self.data_dir / "prepared"
+        return self.data_dir / "prepared" if self.store is None else self.results_dir
 
     @property
     def datasets_dirs(self) -> tuple[Path, ...]:

@@ -222,12 +222,17 @@ def add_incoming(dataset: str, as_json: bool) -> None:
 def remove(batch: str, dataset: str, as_json: bool) -> None:
     """Remove the batch whose digest begins with BATCH."""
     console.show_logs()
-    from digits.datasets.versions import DatasetVersions
+    from digits.datasets.versions import Change, DatasetVersions
+    from digits.storage.chain import decided_anew
 
     workspace = current_workspace()
     load_spec(dataset, workspace.settings)
-    with DatasetVersions(dataset, workspace.settings).changing() as changing:
-        change = changing.remove(batch)
+
+    def take_out() -> Change:
+        with DatasetVersions(dataset, workspace.settings).changing() as changing:
+            return changing.remove(batch)
+
+    change = decided_anew(take_out)
     if as_json:
         console.print_json(change.model_dump(mode="json"))
     else:

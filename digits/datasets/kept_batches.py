@@ -61,6 +61,8 @@ def keep_batch(images: Images, labels: Labels, versions: DatasetVersions) -> tup
         draft.rename(final)
         flush(versions.folder)
     sweep(versions)
+    if versions.shared:
+        versions.shared.upload(_name(batch, versions), final)
     return batch, manifest
 
 
@@ -68,7 +70,7 @@ def verify_batch(batch: Change, versions: DatasetVersions) -> None:
     """Check every byte of a batch. Raises DataError with advice on how to repair it."""
     folder = versions.folder_of(batch.batch)
     try:
-        Inspector().inspect(folder, batch.manifest)
+        _inspect(folder, batch, versions)
     except DamagedError as error:
         name = versions.dataset
         raise DataError(
@@ -95,7 +97,26 @@ def sweep(versions: DatasetVersions) -> None:
 
 def is_kept(batch: Change, versions: DatasetVersions) -> bool:
     """Whether a batch is stored exactly as it was accepted."""
-    return _is_whole(versions.folder_of(batch.batch), batch.manifest)
+    try:
+        _inspect(versions.folder_of(batch.batch), batch, versions)
+    except DamagedError:
+        return False
+    return True
+
+
+def _inspect(folder: Path, batch: Change, versions: DatasetVersions) -> None:
+    """Check every byte of a batch, after downloading it from the store if it is not here."""
+    name, shared = _name(batch.batch, versions), versions.shared
+    if shared and not _is_whole(folder, batch.manifest):
+        shared.download(name, folder, batch.manifest)
+    elif shared:
+        shared.ensure(name, folder)
+    Inspector().inspect(folder, batch.manifest)
+
+
+def _name(batch: str, versions: DatasetVersions) -> str:
+    """The name of a batch in the store."""
+    return f"batches/{versions.dataset}/{batch}"
 
 
 def _is_whole(folder: Path, manifest: str) -> bool:

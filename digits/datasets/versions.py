@@ -15,9 +15,11 @@ from pydantic import AwareDatetime, Field, ValidationError
 from digits.datasets.growth import Growth, total
 from digits.errors import DataError, UsageError
 from digits.settings import Settings
-from digits.storage.chain import Chain, Lines
+from digits.storage.chain import Lines
 from digits.storage.locks import hold
+from digits.storage.object_chain import chain_at
 from digits.storage.references import Digest, Frozen
+from digits.storage.shared_folders import shared_folders
 
 CONTENT_KEY = "batch {:04}"
 
@@ -75,8 +77,10 @@ class DatasetVersions:
 
     def __init__(self, dataset: str, settings: Settings) -> None:
         self.dataset = dataset
-        self.folder = settings.data_dir / "batches" / dataset
-        self.chain = Chain(self.folder.with_suffix(".jsonl"))
+        self.folder = settings.batches_dir / dataset
+        self.shared = shared_folders(settings)
+        path = self.folder.with_suffix(".jsonl")
+        self.chain = chain_at(path, f"versions/{dataset}", settings)
 
     def changes(self) -> list[Change]:
         """Return all changes, oldest first. Raises LedgerError at the first altered line."""
@@ -96,7 +100,7 @@ class DatasetVersions:
         unknown = [batch for batch in batches if batch not in added]
         if unknown:
             raise DataError(
-                f"unknown batch {unknown[0][:12]} of {self.dataset}: {self.chain.path} was "
+                f"unknown batch {unknown[0][:12]} of {self.dataset}: {self.chain.place} was "
                 "altered; restore it from a backup"
             )
         return [added[batch] for batch in batches]
@@ -181,7 +185,7 @@ class Changing:
             self._lines = versions.chain.append(fields, self._lines)
         except OSError as error:
             raise DataError(
-                f"cannot write {versions.chain.path}: {error.strerror or error}; the dataset is "
+                f"cannot write {versions.chain.place}: {error.strerror or error}; the dataset is "
                 "unchanged; free some space or fix the permissions, then try again"
             ) from error
         links["digest"] = self._lines.last_digest

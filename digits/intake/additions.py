@@ -4,6 +4,7 @@ import errno
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from digits.intake.contents import BatchFile, digests_of, list_files
 from digits.intake.incoming import Addition, Entry, incoming_folder, waiting
 from digits.intake.quarantine import set_aside
 from digits.spec import DatasetSpec
+from digits.storage.chain import decided_anew
 from digits.storage.files import printable
 from digits.storage.workspace import Workspace
 from digits.validation.findings import ValidationOutcome
@@ -59,8 +61,12 @@ def add_batch(paths: Sequence[Path], spec: DatasetSpec, workspace: Workspace) ->
         if workspace.settings.data_dir.resolve().is_relative_to(path.resolve()):
             raise UsageError(f"{path}: contains the data folder; name the folder of one batch")
     here = tuple(path.absolute() for path in paths)
-    with DatasetVersions(spec.name, workspace.settings).changing() as changing:
-        return _add(Arrival(here, _source(here)), spec, changing, workspace)
+
+    def add() -> Addition:
+        with DatasetVersions(spec.name, workspace.settings).changing() as changing:
+            return _add(Arrival(here, _source(here)), spec, changing, workspace)
+
+    return decided_anew(add)
 
 
 def add_all_incoming(spec: DatasetSpec, workspace: Workspace) -> Iterator[Addition]:
@@ -78,7 +84,7 @@ def add_all_incoming(spec: DatasetSpec, workspace: Workspace) -> Iterator[Additi
     except OSError as error:
         logger.warning("%s: cannot take up batches of a killed run: %s", incoming, error)
     for entry in waiting(spec.name, workspace.settings):
-        addition = _add_entry(entry, spec, versions, workspace)
+        addition = decided_anew(partial(_add_entry, entry, spec, versions, workspace))
         if addition is not None:
             yield addition
 

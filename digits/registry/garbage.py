@@ -176,7 +176,7 @@ def _bundles(workspace: Workspace, kept: Iterable[Record], keep: int) -> list[Pa
     for version in _versions(workspace):
         needed |= {version.model, version.evaluation, LineageRef(digest=version.lineage)}
     needed |= _forms(workspace)
-    folders = {store.folder(reference) for reference in needed}
+    folders = {store.place(reference) for reference in needed}
     folders |= _data_of_champions(workspace) | _needed_elsewhere(workspace)
     unneeded = []
     for kind in get_args(Kind):
@@ -229,7 +229,7 @@ def _needed_by(workspace: Workspace, artifacts: Path) -> set[Path]:
     for path in (*_listed(other.records.root), *_listed(artifacts / "ledger")):
         os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
     references = (record.reference for record in other.records.all())
-    folders = {other.store.folder(reference) for reference in references}
+    folders = {other.store.place(reference) for reference in references}
     return folders | _data_of_champions(other)
 
 

@@ -1,9 +1,11 @@
 """Roll back a promotion; describe the champion and the decisions about it."""
 
+import contextlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from digits.errors import UsageError
+from digits.errors import DamagedError, UsageError
 from digits.registry.garbage import runs_lock
 from digits.registry.late_forms import Convert, make_late_forms
 from digits.registry.ledger import (
@@ -16,6 +18,7 @@ from digits.registry.ledger import (
     forms_of,
 )
 from digits.registry.recorded_forms import new_forms
+from digits.storage.chain import decided_anew
 from digits.storage.locks import hold
 from digits.storage.records import Record
 from digits.storage.workspace import Workspace
@@ -38,9 +41,11 @@ def status(dataset: str, workspace: Workspace) -> dict[str, Any]:
 def last_report(dataset: str, workspace: Workspace) -> Path | None:
     """Return the page of the dataset's last run, or None if there is none."""
     for record in workspace.records.of_step("report"):
-        page = workspace.store.folder(record.reference) / "report.html"
-        if _dataset_of(record) == dataset and page.is_file():
-            return page
+        if _dataset_of(record) == dataset:
+            with contextlib.suppress(DamagedError):
+                page = workspace.store.folder(record.reference) / "report.html"
+                if page.is_file():
+                    return page
     return None
 
 
@@ -98,6 +103,16 @@ def roll_back(
     (default: at once, uncached). Raises UsageError if there is no such version, and DamagedError if
     it is corrupted; the champion is then unchanged.
     """
+    return decided_anew(partial(_roll_back, dataset, number, run, workspace, convert))
+
+
+def _roll_back(
+    dataset: str,
+    number: int | None,
+    run: str,
+    workspace: Workspace,
+    convert: Convert | None,
+) -> Entry:
     with (
         # What is converted is garbage until the ledger has it.
         hold(runs_lock(workspace), "waiting for garbage collection to end", shared=True),

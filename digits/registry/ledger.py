@@ -8,15 +8,16 @@ import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
 
 from digits.errors import DigitsError, LedgerError, UsageError
 from digits.settings import Settings
-from digits.storage.chain import Chain, Line, Lines
+from digits.storage.chain import Line, Lines
 from digits.storage.locks import hold
+from digits.storage.object_chain import chain_at
+from digits.storage.objects import objects_of
 from digits.storage.references import Digest, EvaluationRef, Frozen, ModelRef, OnnxRef
 
 # Format 3 added `forms`, which older versions of digits would take for corruption.
@@ -85,8 +86,9 @@ class Ledger:
 
     def __init__(self, dataset: str, settings: Settings) -> None:
         self.dataset = dataset
-        self.path = _folder(settings) / f"{dataset}.jsonl"
-        self.chain = Chain(self.path)
+        # Where its lines are unless they are in DIGITS_STORE.
+        self.path = settings.artifacts_dir / "ledger" / f"{dataset}.jsonl"
+        self.chain = chain_at(self.path, f"ledger/{dataset}", settings)
         self._lock = settings.artifacts_dir / "locks" / f"ledger-{dataset}.lock"
 
     def entries(self) -> list[Entry]:
@@ -131,8 +133,8 @@ class Ledger:
             found = _format(line.text)
             if isinstance(found, int) and found not in READABLE:
                 raise LedgerError(
-                    f"{self.path} line {number} has format {found} (this version of digits reads "
-                    f"{' and '.join(map(str, READABLE))}); use the version that wrote it"
+                    f"{self.chain.place} line {number} has format {found} (this version of digits "
+                    f"reads {' and '.join(map(str, READABLE))}); use the version that wrote it"
                 ) from error
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
@@ -162,7 +164,8 @@ class Deciding:
     ) -> Entry:
         """Append one line atomically and flush it to disk.
 
-        Raises DigitsError if writing fails; the champion is then unchanged.
+        Raises DigitsError if writing fails, and LostRaceError if another machine has decided
+        meanwhile; the champion is then unchanged.
         """
         entry = Entry(
             number=len(self.entries) + 1,
@@ -179,7 +182,7 @@ class Deciding:
         try:
             self._lines = self._ledger.chain.append(fields, self._lines)
         except OSError as error:
-            raise _unwritable(str(self._ledger.path), error) from error
+            raise _unwritable(self._ledger.chain.place, error) from error
         links = {"previous": previous, "digest": self._lines.last_digest}
         self.entries.append(entry.model_copy(update=links))
         return self.entries[-1]
@@ -194,8 +197,13 @@ class Withdrawal(NamedTuple):
 
 def all_ledgers(settings: Settings) -> list[Ledger]:
     """Return the ledgers of all datasets with decisions, including those whose file is missing."""
-    # A missing ledger may still have its head file; reading the ledger then reports the loss.
-    names = {path.stem for path in _folder(settings).glob("*.*") if path.suffix in CHAIN_SUFFIXES}
+    objects = objects_of(settings)
+    if objects is not None:
+        names = set(objects.folders("ledger"))
+    else:
+        # A missing ledger may still have its head file; reading the ledger then reports the loss.
+        files = (settings.artifacts_dir / "ledger").glob("*.*")
+        names = {path.stem for path in files if path.suffix in CHAIN_SUFFIXES}
     return [Ledger(name, settings) for name in sorted(names)]
 
 
@@ -291,10 +299,6 @@ def _problem_of_forms(entry: Entry, known: dict[int, ModelVersion]) -> str | Non
     if found == expected:
         return None
     return f"has the ONNX form of model {found[:12]} (expected {expected[:12]})"
-
-
-def _folder(settings: Settings) -> Path:
-    return settings.artifacts_dir / "ledger"
 
 
 def _format(text: bytes) -> object:

@@ -1,10 +1,11 @@
 """Decide about a run: what the decision needs, and the line that records it."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from digits.datasets.versions import DatasetVersion
-from digits.errors import DamagedError
+from digits.errors import DamagedError, LostRaceError
 from digits.registry.ledger import (
     Entry,
     Ledger,
@@ -28,6 +29,8 @@ from digits.storage.references import (
     ValidationRef,
 )
 from digits.storage.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 
 class Decision(Frozen):
@@ -71,9 +74,36 @@ def decide(
 
     `incumbent` is the champion's score on the test set of `scored`; `lineage` is the run's lineage,
     stored if its model is promoted; `forms` are the ONNX forms of `models_to_convert`. Returns
-    None, without a decision, if another run has changed the champion in the meantime: score the
-    new champion, convert what it needs and call again.
+    None, without a decision, if another run has changed the champion in the meantime, or another
+    machine the ledger: score the new champion, convert what it needs and call again.
     """
+    try:
+        return _decide(
+            dataset,
+            scored,
+            incumbent,
+            rule=rule,
+            lineage=lineage,
+            forms=forms,
+            run=run,
+            workspace=workspace,
+        )
+    except LostRaceError as race:
+        logger.info("%s; deciding again", race)
+        return None
+
+
+def _decide(
+    dataset: DatasetRef,
+    scored: Sequence[tuple[ModelRef, EvaluationRef]],
+    incumbent: EvaluationRef | None,
+    *,
+    rule: Rule,
+    lineage: Lineage,
+    forms: Sequence[OnnxRef],
+    run: str,
+    workspace: Workspace,
+) -> Decision | None:
     candidate = choose_candidate([score for _, score in scored])
     model = next(model for model, score in scored if score == candidate)
     with Ledger(dataset.layout.name, workspace.settings).deciding() as ledger:
@@ -84,6 +114,8 @@ def decide(
             return None
         version = None
         if is_promoted and verdict.champion_after is not None:
+            for needed in (model, candidate, *forms):
+                workspace.store.verify(needed)
             version = ModelVersion(
                 number=verdict.champion_after,
                 model=model,

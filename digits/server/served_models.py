@@ -9,7 +9,6 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -21,7 +20,6 @@ from digits.server.metrics import Metrics
 from digits.server.refusals import Refusal
 from digits.server.slots import Served, Slot
 from digits.spec import load_spec
-from digits.storage.files import Signature, signature_of
 from digits.storage.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -197,17 +195,9 @@ class ServedModels:
             self._metrics.info.labels(*map(str, labels)).set(served is after)
         logger.info("%s: version %d is in service", after.version.dataset, after.version.number)
 
-    def _signature(self, name: str) -> tuple[Signature | None, ...]:
-        ledger = Ledger(name, self._workspace.settings)
-        return tuple(_signature(path) for path in (ledger.path, ledger.chain.head_path))
+    def _signature(self, name: str) -> object:
+        return Ledger(name, self._workspace.settings).chain.signature()
 
 
 def _identity(served: Served) -> tuple[int, str]:
     return served.version.number, served.version.digest
-
-
-def _signature(path: Path) -> Signature | None:
-    try:
-        return signature_of(path)
-    except OSError:
-        return None

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from digits.inference.loaded_versions import LoadedVersion
 from digits.server.batching import Batcher
-from digits.storage.files import Signature
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Slot:
         self.problem: str | None = "not loaded yet"
         self.digests: Mapping[int, str] = {}
         self.befores: dict[int, int | None] = {}
-        self.seen: tuple[Signature | None, ...] = ()
+        self.seen: object = None
         self.retry_at = 0.0
 
     def before_of(self, number: int) -> int | None:

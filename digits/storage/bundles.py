@@ -117,17 +117,21 @@ class Inspector:
             self._verified[path] = signature
 
 
-def _read_manifest(path: Path, digest: str) -> Manifest:
-    _status(path)
-    content = path.read_bytes()
+def parse_manifest(content: bytes, digest: str, place: Path | str) -> Manifest:
+    """Return the manifest with this digest. Raises DamagedError naming `place`."""
     found = hashlib.sha256(content).hexdigest()
     if found != digest:
-        raise _altered(path, found, digest)
+        raise _altered(place, found, digest)
     try:
         return Manifest.model_validate_json(content)
     except ValidationError as error:
         problem = error.errors()[0]["msg"]
-        raise DamagedError(f"{path} is not a valid bundle manifest: {problem}") from error
+        raise DamagedError(f"{place} is not a valid bundle manifest: {problem}") from error
+
+
+def _read_manifest(path: Path, digest: str) -> Manifest:
+    _status(path)
+    return parse_manifest(path.read_bytes(), digest, path)
 
 
 def _measure(path: Path, facts: FileFacts) -> os.stat_result:
@@ -145,7 +149,7 @@ def _status(path: Path) -> os.stat_result:
     return status
 
 
-def _altered(path: Path, found: str, expected: str) -> DamagedError:
+def _altered(path: Path | str, found: str, expected: str) -> DamagedError:
     return DamagedError(
         f"{path} is corrupted: its SHA-256 is {found[:12]} (expected {expected[:12]})"
     )

@@ -1,4 +1,4 @@
-"""An append-only file of sealed JSON lines, each containing the digest of the previous line.
+"""Append-only lines of sealed JSON, each containing the digest of the previous line.
 
 An edited, removed, moved or inserted line breaks the chain at that point. A separate head file
 records the number of lines and the last digest, so missing lines at the end or a missing file are
@@ -7,19 +7,22 @@ detected as well. The head is only a check; the lines alone are authoritative.
 
 import logging
 import os
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import Field, ValidationError
 
-from digits.errors import DamagedError, LedgerError
-from digits.storage.files import make_folder, read_file, write_whole
+from digits.errors import DamagedError, LedgerError, LostRaceError
+from digits.storage.files import Signature, make_folder, read_file, signature_of, write_whole
 from digits.storage.references import Digest, Frozen
 from digits.storage.seals import seal, unseal
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Line(NamedTuple):
@@ -49,12 +52,65 @@ class Lines:
         return self.lines[-1].digest if self.lines else ""
 
 
-class Chain:
+class Chain(ABC):
+    """Sealed lines in order. `place` is where they lie, for messages, `advice` how to go on."""
+
+    place: str
+    advice: str
+
+    @abstractmethod
+    def read(self) -> Lines:
+        """Read all lines, oldest first. Raises LedgerError for the first invalid one."""
+
+    @abstractmethod
+    def append(self, fields: Mapping[str, Any], after: Lines) -> Lines:
+        """Append one line after those of `after`, completely or not at all.
+
+        Raises OSError, or StoreError, if it cannot be written, and LostRaceError if another machine
+        has appended one meanwhile.
+        """
+
+    @abstractmethod
+    def signature(self) -> object:
+        """Return a value that changes with each new line, without reading them."""
+
+    def problem(self, number: int, what: str) -> LedgerError:
+        """Create the error for a line, with advice on what to do."""
+        return LedgerError(f"{self.place} line {number} {what}; {self.advice}")
+
+    def checked(self, texts: Iterable[bytes]) -> list[Line]:
+        """Check that each line is intact and follows the one before. Raises LedgerError."""
+        lines: list[Line] = []
+        for text in texts:
+            lines.append(Line(text, self._check(text, lines)))
+        return lines
+
+    def _check(self, text: bytes, before: list[Line]) -> str:
+        number = len(before) + 1
+        previous = before[-1].digest if before else ""
+        try:
+            body, digest = unseal(text)
+        except DamagedError as error:
+            raise self.problem(number, f"is corrupted: {error}") from error
+        if not body.endswith(b',"previous":"' + previous.encode() + b'"}'):
+            raise self.problem(
+                number,
+                "does not follow the previous line: a line was removed, moved, added or changed",
+            )
+        return digest
+
+
+class FileChain(Chain):
     """The file at `path`, and its head file next to it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.head_path = path.with_suffix(".head")
+        self.place = str(path)
+        self.advice = (
+            "nothing was changed; restore the file from a backup, or move it and "
+            f"{self.head_path.name} away to start a new history"
+        )
 
     def read(self) -> Lines:
         """Read all lines, oldest first. Raises LedgerError for the first invalid one."""
@@ -68,9 +124,7 @@ class Chain:
             raise LedgerError(f"{self.path} cannot be read: {error.strerror}") from error
         # A line without a line break is an unfinished write of a process that died; it is ignored.
         whole = content[: content.rfind(b"\n") + 1]
-        lines: list[Line] = []
-        for text in whole.split(b"\n")[:-1]:
-            lines.append(Line(text, self._check(text, lines)))
+        lines = self.checked(whole.split(b"\n")[:-1])
         if head is not None:
             self._witness(head, lines)
         return Lines(lines, len(whole))
@@ -100,30 +154,9 @@ class Chain:
         self._write_head(lines)
         return Lines(lines, after.size + len(text) + 1)
 
-    def problem(self, number: int, what: str) -> LedgerError:
-        """Create the error for a line, with advice on what to do."""
-        return LedgerError(f"{self.path} line {number} {what}; {self._advice}")
-
-    @property
-    def _advice(self) -> str:
-        return (
-            "nothing was changed; restore the file from a backup, or move it and "
-            f"{self.head_path.name} away to start a new history"
-        )
-
-    def _check(self, text: bytes, before: list[Line]) -> str:
-        number = len(before) + 1
-        previous = before[-1].digest if before else ""
-        try:
-            body, digest = unseal(text)
-        except DamagedError as error:
-            raise self.problem(number, f"is corrupted: {error}") from error
-        if not body.endswith(b',"previous":"' + previous.encode() + b'"}'):
-            raise self.problem(
-                number,
-                "does not follow the previous line: a line was removed, moved, added or changed",
-            )
-        return digest
+    def signature(self) -> object:
+        """Return a value that changes with each new line, without reading them."""
+        return tuple(_signature(path) for path in (self.path, self.head_path))
 
     def _read_head(self) -> Head | None:
         try:
@@ -142,7 +175,7 @@ class Chain:
         if len(lines) < head.number:
             raise LedgerError(
                 f"{self.path} has {len(lines)} lines, but {head.number} were written; "
-                f"{self._advice}, or delete only {self.head_path.name} to accept the lines that "
+                f"{self.advice}, or delete only {self.head_path.name} to accept the lines that "
                 "are left"
             )
         if lines[head.number - 1].digest != head.line:
@@ -155,6 +188,25 @@ class Chain:
         except OSError as error:
             # The line itself is valid; the next append brings the head up to date.
             logger.warning("%s cannot be written: %s", self.head_path, error.strerror)
+
+
+def decided_anew(decide: Callable[[], T]) -> T:
+    """Return what `decide` returns; call it again whenever another machine's line was first.
+
+    This ends, because each time some machine has made progress.
+    """
+    while True:
+        try:
+            return decide()
+        except LostRaceError as race:
+            logger.info("%s; deciding again", race)
+
+
+def _signature(path: Path) -> Signature | None:
+    try:
+        return signature_of(path)
+    except OSError:
+        return None
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

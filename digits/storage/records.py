@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 from digits.errors import DamagedError
 from digits.settings import Settings
 from digits.storage.files import read_file, write_whole
+from digits.storage.objects import Object, Objects, objects_of
 from digits.storage.references import (
     ArraysRef,
     DatasetRef,
@@ -44,6 +45,9 @@ RESULTS: Mapping[str, type[Reference]] = {
     "report": ReportRef,
 }
 KEY = re.compile(r"[0-9a-f]{64}")
+# A record that is used is written again after this time, so that it is kept from garbage
+# collection, which never takes a younger one.
+REFRESH_AFTER = timedelta(hours=6)
 
 
 class StepKey(Frozen):
@@ -101,13 +105,14 @@ def canonical_digest(value: Any) -> str:
 
 
 class Records:
-    """The records on disk, under `artifacts/cache/records`.
+    """The records on disk, under `artifacts/cache/records`, or in DIGITS_STORE, under `records`.
 
     `values` is the folder of Prefect's own copies of the values, which are never relied on.
     """
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self.root = settings.artifacts_dir / "cache" / "records"
+        self._objects = objects_of(settings)
         self.values = settings.artifacts_dir / "cache" / "values"
         self._store = store
 
@@ -131,28 +136,18 @@ class Records:
             run_name=run_name,
             created=datetime.now(UTC),
         )
-        write_whole(self.path(key.digest), seal(record.model_dump(mode="json")))
+        content = seal(record.model_dump(mode="json"))
+        if self._objects:
+            self._objects.write(_name(key.digest), content)
+        else:
+            write_whole(self.path(key.digest), content)
 
     def read(self, key: str) -> Record | None:
         """Return the record of `key`, or None if there is none. Raises DamagedError."""
         if not KEY.fullmatch(key):
             return None
-        path = self.path(key)
-        try:
-            record = Record.model_validate_json(unseal(read_file(path))[0])
-            _ = record.reference
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise DamagedError(f"{path} cannot be read: {error.strerror}") from error
-        except DamagedError as error:
-            raise DamagedError(f"{path} is corrupted: {error}") from error
-        except ValidationError as error:
-            problem = error.errors()[0]["msg"]
-            raise DamagedError(f"{path} is not a valid cache record: {problem}") from error
-        if record.key.digest != key:
-            raise DamagedError(f"{path} contains the record of another key")
-        return record
+        found = self._find(key)
+        return None if found is None else self._parsed(found, key)
 
     def verified(self, key: str) -> Record | None:
         """Return the record of `key` after checking every byte of the bundle it refers to.
@@ -160,15 +155,21 @@ class Records:
         Returns None if there is no record. Raises DamagedError naming the missing or corrupted
         file. Marks the record as just used, which protects it from garbage collection.
         """
-        record = self.read(key)
-        if record is not None:
-            self._store.verify(record.reference)
-            with contextlib.suppress(OSError):
-                os.utime(self.path(key))
+        if not KEY.fullmatch(key):
+            return None
+        found = self._find(key)
+        if found is None:
+            return None
+        record = self._parsed(found, key)
+        self._store.verify(record.reference)
+        self._mark_used(key, found)
         return record
 
     def all(self) -> Iterator[Record]:
         """Iterate over all readable records, most recently used first."""
+        if self._objects:
+            yield from self._all_shared(self._objects)
+            return
         used = {}
         for path in self.root.glob("*.json"):
             with contextlib.suppress(OSError):
@@ -186,3 +187,53 @@ class Records:
     def path(self, key: str) -> Path:
         """Return the path of the record of `key`."""
         return self.root / f"{key}.json"
+
+    def _all_shared(self, objects: Objects) -> Iterator[Record]:
+        listed = [one for one in objects.listed("records/") if KEY.fullmatch(_key_of(one.name))]
+        listed.sort(key=lambda one: (-one.modified.timestamp(), one.name))
+        for one, content in zip(listed, objects.read_all(listed), strict=True):
+            with contextlib.suppress(DamagedError):
+                if content is not None:
+                    yield self._parsed(Object(content, one.modified), _key_of(one.name))
+
+    def _find(self, key: str) -> Object | None:
+        if self._objects:
+            return self._objects.read(_name(key))
+        path = self.path(key)
+        try:
+            return Object(read_file(path), datetime.now(UTC))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise DamagedError(f"{path} cannot be read: {error.strerror}") from error
+
+    def _parsed(self, found: Object, key: str) -> Record:
+        place = f"{self._objects.address}/{_name(key)}" if self._objects else self.path(key)
+        try:
+            record = Record.model_validate_json(unseal(found.content)[0])
+            _ = record.reference
+        except DamagedError as error:
+            raise DamagedError(f"{place} is corrupted: {error}") from error
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            raise DamagedError(f"{place} is not a valid cache record: {problem}") from error
+        if record.key.digest != key:
+            raise DamagedError(f"{place} contains the record of another key")
+        return record
+
+    def _mark_used(self, key: str, found: Object) -> None:
+        if self._objects is None:
+            with contextlib.suppress(OSError):
+                os.utime(self.path(key))
+        elif datetime.now(UTC) - found.modified > REFRESH_AFTER:
+            # Writing the same again is all that an object store has for it.
+            self._objects.write(_name(key), found.content)
+
+
+def _name(key: str) -> str:
+    """The name of a record in the store."""
+    return f"records/{key}.json"
+
+
+def _key_of(name: str) -> str:
+    return name.rpartition("/")[2].removesuffix(".json")

@@ -20,6 +20,7 @@ from digits.storage.bundles import Inspector, seal_folder
 from digits.storage.files import TEMPORARY, flush, make_folder
 from digits.storage.locks import attempt, hold, is_free
 from digits.storage.references import Kind, Reference
+from digits.storage.shared_folders import mark_used, shared_folders
 
 logger = logging.getLogger(__name__)
 
@@ -42,27 +43,44 @@ class Draft:
 
 
 class Store:
-    """Bundles on the local disk, under `data/prepared` and `artifacts`."""
+    """Bundles on the local disk, under `data/prepared` and `artifacts`.
+
+    With DIGITS_STORE, they lie there; these are local copies in the cache, uploaded when they are
+    complete, and downloaded when they are needed.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._inspector = Inspector()
+        self._shared = shared_folders(settings)
 
     def root(self, kind: Kind) -> Path:
         """Return the folder that contains all bundles of one kind."""
         prepared = kind in PREPARED_KINDS
-        base = self._settings.prepared_dir if prepared else self._settings.artifacts_dir
+        base = self._settings.prepared_dir if prepared else self._settings.results_dir
         return base / kind
 
-    def folder(self, reference: Reference) -> Path:
-        """Return the path of a bundle, without checking that it exists or is intact."""
+    def place(self, reference: Reference) -> Path:
+        """Return the path that a bundle has on this machine, whether or not it is there."""
         return self.root(reference.kind) / reference.digest
+
+    def folder(self, reference: Reference) -> Path:
+        """Return the path of a bundle, without checking that it exists or is intact.
+
+        One that is only in DIGITS_STORE is downloaded, which raises DamagedError if it is not
+        intact.
+        """
+        folder = self.place(reference)
+        if self._shared and not folder.is_dir():
+            self._shared.download(_name(reference), folder, reference.digest)
+        return folder
 
     @contextlib.contextmanager
     def create(self, kind: Kind) -> Iterator[Draft]:
         """Create a bundle from the files written to `draft.path` in the block, or nothing at all.
 
-        Raises DigitsError if the disk is full, read-only or not writable.
+        Raises DigitsError if the disk is full, read-only or not writable, and StoreError if the
+        bundle cannot be uploaded.
         """
         root = self.root(kind)
         draft = Draft(root / _temporary_name())
@@ -77,32 +95,47 @@ class Store:
                     self._publish(draft, root)
                 finally:
                     _clear(draft.path)
+        if self._shared:
+            self._shared.upload(f"{kind}/{draft.digest}", root / draft.digest)
 
     def verify(self, reference: Reference) -> None:
         """Check every byte of a bundle against its digest.
 
         Files whose inode and change time are unchanged since this process last checked them are
-        not read again. Raises DamagedError naming the file and the difference.
+        not read again. A bundle in DIGITS_STORE is downloaded first, and what is lost there is
+        uploaded again. Raises DamagedError naming the file and the difference.
         """
-        self._inspector.inspect(self.folder(reference), reference.digest)
+        if self._shared:
+            self._provide(reference)
+            self._shared.ensure(_name(reference), self.place(reference))
+        self._inspector.inspect(self.place(reference), reference.digest)
 
     def read(self, reference: Reference, name: str) -> bytes:
         """Return the content of one file of a bundle: the very bytes that were verified.
 
         Raises DamagedError if the file is missing, corrupted or not in the manifest.
         """
-        return self._inspector.read(self.folder(reference), reference.digest, name)
+        if self._shared:
+            self._provide(reference)
+        return self._inspector.read(self.place(reference), reference.digest, name)
 
     def glance(self, reference: Reference) -> list[str]:
         """Like `verify`, but check only the size of files above 16 MiB, and return their names.
 
-        Keeps a preview such as `digits plan` fast, however large the data is.
+        Keeps a preview such as `digits plan` fast, however large the data is: nothing is downloaded
+        for it.
         """
-        return self._inspector.inspect(self.folder(reference), reference.digest, GLANCE_BYTES)
+        if self._shared and not self.place(reference).is_dir():
+            return self._shared.glance(_name(reference), reference.digest)
+        return self._inspector.inspect(self.place(reference), reference.digest, GLANCE_BYTES)
 
     def is_whole(self, reference: Reference) -> bool:
         """Return whether a bundle exists and every byte is intact."""
-        return self._is_whole(self.folder(reference), reference.digest)
+        try:
+            self.verify(reference)
+        except DamagedError:
+            return False
+        return True
 
     def contents(self, kind: Kind) -> list[Path]:
         """List all bundles of one kind, including what killed writers left behind."""
@@ -119,6 +152,13 @@ class Store:
             hidden = path.with_name(_temporary_name())
             path.rename(hidden)
             _clear(hidden)
+
+    def _provide(self, reference: Reference) -> None:
+        """Download a bundle unless its copy in the cache is whole."""
+        folder = self.place(reference)
+        if self._shared and not self._is_whole(folder, reference.digest):
+            self._shared.download(_name(reference), folder, reference.digest)
+        mark_used(folder)
 
     def _publish(self, draft: Draft, root: Path) -> None:
         """Give a sealed draft its final name, replacing a corrupted bundle if there is one."""
@@ -178,6 +218,11 @@ def _clear(draft: Path) -> None:
 
 def _drafts(root: Path) -> set[Path]:
     return {path.with_suffix("") for path in root.glob(f"{TEMPORARY}*")}
+
+
+def _name(reference: Reference) -> str:
+    """The name of a bundle in the store."""
+    return f"{reference.kind}/{reference.digest}"
 
 
 def _temporary_name() -> str:

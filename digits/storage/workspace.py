@@ -3,15 +3,17 @@
 from functools import cache
 
 from digits.settings import Settings
+from digits.storage.objects import objects_of
 from digits.storage.records import Records
 from digits.storage.store import Store
 
 
 class Workspace:
-    """Access to the two run-time folders, `data` and `artifacts`."""
+    """Access to the two run-time folders, `data` and `artifacts`, and to DIGITS_STORE, if set."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.objects = objects_of(settings)
         self.store = Store(settings)
         self.records = Records(settings, self.store)
 

@@ -533,7 +533,7 @@ def test_the_report_depends_on_an_unknown_decision(done: Run) -> None:
 def test_without_a_ledger_the_report_depends_on_the_decision(done: Run) -> None:
     ledger = Ledger(NAME, done.workspace.settings)
     ledger.path.unlink()
-    ledger.chain.head_path.unlink()
+    ledger.path.with_suffix(".head").unlink()
 
     assert plan(done.workspace)["report"].would == "depend"
 

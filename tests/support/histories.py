@@ -193,7 +193,7 @@ def forget_forms(workspace: Workspace) -> None:
     """Write the ledger again as an earlier release did, which recorded no forms."""
     ledger = Ledger(NAME, workspace.settings)
     entries = ledger.entries()
-    for path in (ledger.path, ledger.chain.head_path):
+    for path in (ledger.path, ledger.path.with_suffix(".head")):
         path.unlink()
     with ledger.deciding() as deciding:
         for entry in entries:

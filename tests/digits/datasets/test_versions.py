@@ -81,8 +81,8 @@ def test_an_ambiguous_prefix_is_refused(versions: DatasetVersions) -> None:
 
 def test_an_altered_line_is_refused(versions: DatasetVersions) -> None:
     add(versions, A)
-    content = versions.chain.path.read_bytes()
-    versions.chain.path.write_bytes(content.replace(b"a.npz", b"b.npz"))
+    content = versions.folder.with_suffix(".jsonl").read_bytes()
+    versions.folder.with_suffix(".jsonl").write_bytes(content.replace(b"a.npz", b"b.npz"))
 
     with pytest.raises(LedgerError, match=r"handwriting\.jsonl line 1 is corrupted"):
         versions.current()
@@ -90,9 +90,9 @@ def test_an_altered_line_is_refused(versions: DatasetVersions) -> None:
 
 def test_a_line_without_a_seal_is_refused(versions: DatasetVersions) -> None:
     add(versions, A)
-    text = versions.chain.path.read_bytes().replace(b'"format":2', b'"format":1')
-    versions.chain.head_path.unlink()
-    versions.chain.path.write_bytes(text)
+    text = versions.folder.with_suffix(".jsonl").read_bytes().replace(b'"format":2', b'"format":1')
+    versions.folder.with_suffix(".head").unlink()
+    versions.folder.with_suffix(".jsonl").write_bytes(text)
 
     with pytest.raises(LedgerError, match="line 1 is corrupted"):
         versions.current()
@@ -102,7 +102,9 @@ def test_a_line_of_another_dataset_is_refused(
     versions: DatasetVersions, settings: Settings
 ) -> None:
     add(DatasetVersions("other", settings), A)
-    DatasetVersions("other", settings).chain.path.rename(versions.chain.path)
+    DatasetVersions("other", settings).folder.with_suffix(".jsonl").rename(
+        versions.folder.with_suffix(".jsonl")
+    )
 
     with pytest.raises(
         LedgerError, match="line 1 is for version 2 of other, expected version 2 of hand"

@@ -192,7 +192,7 @@ def test_the_versions_of_all_datasets_are_kept(workspace: Workspace) -> None:
     run_once(workspace, code="newer", wrong=10)
     there.path.write_bytes(content)
     here.path.unlink()
-    here.chain.head_path.unlink()
+    here.path.with_suffix(".head").unlink()
 
     with pytest.raises(LedgerError, match=rf"line 1 belongs to {NAME} \(expected other\)"):
         gc(workspace)

@@ -232,7 +232,7 @@ def test_a_newer_format_is_refused(ledger: Ledger, more: dict[str, bool]) -> Non
     del fields["digest"]
     previous = fields.pop("previous")
     ledger.path.write_bytes(first + b"\n" + seal(fields | {"previous": previous}) + b"\n")
-    ledger.chain.head_path.unlink()
+    ledger.path.with_suffix(".head").unlink()
 
     with pytest.raises(LedgerError) as caught:
         ledger.entries()
@@ -274,7 +274,7 @@ def test_an_invalid_line_is_refused_even_with_a_correct_digest(
     previous = changed.pop("previous")
     first = ledger.path.read_bytes().splitlines()[0]
     ledger.path.write_bytes(first + b"\n" + seal(changed | {"previous": previous}) + b"\n")
-    ledger.chain.head_path.unlink()
+    ledger.path.with_suffix(".head").unlink()
 
     with pytest.raises(LedgerError) as caught:
         ledger.entries()

@@ -67,7 +67,7 @@ def test_a_new_history_replaces_versions_of_the_same_numbers(served_dataset: Set
     before = digests()
     ledger = Ledger(NAME, served_dataset)
     ledger.path.unlink()
-    ledger.chain.head_path.unlink()
+    ledger.path.with_suffix(".head").unlink()
     promote_version(served_dataset, 3)
     promote_version(served_dataset, 4)
     models.look()

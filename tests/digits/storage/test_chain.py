@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from digits.errors import LedgerError
-from digits.storage.chain import Chain, Lines
+from digits.storage.chain import FileChain, Lines
 from digits.storage.seals import seal
 from tests.support.bytes import each_damage
 
@@ -14,27 +14,27 @@ UNSEALED = b'{"format":1,"number":1,"text":"one"}'
 
 
 @pytest.fixture
-def chain(tmp_path: Path) -> Chain:
-    return Chain(tmp_path / "ledger" / "numbers.jsonl")
+def chain(tmp_path: Path) -> FileChain:
+    return FileChain(tmp_path / "ledger" / "numbers.jsonl")
 
 
-def grow(chain: Chain, num_lines: int) -> Lines:
+def grow(chain: FileChain, num_lines: int) -> Lines:
     lines = chain.read()
     for _ in range(num_lines):
         lines = chain.append({"format": 2, "number": len(lines.lines) + 1}, lines)
     return lines
 
 
-def texts(chain: Chain) -> list[bytes]:
+def texts(chain: FileChain) -> list[bytes]:
     return chain.path.read_bytes().splitlines()
 
 
-def write(chain: Chain, lines: list[bytes]) -> None:
+def write(chain: FileChain, lines: list[bytes]) -> None:
     chain.path.parent.mkdir(exist_ok=True)
     chain.path.write_bytes(b"".join(line + b"\n" for line in lines))
 
 
-def assert_refused(chain: Chain, match: str) -> None:
+def assert_refused(chain: FileChain, match: str) -> None:
     before = chain.path.read_bytes() if chain.path.exists() else None
     with pytest.raises(LedgerError, match=match) as caught:
         chain.read()
@@ -43,18 +43,18 @@ def assert_refused(chain: Chain, match: str) -> None:
     assert before == (chain.path.read_bytes() if chain.path.exists() else None)
 
 
-def test_an_empty_chain_has_no_lines(chain: Chain) -> None:
+def test_an_empty_chain_has_no_lines(chain: FileChain) -> None:
     assert chain.read() == Lines([], 0)
 
 
-def test_lines_come_back_in_order(chain: Chain) -> None:
+def test_lines_come_back_in_order(chain: FileChain) -> None:
     written = grow(chain, 3)
 
     assert chain.read() == written
     assert [json.loads(line.text)["number"] for line in written.lines] == [1, 2, 3]
 
 
-def test_each_line_names_the_previous_one(chain: Chain) -> None:
+def test_each_line_names_the_previous_one(chain: FileChain) -> None:
     grow(chain, 3)
 
     lines = [json.loads(text) for text in texts(chain)]
@@ -63,7 +63,7 @@ def test_each_line_names_the_previous_one(chain: Chain) -> None:
 
 
 @pytest.mark.faults
-def test_every_flipped_bit_and_every_truncation_is_detected(chain: Chain) -> None:
+def test_every_flipped_bit_and_every_truncation_is_detected(chain: FileChain) -> None:
     whole = grow(chain, 3)
 
     for path in (chain.path, chain.head_path):
@@ -78,7 +78,7 @@ def test_every_flipped_bit_and_every_truncation_is_detected(chain: Chain) -> Non
     assert chain.read() == whole
 
 
-def test_the_invalid_line_is_named(chain: Chain) -> None:
+def test_the_invalid_line_is_named(chain: FileChain) -> None:
     grow(chain, 5)
     whole = texts(chain)
 
@@ -91,7 +91,7 @@ def test_the_invalid_line_is_named(chain: Chain) -> None:
 
 
 @pytest.mark.parametrize("gone", [(1,), (2,), (3,), (2, 3), (1, 2, 3)])
-def test_removed_lines_are_detected(chain: Chain, gone: tuple[int, ...]) -> None:
+def test_removed_lines_are_detected(chain: FileChain, gone: tuple[int, ...]) -> None:
     grow(chain, 4)
     write(chain, [text for number, text in enumerate(texts(chain), 1) if number not in gone])
 
@@ -99,21 +99,21 @@ def test_removed_lines_are_detected(chain: Chain, gone: tuple[int, ...]) -> None
 
 
 @pytest.mark.parametrize("num_left", [0, 1, 2, 3])
-def test_missing_lines_at_the_end_are_detected(chain: Chain, num_left: int) -> None:
+def test_missing_lines_at_the_end_are_detected(chain: FileChain, num_left: int) -> None:
     grow(chain, 4)
     write(chain, texts(chain)[:num_left])
 
     assert_refused(chain, f"has {num_left} lines, but 4 were written")
 
 
-def test_a_missing_file_is_detected(chain: Chain) -> None:
+def test_a_missing_file_is_detected(chain: FileChain) -> None:
     grow(chain, 2)
     chain.path.unlink()
 
     assert_refused(chain, "has 0 lines, but 2 were written")
 
 
-def test_a_truncation_in_any_line_is_detected(chain: Chain) -> None:
+def test_a_truncation_in_any_line_is_detected(chain: FileChain) -> None:
     grow(chain, 2)
     first = len(texts(chain)[0]) + 1
 
@@ -122,7 +122,7 @@ def test_a_truncation_in_any_line_is_detected(chain: Chain) -> None:
         assert_refused(chain, f"has {0 if length < first else 1} lines, but 2 were written")
 
 
-def test_moved_lines_are_detected(chain: Chain) -> None:
+def test_moved_lines_are_detected(chain: FileChain) -> None:
     grow(chain, 4)
     whole = texts(chain)
 
@@ -134,7 +134,7 @@ def test_moved_lines_are_detected(chain: Chain) -> None:
         assert_refused(chain, f"line {one + 1} does not follow the previous line")
 
 
-def test_an_added_line_is_detected(chain: Chain) -> None:
+def test_an_added_line_is_detected(chain: FileChain) -> None:
     grow(chain, 3)
     whole = texts(chain)
 
@@ -145,9 +145,9 @@ def test_an_added_line_is_detected(chain: Chain) -> None:
             assert_refused(chain, rf"line {2 if (number, added) == (1, whole[0]) else number} ")
 
 
-def test_a_replaced_history_is_detected(chain: Chain, tmp_path: Path) -> None:
+def test_a_replaced_history_is_detected(chain: FileChain, tmp_path: Path) -> None:
     grow(chain, 2)
-    other = Chain(tmp_path / "other.jsonl")
+    other = FileChain(tmp_path / "other.jsonl")
     lines = other.append({"format": 2, "number": 7}, other.read())
     other.append({"format": 2, "number": 8}, lines)
     chain.path.write_bytes(other.path.read_bytes())
@@ -155,7 +155,7 @@ def test_a_replaced_history_is_detected(chain: Chain, tmp_path: Path) -> None:
     assert_refused(chain, r"line 2 does not match the digest in numbers\.head")
 
 
-def test_a_complete_backup_can_be_restored(chain: Chain) -> None:
+def test_a_complete_backup_can_be_restored(chain: FileChain) -> None:
     lines = grow(chain, 3)
     copy = chain.path.read_bytes()
     chain.path.unlink()
@@ -165,7 +165,7 @@ def test_a_complete_backup_can_be_restored(chain: Chain) -> None:
     assert chain.read() == lines
 
 
-def test_remaining_lines_can_be_accepted_by_deleting_the_head(chain: Chain) -> None:
+def test_remaining_lines_can_be_accepted_by_deleting_the_head(chain: FileChain) -> None:
     grow(chain, 3)
     write(chain, texts(chain)[:2])
     chain.head_path.unlink()
@@ -176,7 +176,7 @@ def test_remaining_lines_can_be_accepted_by_deleting_the_head(chain: Chain) -> N
 
 @pytest.mark.faults
 def test_an_incomplete_line_is_ignored_and_removed_by_the_next_append(
-    chain: Chain, caplog: pytest.LogCaptureFixture
+    chain: FileChain, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = grow(chain, 2)
     head = chain.head_path.read_bytes()
@@ -198,7 +198,7 @@ def test_an_incomplete_line_is_ignored_and_removed_by_the_next_append(
         ] * (length > 0)
 
 
-def test_a_line_counts_before_the_head_is_written(chain: Chain) -> None:
+def test_a_line_counts_before_the_head_is_written(chain: FileChain) -> None:
     grow(chain, 1)
     head = chain.head_path.read_bytes()
     lines = grow(chain, 1)
@@ -213,7 +213,7 @@ def test_a_line_counts_before_the_head_is_written(chain: Chain) -> None:
 
 
 def test_a_line_appended_during_a_read_is_not_reported_as_damage(
-    chain: Chain, monkeypatch: pytest.MonkeyPatch
+    chain: FileChain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grow(chain, 2)
     read_bytes, others = Path.read_bytes, []
@@ -222,7 +222,7 @@ def test_a_line_appended_during_a_read_is_not_reported_as_damage(
         content = read_bytes(path)
         if not others:
             others.append(path)
-            grow(Chain(chain.path), 1)
+            grow(FileChain(chain.path), 1)
         return content
 
     monkeypatch.setattr(Path, "read_bytes", followed_by_an_append)
@@ -230,7 +230,7 @@ def test_a_line_appended_during_a_read_is_not_reported_as_damage(
     assert len(chain.read().lines) in {2, 3}
 
 
-def test_other_line_separators_do_not_split_a_line(chain: Chain) -> None:
+def test_other_line_separators_do_not_split_a_line(chain: FileChain) -> None:
     lines = chain.read()
     lines = chain.append({"format": 2, "text": "a\r\nb\u2028c\x0bd\x85e"}, lines)
     grow(chain, 1)
@@ -242,7 +242,7 @@ def test_other_line_separators_do_not_split_a_line(chain: Chain) -> None:
 
 
 @pytest.mark.parametrize("before", [0, 2])
-def test_a_line_without_a_digest_is_refused(chain: Chain, before: int) -> None:
+def test_a_line_without_a_digest_is_refused(chain: FileChain, before: int) -> None:
     if before:
         grow(chain, before)
         chain.head_path.unlink()
@@ -252,14 +252,14 @@ def test_a_line_without_a_digest_is_refused(chain: Chain, before: int) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", seal({}), seal({"number": 0, "line": "0" * 64})])
-def test_a_corrupted_head_is_reported(chain: Chain, content: bytes) -> None:
+def test_a_corrupted_head_is_reported(chain: FileChain, content: bytes) -> None:
     grow(chain, 1)
     chain.head_path.write_bytes(content)
 
     assert_refused(chain, r"numbers\.head is corrupted")
 
 
-def test_an_unreadable_file_is_reported(chain: Chain) -> None:
+def test_an_unreadable_file_is_reported(chain: FileChain) -> None:
     chain.path.mkdir(parents=True)
     with pytest.raises(LedgerError, match="cannot be read: Is a directory"):
         chain.read()

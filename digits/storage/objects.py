@@ -1,0 +1,255 @@
+"""Objects in a store that several machines share: S3, Google Cloud Storage, Azure, or a folder.
+
+Correct without locks: an object is either created if absent, by which one of several writers wins,
+or its name contains the digest of its content, so that writing it again changes nothing.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from digits.errors import StoreError, UsageError
+from digits.settings import Settings
+from digits.storage.mirror import Mirror
+
+T = TypeVar("T")
+
+SCHEMES = ("s3", "gs", "az", "file", "memory")
+CHUNK_BYTES = 8 * 2**20
+# Small objects that are read side by side; each waits for the network, not for the processor.
+NUM_READERS = 16
+
+
+class Listed(NamedTuple):
+    """An object in a listing. `tag` changes with its content, `modified` is the store's time."""
+
+    name: str
+    size: int
+    modified: datetime
+    tag: str
+
+
+class Object(NamedTuple):
+    """An object's content, and when it was written, by the store's clock."""
+
+    content: bytes
+    modified: datetime
+
+
+class Objects:
+    """The objects of one store, by name: "models/DIGEST/manifest.json".
+
+    Every method raises StoreError if the store does not answer, or refuses.
+    """
+
+    def __init__(self, store: ObjectStore, address: str, mirror: Mirror) -> None:
+        self._store, self.address, self._mirror = store, address, mirror
+
+    def read(self, name: str) -> Object | None:
+        """Return a small object, or None if there is none."""
+        return self._ask(f"read {name}", lambda: self._read(name))
+
+    def read_all(self, listed: Sequence[Listed], *, is_fresh: bool = False) -> list[bytes | None]:
+        """Return the contents of listed small objects; None for one that is gone.
+
+        Unless `is_fresh`, those that have not changed since this machine read them last are not
+        read again.
+        """
+        with ThreadPoolExecutor(NUM_READERS) as readers:
+            return list(readers.map(partial(self._read_mirrored, is_fresh), listed))
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Create a small object; return False, and change nothing, if another one is there.
+
+        An attempt whose answer was lost is recognized: an object with this very content is ours.
+        """
+
+        def attempt() -> bool:
+            try:
+                obstore.put(self._store, name, content, mode="create", use_multipart=False)
+            except (AlreadyExistsError, PreconditionError):
+                return self._is(name, content)
+            except BaseError:
+                # Two attempts at once can be answered with a conflict.
+                there = self._read(name)
+                if there is None:
+                    raise
+                return there.content == content
+            return True
+
+        return self._ask(f"create {name}", attempt)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Create or replace a small object."""
+        self._ask(
+            f"write {name}",
+            lambda: obstore.put(self._store, name, content, use_multipart=False),
+        )
+
+    def upload(self, name: str, path: Path, sent: Callable[[int], object]) -> None:
+        """Create or replace an object with a file's content; `sent` is told the bytes so far."""
+        self._ask(f"write {name}", lambda: obstore.put(self._store, name, _chunks(path, sent)))
+
+    def download(self, name: str) -> Iterator[bytes]:
+        """Yield an object's content in chunks. Raises FileNotFoundError if there is none."""
+        try:
+            for chunk in obstore.get(self._store, name).stream(CHUNK_BYTES):
+                yield bytes(chunk)
+        except FileNotFoundError:
+            raise FileNotFoundError(name) from None
+        except (BaseError, OSError) as error:
+            raise self._explained(f"read {name}", error) from error
+
+    def listed(self, prefix: str, after: str | None = None) -> list[Listed]:
+        """List the objects below a prefix, ordered by name; only those `after` a name, if given."""
+
+        def collect() -> list[Listed]:
+            pages: Any = obstore.list(self._store, prefix, offset=after, chunk_size=1000)
+            return sorted(
+                Listed(one["path"], one["size"], one["last_modified"], one["e_tag"] or "")
+                for page in pages
+                for one in page
+            )
+
+        return self._ask(f"list {prefix}", collect)
+
+    def folders(self, prefix: str) -> list[str]:
+        """List the names of the folders right below a prefix."""
+        found: Any = self._ask(
+            f"list {prefix}", lambda: obstore.list_with_delimiter(self._store, prefix)
+        )
+        return sorted(path.rpartition("/")[2] for path in found["common_prefixes"])
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete objects; one that is gone already is no error."""
+        for name in names:
+            try:
+                obstore.delete(self._store, name)
+            except FileNotFoundError:
+                continue
+            except (BaseError, OSError) as error:
+                raise self._explained(f"delete {name}", error) from error
+
+    def _read(self, name: str) -> Object | None:
+        try:
+            found = obstore.get(self._store, name)
+            return Object(bytes(found.bytes()), found.meta["last_modified"])
+        except FileNotFoundError:
+            return None
+
+    def _read_mirrored(self, is_fresh: bool, listed: Listed) -> bytes | None:
+        content = None if is_fresh else self._mirror.read(listed.name, listed.tag)
+        if content is None:
+            found = self.read(listed.name)
+            if found is None:
+                return None
+            content = found.content
+            self._mirror.write(listed.name, listed.tag, content)
+        return content
+
+    def _is(self, name: str, content: bytes) -> bool:
+        there = self._read(name)
+        return there is not None and there.content == content
+
+    def _ask(self, what: str, request: Callable[[], T]) -> T:
+        try:
+            return request()
+        except (BaseError, OSError) as error:
+            raise self._explained(what, error) from error
+
+    def _explained(self, what: str, error: Exception) -> StoreError:
+        # The lines after the first contain Rust's own description of the same error.
+        reason = str(error).partition("\n")[0]
+        advice = "nothing is lost: run again when it answers, and finished steps are kept"
+        if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
+            advice = "check the credentials and their permissions (docs/scale.md)"
+        return StoreError(f"{self.address}: cannot {what}: {reason}; {advice}")
+
+
+def objects_of(settings: Settings) -> Objects | None:
+    """Return the store that DIGITS_STORE names, or None for the local folders.
+
+    Raises UsageError for an address that cannot be one.
+    """
+    if settings.store is None:
+        return None
+    return _opened(settings.store, settings.results_dir / "mirror", settings.store_seconds)
+
+
+@cache
+def _opened(address: str, mirror: Path, seconds: float) -> Objects:
+    parts = urlsplit(address)
+    if parts.scheme not in SCHEMES:
+        known = ", ".join(f"{scheme}://" for scheme in SCHEMES[:-1])
+        raise UsageError(f"DIGITS_STORE={_shown(address)}: unknown address (expected {known})")
+    if parts.username or parts.password:
+        raise UsageError(
+            f"DIGITS_STORE={_shown(address)}: contains credentials; give them as your provider's "
+            "tools take them, such as AWS_ACCESS_KEY_ID (docs/scale.md)"
+        )
+    try:
+        store = _open(address, parts.path, seconds)
+    except (BaseError, ValueError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"DIGITS_STORE={_shown(address)}: {reason}") from error
+    return Objects(store, _shown(address), Mirror(mirror))
+
+
+def _open(address: str, path: str, seconds: float) -> ObjectStore:
+    if address.startswith("file:"):
+        return LocalStore(path, mkdir=True)
+    options: dict[str, Any] = {}
+    if address.startswith("s3:"):
+        options.update(_of_s3())
+    if address.startswith("memory:"):
+        return from_url("memory:///")
+    return from_url(
+        address,
+        retry_config={"max_retries": 1000, "retry_timeout": timedelta(seconds=seconds)},
+        **options,
+    )
+
+
+def _of_s3() -> dict[str, Any]:
+    """Options that object_store does not find by itself: profiles, and a server without TLS."""
+    options: dict[str, Any] = {}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+    if endpoint:
+        options["endpoint"] = endpoint
+        options["client_options"] = {"allow_http": endpoint.startswith("http://")}
+    if os.environ.get("AWS_PROFILE") and not os.environ.get("AWS_ACCESS_KEY_ID"):
+        try:
+            from obstore.auth.boto3 import Boto3CredentialProvider
+        except ImportError as error:
+            raise UsageError("AWS_PROFILE needs boto3: `pip install boto3`") from error
+        options["credential_provider"] = Boto3CredentialProvider()
+    return options
+
+
+def _chunks(path: Path, sent: Callable[[int], object]) -> Iterator[bytes]:
+    total = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
+            total += len(chunk)
+            sent(total)
+
+
+def _shown(address: str) -> str:
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

@@ -1,0 +1,196 @@
+"""Folders with a manifest, such as bundles, in a store that several machines share.
+
+A folder is uploaded file by file, its manifest last, so whoever finds the manifest finds all of it.
+It is downloaded under a temporary name, and every byte is checked before it gets its final one.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from digits.errors import DamagedError
+from digits.progress import transfer
+from digits.settings import Settings
+from digits.storage.bundles import MANIFEST, FileFacts, Manifest, parse_manifest
+from digits.storage.objects import Objects, objects_of
+
+logger = logging.getLogger(__name__)
+
+# How long a folder that was found whole in the store is taken to be there.
+TRUSTED_SECONDS = 60.0
+# A folder used since then is never removed from the cache: a step may be reading it.
+IN_USE_SECONDS = 3600
+# Downloads older than this were left by killed processes.
+LEFT_SECONDS = 86_400
+
+
+class SharedFolders:
+    """Uploads folders to the store, and downloads them into the cache of this machine."""
+
+    def __init__(self, objects: Objects, settings: Settings) -> None:
+        self._objects = objects
+        self._cache = settings.results_dir
+        self._limit = int(settings.cache_gb * 1e9)
+        self._downloads = self._cache / "downloads"
+        # Names of folders that were found whole in the store, and when.
+        self._whole: dict[str, float] = {}
+        # Names of folders with an altered file of the right size.
+        self._altered: set[str] = set()
+
+    def upload(self, name: str, folder: Path) -> None:
+        """Upload a complete folder; files that are there already are not sent again.
+
+        The manifest is written always, which shows garbage collection that the folder is in use.
+        """
+        self._complete(name, folder)
+        self._objects.write(f"{name}/{MANIFEST}", (folder / MANIFEST).read_bytes())
+        self._altered.discard(name)
+        self._whole[name] = time.monotonic()
+        self._trim()
+
+    def ensure(self, name: str, folder: Path) -> None:
+        """Upload again what the store has lost of a folder that is whole on this machine."""
+        if time.monotonic() - self._whole.get(name, -TRUSTED_SECONDS) < TRUSTED_SECONDS:
+            return
+        if self._complete(name, folder):
+            logger.warning("%s: uploaded again what was missing of %s", self._objects.address, name)
+            self._objects.write(f"{name}/{MANIFEST}", (folder / MANIFEST).read_bytes())
+        self._whole[name] = time.monotonic()
+
+    def download(self, name: str, folder: Path, digest: str) -> None:
+        """Download the folder whose manifest has this digest, replacing a corrupted one.
+
+        Raises DamagedError if it is missing, incomplete or corrupted in the store.
+        """
+        manifest, content = self.manifest(name, digest)
+        draft = self._downloads / uuid.uuid4().hex
+        draft.mkdir(parents=True)
+        try:
+            size = sum(facts.bytes for facts in manifest.files.values())
+            with transfer(name.partition("/")[0], size) as show:
+                received = 0
+                for file, facts in manifest.files.items():
+                    for count in self._download(f"{name}/{file}", draft / file, facts):
+                        received += count
+                        show(received)
+            (draft / MANIFEST).write_bytes(content)
+            self._put_in_place(draft, folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        self._trim()
+
+    def manifest(self, name: str, digest: str) -> tuple[Manifest, bytes]:
+        """Return a folder's manifest and its bytes. Raises DamagedError."""
+        place = f"{self._objects.address}/{name}/{MANIFEST}"
+        found = self._objects.read(f"{name}/{MANIFEST}")
+        if found is None:
+            raise DamagedError(f"{place} is missing")
+        return parse_manifest(found.content, digest, place), found.content
+
+    def glance(self, name: str, digest: str) -> list[str]:
+        """Check the sizes of a folder's files in the store; return their names.
+
+        Raises DamagedError.
+        """
+        manifest, _ = self.manifest(name, digest)
+        sizes = self._sizes(name)
+        for file, facts in manifest.files.items():
+            place = f"{self._objects.address}/{name}/{file}"
+            if file not in sizes:
+                raise DamagedError(f"{place} is missing")
+            if sizes[file] != facts.bytes:
+                raise DamagedError(f"{place} has {sizes[file]} bytes (expected {facts.bytes})")
+        return list(manifest.files)
+
+    def _complete(self, name: str, folder: Path) -> bool:
+        """Upload the files that the store lacks; return whether anything was missing."""
+        content = (folder / MANIFEST).read_bytes()
+        manifest = Manifest.model_validate_json(content)
+        sizes = {} if name in self._altered else self._sizes(name)
+        missing = [file for file, facts in manifest.files.items() if sizes.get(file) != facts.bytes]
+        for file in missing:
+            with transfer(name.partition("/")[0], manifest.files[file].bytes) as show:
+                self._objects.upload(f"{name}/{file}", folder / file, show)
+        return bool(missing) or sizes.get(MANIFEST) != len(content)
+
+    def _sizes(self, name: str) -> dict[str, int]:
+        listed = self._objects.listed(f"{name}/")
+        return {one.name.rpartition("/")[2]: one.size for one in listed}
+
+    def _download(self, name: str, path: Path, facts: FileFacts) -> Iterator[int]:
+        place = f"{self._objects.address}/{name}"
+        digest, size = hashlib.sha256(), 0
+        try:
+            with path.open("wb") as file:
+                for chunk in self._objects.download(name):
+                    file.write(chunk)
+                    digest.update(chunk)
+                    size += len(chunk)
+                    yield len(chunk)
+        except FileNotFoundError as error:
+            raise DamagedError(f"{place} is missing") from error
+        if size != facts.bytes:
+            raise DamagedError(f"{place} has {size} bytes (expected {facts.bytes})")
+        if digest.hexdigest() != facts.sha256:
+            self._altered.add(name.rpartition("/")[0])
+            raise DamagedError(
+                f"{place} is corrupted: its SHA-256 is {digest.hexdigest()[:12]} (expected "
+                f"{facts.sha256[:12]})"
+            )
+
+    def _put_in_place(self, draft: Path, folder: Path) -> None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        corrupted = draft.with_name(f"{draft.name}.old")
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(corrupted)
+        # Another process may have downloaded the same folder meanwhile.
+        with contextlib.suppress(FileExistsError, OSError):
+            draft.rename(folder)
+        shutil.rmtree(corrupted, ignore_errors=True)
+
+    def _trim(self) -> None:
+        """Remove the folders that were not used for the longest time, until the cache is small."""
+        now = time.time()
+        for left in self._downloads.glob("*"):
+            with contextlib.suppress(OSError):
+                if now - left.stat().st_mtime > LEFT_SECONDS:
+                    shutil.rmtree(left)
+        used = []
+        manifests = (self._cache.glob(f"{depth}/{MANIFEST}") for depth in ("*/*", "batches/*/*"))
+        for manifest in chain.from_iterable(manifests):
+            with contextlib.suppress(OSError):
+                folder = manifest.parent
+                size = sum(file.stat().st_size for file in folder.iterdir())
+                used.append((folder.stat().st_mtime, size, folder))
+        total = sum(size for _, size, _ in used)
+        for last_use, size, folder in sorted(used):
+            if total <= self._limit or now - last_use < IN_USE_SECONDS:
+                break
+            self._remove(folder)
+            total -= size
+
+    def _remove(self, folder: Path) -> None:
+        hidden = self._downloads / uuid.uuid4().hex
+        with contextlib.suppress(OSError):
+            self._downloads.mkdir(exist_ok=True)
+            folder.rename(hidden)
+            shutil.rmtree(hidden)
+
+
+def shared_folders(settings: Settings) -> SharedFolders | None:
+    """Return the folders in the store that DIGITS_STORE names, or None for the local folders."""
+    objects = objects_of(settings)
+    return None if objects is None else SharedFolders(objects, settings)
+
+
+def mark_used(folder: Path) -> None:
+    """Keep a folder in the cache for longer."""
+    with contextlib.suppress(OSError):
+        os.utime(folder)
