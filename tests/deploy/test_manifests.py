@@ -11,6 +11,7 @@ import pytest
 
 from digits.server.guard import NAMES_SETTING
 from digits.settings import ROOT, Settings
+from digits.storage.objects import objects_of
 from tests.support.manifests import (
     CHARTS,
     KUBERNETES,
@@ -172,9 +173,6 @@ def test_compose_names_what_it_describes() -> None:
 def test_the_store_is_reached_by_the_variables_of_compose(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import obstore
-    from obstore.store import from_url
-
     asked = []
 
     class Bucket(BaseHTTPRequestHandler):
@@ -199,12 +197,14 @@ def test_the_store_is_reached_by_the_variables_of_compose(
         }
         for name, value in here.items():
             monkeypatch.setenv(name, value)
-        obstore.put(from_url(here["DIGITS_STORE"]), "name", b"content")
+        store = objects_of(Settings())
+        assert store is not None
+        store.write("name", b"content")
         server.shutdown()
 
     ((path, authorization),) = asked
     assert path == "/digits/workspace/name"
-    assert f"our-key/" in authorization
+    assert "our-key/" in authorization
     assert f"/{here['AWS_REGION']}/s3/" in authorization
 
 

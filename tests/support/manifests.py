@@ -91,9 +91,7 @@ def _of_charts() -> Iterator[Process]:
     server, worker = (values(chart) for chart in CHARTS)
     common = server["global"]["prefect"]["env"]
     for name, one in (("server", server["server"]), ("services", server["backgroundServices"])):
-        yield Process(
-            "prefect-server", name, _arguments(one), _environment([*common, *one["env"]])
-        )
+        yield Process("prefect-server", name, _arguments(one), _environment([*common, *one["env"]]))
     one = worker["worker"]
     yield Process("prefect-worker", "worker", _arguments(one), _environment(one["extraEnvVars"]))
 
