@@ -83,15 +83,17 @@ def bars(is_wanted: bool = True) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def transfer(name: str, num_bytes: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a download as a bar during the block; yield a callback for the bytes received so far.
+def transfer(
+    name: str, num_bytes: int | None, done: str = "received"
+) -> Iterator[Callable[[int], None]]:
+    """Show a download or upload as a bar during the block; yield a callback for the bytes so far.
 
-    `num_bytes` is None if unknown. A log shows only a download that takes long, in a line now and
-    then.
+    `num_bytes` is None if unknown; `done` is "received" or "sent". A log shows only a transfer that
+    takes long, in a line now and then.
     """
     shown = _bars.get()
     if shown is None:
-        yield _TransferLog(name, num_bytes).show
+        yield _TransferLog(name, num_bytes, done).show
         return
     task = shown.add_task(name, total=num_bytes, done="", figures="")
     try:
@@ -103,16 +105,18 @@ def transfer(name: str, num_bytes: int | None) -> Iterator[Callable[[int], None]
 
 
 class _TransferLog:
-    """Logs the bytes received so far, every LOG_SECONDS."""
+    """Logs the bytes so far, every LOG_SECONDS."""
 
-    def __init__(self, name: str, num_bytes: int | None) -> None:
+    def __init__(self, name: str, num_bytes: int | None, done: str) -> None:
+        self._done = done
         self._name, self._total = name, f" of {num_bytes / 1e6:.1f}" if num_bytes else ""
         self._last = time.monotonic()
 
-    def show(self, received: int) -> None:
+    def show(self, so_far: int) -> None:
         if time.monotonic() - self._last >= LOG_SECONDS:
             self._last = time.monotonic()
-            logger.info("%s: %.1f%s MB received", self._name, received / 1e6, self._total)
+            megabytes = so_far / 1e6
+            logger.info("%s: %.1f%s MB %s", self._name, megabytes, self._total, self._done)
 
 
 @contextlib.contextmanager

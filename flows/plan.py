@@ -101,7 +101,9 @@ class Planner:
         if "device" in arguments:
             elsewhere = surrounding_differences(record.processor, record.variables)
             reason = "; ".join((reason, *elsewhere))
-        if measured:
+        if measured and self._workspace.store.is_shared:
+            reason += "; not on this machine yet, so only the sizes were checked"
+        elif measured:
             reason += f"; large, so only the size was checked: {', '.join(measured)}"
         self._add(label, "stay cached", reason)
         return record.reference

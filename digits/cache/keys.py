@@ -38,6 +38,7 @@ PLUMBING = (
     "digits.training.streams:native_errors_in",
     "digits.datasets.formats.validation_data:validation_parts",
     "digits.datasets.versions:DatasetVersions",
+    "digits.datasets.kept_batches:verify_batch",
     "digits.storage.workspace:Workspace",
     "digits.storage.workspace:current_workspace",
     "tasks.caching:current_key",

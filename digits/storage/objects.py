@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import obstore
@@ -101,9 +101,9 @@ class Objects:
             lambda: obstore.put(self._store, name, content, use_multipart=False),
         )
 
-    def upload(self, name: str, path: Path, sent: Callable[[int], object]) -> None:
+    def upload(self, name: str, file: BinaryIO, sent: Callable[[int], object]) -> None:
         """Create or replace an object with a file's content; `sent` is told the bytes so far."""
-        self._ask(f"write {name}", lambda: obstore.put(self._store, name, _chunks(path, sent)))
+        self._ask(f"write {name}", lambda: obstore.put(self._store, name, _chunks(file, sent)))
 
     def download(self, name: str) -> Iterator[bytes]:
         """Yield an object's content in chunks. Raises FileNotFoundError if there is none."""
@@ -241,13 +241,12 @@ def _of_s3() -> dict[str, Any]:
     return options
 
 
-def _chunks(path: Path, sent: Callable[[int], object]) -> Iterator[bytes]:
+def _chunks(file: BinaryIO, sent: Callable[[int], object]) -> Iterator[bytes]:
     total = 0
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            yield chunk
-            total += len(chunk)
-            sent(total)
+    while chunk := file.read(CHUNK_BYTES):
+        yield chunk
+        total += len(chunk)
+        sent(total)
 
 
 def _shown(address: str) -> str:

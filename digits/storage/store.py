@@ -54,6 +54,11 @@ class Store:
         self._inspector = Inspector()
         self._shared = shared_folders(settings)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether the bundles lie in DIGITS_STORE."""
+        return self._shared is not None
+
     def root(self, kind: Kind) -> Path:
         """Return the folder that contains all bundles of one kind."""
         prepared = kind in PREPARED_KINDS
