@@ -48,7 +48,7 @@ def own_services() -> dict[str, dict[str, Any]]:
 
 def build(overlay: str) -> "subprocess.CompletedProcess[str]":
     """Build an overlay with kustomize."""
-    command = [TOOLS / "kubectl", "kustomize", KUBERNETES / "overlays" / overlay]
+    command: list[str | Path] = [TOOLS / "kubectl", "kustomize", KUBERNETES / "overlays" / overlay]
     return subprocess.run(command, capture_output=True, text=True, check=True)
 
 
@@ -97,9 +97,9 @@ def _of_charts() -> Iterator[Process]:
 
 
 def _arguments(described: Mapping[str, Any]) -> list[str]:
-    program, *arguments = [*described["command"], *described["args"]]
-    assert program == "digits"
-    return arguments
+    command: list[str] = [*described["command"], *described["args"]]
+    assert command[0] == "digits"
+    return command[1:]
 
 
 def _environment(described: Any) -> dict[str, str | None]:
