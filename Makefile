@@ -149,6 +149,10 @@ ray: $(VENV)/.ray $(VENV)/.project  ## add Ray, for `digits sweep --on ray`
 
 optuna: $(VENV)/.optuna $(VENV)/.project  ## add Optuna, for `digits sweep --trials`
 
+.PHONY: image
+image:  ## build the container image and try it: make image ARGS="digits:gpu --build-arg DEVICE=gpu"
+	@deploy/build_image.sh $(ARGS)
+
 # A lock file that does not change keeps its timestamp, so the environment is not rebuilt.
 lock:  ## update the lock files after a change in pyproject.toml: make lock ARGS="--upgrade"
 	@set -e; uv=$$(mktemp -d); trap 'rm -rf "$$uv"' EXIT; \

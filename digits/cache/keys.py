@@ -94,6 +94,7 @@ STEPS: Mapping[str, Step] = {
             roots=_image_checks,
         ),
         Step("normalize", libraries=("numpy",)),
+        Step("hold_out", libraries=("numpy",)),
         Step(
             "train",
             libraries=("keras", "numpy"),
@@ -106,6 +107,7 @@ STEPS: Mapping[str, Step] = {
             ignored=frozenset({"device"}),
         ),
         Step("report", libraries=("jinja2", "matplotlib", "numpy", "pillow", "pyarrow")),
+        Step("compare", libraries=("jinja2", "matplotlib", "numpy", "scipy")),
     )
 }
 
