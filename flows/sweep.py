@@ -66,9 +66,10 @@ class IncompleteSweepError(DigitsError):
     def __init__(self, result: SweepResult) -> None:
         first, *others = result.failures
         more = f"; {len(others)} more failed" if others else ""
+        reason = first.reason.splitlines()[0].rstrip(".:")  # all of it was logged
         super().__init__(
             f"{len(result.trainings)} of {result.request.num_trainings} trainings finished; "
-            f"{first.label} failed: {first.reason}{more}; mend this and start the sweep again: the "
+            f"{first.label} failed: {reason}{more}; mend this and start the sweep again: the "
             "finished ones are kept"
         )
         self.result = result
