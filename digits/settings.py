@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     cache_gb: float = Field(20, gt=0)
     # How long a request to the store is tried again while the store is away.
     store_seconds: float = Field(240, gt=0)
+    # Leases among machines with the same store; the address may contain a password.
+    redis_url: SecretStr | None = None
     webhook_url: SecretStr | None = None
     # MLflow's own variable; its address may contain a password.
     mlflow_tracking_uri: SecretStr | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
