@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     cache_gb: float = Field(20, gt=0)
     # How long a request to the store is tried again while the store is away.
     store_seconds: float = Field(240, gt=0)
-    # Leases among machines with the same store; the address may contain a password.
+    # What machines tell each other by: leases, and the messages of Prefect's server.
     redis_url: SecretStr | None = None
     webhook_url: SecretStr | None = None
     # MLflow's own variable; its address may contain a password.
@@ -60,6 +60,10 @@ class Settings(BaseSettings):
     # Where `digits sweep --trials` keeps its studies: a database's address, which may contain a
     # password. Without it, in a file.
     optuna_storage: SecretStr | None = None
+    # The cluster of `digits sweep --on ray`; without it, Ray runs on this machine.
+    ray_address: str | None = None
+    # Whether trainings may share a GPU instead of taking turns.
+    share_gpu: bool = False
     # The model server.
     api_key: SecretStr | None = None
     serve_host: str = "127.0.0.1"

@@ -22,7 +22,7 @@ from digits.storage.workspace import Workspace, current_workspace
 from digits.sweeps.statistics import Summary
 from digits.training.devices import Device
 from flows.parameters import DatasetName, ModelNames, Positive, RecipeName
-from flows.retrain import TASKS
+from flows.runners import task_runner
 from flows.serving.service import page_address
 from flows.serving.watch import hold_run_lock
 from flows.sweep_request import DEFAULT_LIMIT, SweepRequest
@@ -169,7 +169,7 @@ def _swept(
 def _made(
     request: SweepRequest, workspace: Workspace, num_parallel: int, promotes: bool
 ) -> SweepResult:
-    prepared, failures = prepared_datasets(request, TASKS, workspace)
+    prepared, failures = prepared_datasets(request, workspace)
     arrays = {name: ready.arrays for name, ready in prepared.items()}
     threads: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=num_parallel)
     with threads as runner:
@@ -197,7 +197,6 @@ def _made(
                 prepared=prepared,
                 trainings=trainings.finished,
                 whole=whole,
-                steps=TASKS,
                 workspace=workspace,
             )
             failures += [*failed, *(whole.failures if request.is_held_out else ())]
