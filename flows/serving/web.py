@@ -32,6 +32,7 @@ from digits.settings import Settings
 from digits.storage.references import Kind, Reference
 from digits.storage.store import Store
 from flows.serving.database import name_database
+from flows.serving.installed_prefect import provide_dashboard_folder
 from flows.serving.listening import PASSWORD_SETTING
 
 # The kinds of bundles that are served to browsers; the dashboard links to them.
@@ -79,6 +80,7 @@ class Pages(StaticFiles):
 def dashboard(*, has_services: bool = True) -> ASGIApp:
     """Prefect's server with the dashboard, with or without its background services."""
     name_database()
+    provide_dashboard_folder()
     from prefect.server.api.server import create_app
 
     app = create_app(final=True, webserver_only=not has_services)
