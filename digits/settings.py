@@ -50,11 +50,16 @@ class Settings(BaseSettings):
     cache_gb: float = Field(20, gt=0)
     # How long a request to the store is tried again while the store is away.
     store_seconds: float = Field(240, gt=0)
+    # What machines tell each other by: leases, and the messages of Prefect's server.
+    redis_url: SecretStr | None = None
     webhook_url: SecretStr | None = None
     # MLflow's own variable; its address may contain a password.
     mlflow_tracking_uri: SecretStr | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
     # The longest that a run or rollback waits for MLflow, with the start of its client.
     mlflow_seconds: float = Field(10, gt=0)
+    # Where `digits sweep --trials` keeps its studies: a database's address, which may contain a
+    # password. Without it, in a file.
+    optuna_storage: SecretStr | None = None
     # The model server.
     api_key: SecretStr | None = None
     serve_host: str = "127.0.0.1"

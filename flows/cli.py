@@ -30,6 +30,8 @@ from flows.interrupts import Interrupted, interruptible, received
 from flows.options import FORMATS, Names, dataset_option
 from flows.serve_command import serve
 from flows.serving.processes import NEUTRAL_FOLDER
+from flows.sweep_command import sweep
+from flows.team_commands import register, server, services, worker
 
 if TYPE_CHECKING:
     from flows.labels import Form
@@ -413,6 +415,8 @@ main.add_command(card_command)
 main.add_command(dataset_commands)
 main.add_command(feedback_commands)
 main.add_command(serve)
+for command in (server, services, register, sweep, worker):
+    main.add_command(command)
 
 
 @main.command()

@@ -40,10 +40,12 @@ RESULTS: Mapping[str, type[Reference]] = {
     "ingest": DatasetRef,
     "validate": ValidationRef,
     "normalize": ArraysRef,
+    "hold_out": ArraysRef,
     "train": ModelRef,
     "evaluate": EvaluationRef,
     "convert": OnnxRef,
     "report": ReportRef,
+    "compare": ReportRef,
 }
 KEY = re.compile(r"[0-9a-f]{64}")
 # A record that is used is written again after this time, so that it is kept from garbage

@@ -8,7 +8,6 @@ import importlib
 import inspect
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -22,13 +21,14 @@ from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 from prefect.states import Failed
 
-from digits.settings import ROOT
+from digits.settings import Settings
 from flows.heartbeats import without_heartbeats
+from flows.serving.own_code import other_code, requires_registered_code
 from flows.serving.proxies import reach_loopback_directly
 from flows.serving.registration import own_entrypoints
+from flows.serving.run_leases import run_lease
 
-CHANGE_FOLDER = "prefect.deployments.steps.set_working_directory"
-AGAIN = "start the service again (`make up`) to register this project's deployments"
+AGAIN = "`make up` or `digits register` registers this project's deployments"
 
 
 class RefusedError(Exception):
@@ -47,7 +47,7 @@ def execute(flow_run_id: UUID) -> None:
             with get_client(sync_client=True) as client:
                 client.set_flow_run_state(flow_run_id, Failed(message=str(refusal)))
         else:
-            with without_heartbeats():
+            with without_heartbeats(), run_lease(flow_run_id, Settings()):
                 run_flow(flow, flow_run=flow_run, error_logger=log)  # type: ignore[arg-type]
 
 
@@ -58,6 +58,9 @@ def requested_flow(flow_run: FlowRun) -> Flow[..., Any]:
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment(flow_run.deployment_id)
     flow = own_flow(deployment, own_entrypoints())
+    difference = other_code(deployment) if requires_registered_code() else None
+    if difference is not None:
+        raise RefusedError(f"refused: {difference}")
     unknown = sorted(flow_run.parameters.keys() - inspect.signature(flow.fn).parameters.keys())
     if unknown:
         known = ", ".join(inspect.signature(flow.fn).parameters)
@@ -81,28 +84,21 @@ def own_flow(deployment: DeploymentResponse, entrypoints: Mapping[str, str]) -> 
             f"refused: the deployment {deployment.name} runs {deployment.entrypoint} (expected "
             f"{expected}); {AGAIN}"
         )
-    for step in deployment.pull_steps or []:
-        _check_step(deployment.name, step)
+    _check_steps(deployment)
     path, _, name = expected.partition(":")
     module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
     flow: Flow[..., Any] = getattr(module, name)
     return flow
 
 
-def _check_step(deployment: str, step: Mapping[str, Any]) -> None:
-    """Raise RefusedError for a pull step other than that of this project's folder."""
-    for name, inputs in step.items():
-        if name != CHANGE_FOLDER:
-            raise RefusedError(
-                f"refused: the deployment {deployment} has a pull step {name}, which no deployment "
-                f"of this project has; {AGAIN}"
-            )
-        folder = str(inputs.get("directory"))
-        if Path(folder).resolve() != ROOT:
-            raise RefusedError(
-                f"refused: the deployment {deployment} is of the project in {folder} (expected "
-                f"{ROOT}); {AGAIN}"
-            )
+def _check_steps(deployment: DeploymentResponse) -> None:
+    """Raise RefusedError if there is a pull step: the code comes with the worker."""
+    names = [name for step in deployment.pull_steps or [] for name in step]
+    if names:
+        raise RefusedError(
+            f"refused: the deployment {deployment.name} has a pull step {', '.join(names)}, which "
+            f"no deployment of this project has; {AGAIN}"
+        )
 
 
 if __name__ == "__main__":

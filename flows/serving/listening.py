@@ -6,9 +6,11 @@ import socket
 
 from digits.errors import DigitsError, UsageError
 from digits.server.connections import holder
+from flows.serving.proxies import LOOPBACK
 
 PORT_SETTING = "PREFECT_SERVER_API_PORT"
 HOST_SETTING = "PREFECT_SERVER_API_HOST"
+PASSWORD_SETTING = "PREFECT_SERVER_API_AUTH_STRING"  # noqa: S105
 # The pages and the model server are at the next two ports.
 LAST_PORT = 65533
 
@@ -22,6 +24,15 @@ def configured_port() -> int:
             "because the reports and the model server are at the next two ports)"
         )
     return int(text)
+
+
+def refuse_without_password(host: str, setting: str = f"{HOST_SETTING}=") -> None:
+    """Raise UsageError if other machines could reach Prefect's server without a password."""
+    if host not in LOOPBACK and not os.environ.get(PASSWORD_SETTING):
+        raise UsageError(
+            f"{setting}{host}: without a password, other machines could start and delete anything; "
+            f"set {PASSWORD_SETTING} (docs/operate.md explains how to expose the dashboard)"
+        )
 
 
 def listen(

@@ -124,7 +124,7 @@ class Process:
         """
         if self.notes:
             pid = int(self.notes[0])
-            while children_first and _kill_children(pid):
+            while children_first and kill_children(pid):
                 time.sleep(NOTICE_SECONDS)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 self._stop(pid, time.monotonic() + seconds)
@@ -167,6 +167,19 @@ def kill_holders(lock: Path, command: str) -> None:
                 os.killpg(int(pid), signal.SIGKILL)
 
 
+def kill_children(pid: int) -> bool:
+    """Kill a process's children and their process groups; return whether there were any."""
+    listing = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid="], check=True, capture_output=True, text=True
+    )
+    pairs = (map(int, line.split()) for line in listing.stdout.splitlines())
+    children = [child for child, parent in pairs if parent == pid]
+    for child in children:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child, signal.SIGKILL)
+    return bool(children)
+
+
 def _has_open(pid: int, path: Path) -> bool:
     """Return whether a process has a file open, or may have: it is another user's, or no /proc."""
     descriptors = Path("/proc", str(pid), "fd")
@@ -183,19 +196,6 @@ def _is_same(descriptor: Path, path: Path) -> bool:
         return descriptor.samefile(path)
     except OSError:  # closed meanwhile, or a pipe
         return False
-
-
-def _kill_children(pid: int) -> bool:
-    """Kill a process's children and their process groups; return whether there were any."""
-    listing = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid="], check=True, capture_output=True, text=True
-    )
-    pairs = (map(int, line.split()) for line in listing.stdout.splitlines())
-    children = [child for child, parent in pairs if parent == pid]
-    for child in children:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child, signal.SIGKILL)
-    return bool(children)
 
 
 def _write(descriptor: int, text: str) -> None:

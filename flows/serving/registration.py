@@ -1,4 +1,4 @@
-"""Registers the project's work pool, webhook, automations and deployments with the server.
+"""Registers the project's work pools, webhook, automations and deployments with the server.
 
 This can be repeated: what already exists is updated or left as it is.
 """
@@ -19,36 +19,40 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectAlreadyExists
 
 from digits.settings import PROJECT, ROOT, Settings
+from flows.serving.own_code import code_identity
+from flows.serving.pools import POOLS
 from flows.serving.proxies import reach_loopback_directly, without_proxies
 
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 AUTOMATIONS = PROJECT / "automations.yaml"
 # Automations that earlier versions of this project registered.
 RETIRED = ("a run has died",)
-POOL = "digits"
 DEPLOYMENTS = PROJECT / "prefect.yaml"
 
 
 async def register(settings: Settings) -> None:
     """Register everything."""
     async with get_client() as client:
-        await register_pool(client)
+        await register_pools(client)
         await register_automations(client, await register_webhook(settings))
     deploy = [PREFECT, "--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)]
     subprocess.run(deploy, cwd=ROOT, env=without_proxies(), check=True)
     async with get_client() as client:
-        await refuse_unknown_parameters(client)
+        await complete_deployments(client)
 
 
-async def refuse_unknown_parameters(client: PrefectClient) -> None:
-    """Make the server refuse runs with parameters that their flow does not have.
+async def complete_deployments(client: PrefectClient) -> None:
+    """Note the code of the deployments, and make the server refuse unknown parameters.
 
-    Prefect's schemas allow them, and the run would then fail when it starts.
+    Prefect's schemas allow parameters that a flow does not have; the run would fail when it starts.
     """
+    version = code_identity()
     for name in own_entrypoints():
         deployment = await client.read_deployment_by_name(f"{name}/{name}")
         schema = {**(deployment.parameter_openapi_schema or {}), "additionalProperties": False}
-        changed = DeploymentUpdate(parameter_openapi_schema=schema, enforce_parameter_schema=True)
+        changed = DeploymentUpdate(
+            version=version, parameter_openapi_schema=schema, enforce_parameter_schema=True
+        )
         await client.update_deployment(deployment.id, changed)
 
 
@@ -58,10 +62,11 @@ def own_entrypoints() -> dict[str, str]:
     return {one["name"]: one["entrypoint"] for one in described}
 
 
-async def register_pool(client: PrefectClient) -> None:
-    """Create the work pool; leave an existing one alone, since it may be limited or paused."""
-    with contextlib.suppress(ObjectAlreadyExists):
-        await client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+async def register_pools(client: PrefectClient) -> None:
+    """Create the work pools; leave existing ones alone, since they may be limited or paused."""
+    for name in POOLS:
+        with contextlib.suppress(ObjectAlreadyExists):
+            await client.create_work_pool(WorkPoolCreate(name=name, type="process"))
 
 
 async def register_webhook(settings: Settings) -> UUID | None:

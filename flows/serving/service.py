@@ -17,15 +17,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from digits.errors import DigitsError, UsageError
+from digits.errors import DigitsError
 from digits.registry.garbage import runs_lock
 from digits.server.guard import allowed_names
 from digits.settings import Settings
 from digits.storage.workspace import Workspace
 from flows.serving.database import check_database, move_database_aside
-from flows.serving.listening import configured_port, listen
+from flows.serving.listening import (
+    HOST_SETTING,
+    PASSWORD_SETTING,
+    configured_port,
+    listen,
+    refuse_without_password,
+)
+from flows.serving.pools import LOCAL_WORKER, POOL
 from flows.serving.processes import NEUTRAL_FOLDER, Process, kill_holders
-from flows.serving.proxies import LOOPBACK
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +42,17 @@ WORKER = [sys.executable, "-P", "-m", "flows.serving.worker"]
 RUN = "flows.serving.execution"
 REGISTRATION = [sys.executable, "-P", "-m", "flows.serving.registration"]
 PARTS = ("server", "worker", "pages", "model-server")
+# How the dashboard is shown.
+DASHBOARD = {
+    # Relative, so that the dashboard works under any host name.
+    "PREFECT_SERVER_UI_API_URL": "/api",
+    # Version 2 of the dashboard reports each visit to its vendor's analytics service.
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+}
+# Each retry waits twice as long as the one before, so that a run survives a server that is away for
+# some minutes.
+CLIENT = {"PREFECT_CLIENT_MAX_RETRIES": "8"}
 # The first start creates a database, which is slow on a busy machine.
 START_SECONDS = 180
 END_SECONDS = 20
@@ -99,33 +116,22 @@ def prepare_service() -> str:
     Raises UsageError if the port cannot be one, if a host name is invalid, or if other machines
     could reach the server without a password.
     """
-    host = os.environ.setdefault("PREFECT_SERVER_API_HOST", "127.0.0.1")
+    host = os.environ.setdefault(HOST_SETTING, "127.0.0.1")
     port = configured_port()
     allowed_names()
-    password = os.environ.get("PREFECT_SERVER_API_AUTH_STRING")
-    if host not in LOOPBACK and not password:
-        raise UsageError(
-            f"PREFECT_SERVER_API_HOST={host}: without a password, other machines could start and "
-            "delete anything; set PREFECT_SERVER_API_AUTH_STRING (docs/operate.md explains how to "
-            "expose the dashboard)"
-        )
+    refuse_without_password(host)
+    password = os.environ.get(PASSWORD_SETTING)
     api = f"http://{f'[{host}]' if ':' in host else host}:{port}/api"
     defaults = {
         "PREFECT_API_URL": api,
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": api.removesuffix("/api"),
-        # Relative, so that the dashboard works under any host name.
-        "PREFECT_SERVER_UI_API_URL": "/api",
-        # Version 2 of the dashboard reports each visit to its vendor's analytics service.
-        "PREFECT_SERVER_UI_V2_ENABLED": "false",
-        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        **DASHBOARD,
+        **CLIENT,
         # In memory, the concurrency slots of active runs would be lost when the server restarts,
         # and the runs would be stopped.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
             "prefect.server.concurrency.lease_storage.filesystem"
         ),
-        # Each retry waits twice as long as the one before, so that a run survives a server that is
-        # away for some minutes.
-        "PREFECT_CLIENT_MAX_RETRIES": "8",
         "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "flows.serving.event_order",
         **({"PREFECT_API_AUTH_STRING": password} if password else {}),
         # The dashboard's pages of champions link there.
@@ -150,7 +156,7 @@ def listening() -> Iterator[tuple[socket.socket, ...]]:
 
     The servers inherit the sockets. Raises DigitsError if one is taken.
     """
-    host, port = os.environ["PREFECT_SERVER_API_HOST"], configured_port()
+    host, port = os.environ[HOST_SETTING], configured_port()
     with (
         listen(host, port) as server,
         listen("127.0.0.1", port + 1) as pages,
@@ -177,7 +183,7 @@ def _keep_up(
     server.start(commands[server], [for_server])
     _await_health(api, server)
     logger.info("Registering the deployments and the automations")
-    _register()
+    register()
     worker.start(WORKER)
     pages.start(commands[pages], [for_pages])
     models.start(commands[models], [for_models])
@@ -201,9 +207,10 @@ def _keep_up(
 def _watch(settings: Settings) -> None:
     """Watch the runs in the background for as long as this process lives."""
     # Prefect reads its settings when it is imported.
-    from flows.serving.watch import watch
+    from flows.serving.watch import Owner, watch
 
-    threading.Thread(target=watch, args=[settings], daemon=True).start()
+    owner = Owner(POOL, LOCAL_WORKER, is_only=True)
+    threading.Thread(target=watch, args=[settings, owner], daemon=True).start()
 
 
 def _pages_address(api: str) -> str:
@@ -228,7 +235,8 @@ def _await_health(api: str, server: Process) -> None:
     raise DigitsError(f"{api} did not answer within {START_SECONDS} seconds; see {server.log}")
 
 
-def _register() -> None:
+def register() -> None:
+    """Register deployments and automations in a process of its own. Raises DigitsError."""
     done = subprocess.run(
         REGISTRATION,
         cwd=NEUTRAL_FOLDER,

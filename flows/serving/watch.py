@@ -1,8 +1,11 @@
-"""Notices runs whose process died, and keeps the slots of those that are alive.
+"""Notices runs whose process died on this machine, and keeps the slots of those that are alive.
 
 A process that is killed cannot report its end: its run would stay Running and keep its slot, so
 that no other run could start. Silence is no proof of death, because a process that was suspended
 together with its laptop is silent, too. So each run holds a kernel lock until its process ends.
+
+A kernel knows the locks of its own machine only, so each worker's machine watches the runs of that
+worker. `flows.serving.lost_runs` notices those of a machine that was lost as a whole.
 """
 
 import atexit
@@ -10,7 +13,7 @@ import contextlib
 import logging
 import os
 import time
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -59,9 +62,28 @@ def hold_run_lock(flow: Any, flow_run: FlowRun, state: Any) -> None:  # noqa: AR
     atexit.register(path.unlink, missing_ok=True)
 
 
-def watch(settings: Settings) -> None:
-    """Look at the active runs of the service on this machine, forever."""
-    runs = Watch(settings)
+@dataclass(frozen=True)
+class Owner:
+    """The worker whose runs are watched; `is_only` if the server knows no others."""
+
+    pool: str
+    worker: str
+    is_only: bool = False
+
+    def has(self, run: FlowRun) -> bool:
+        """Return whether a run of a deployment is this worker's.
+
+        Workers label the runs that they pick up. Just before, a run is nobody's.
+        """
+        worker = run.labels.get("prefect.worker.name")
+        if worker is None:
+            return self.is_only
+        return (run.labels.get("prefect.work-pool.name"), worker) == (self.pool, self.worker)
+
+
+def watch(settings: Settings, owner: Owner) -> None:
+    """Look at the active runs of a worker of this machine, forever."""
+    runs = Watch(settings, owner)
     reach_loopback_directly()
     with get_client(sync_client=True) as client:
         while True:
@@ -72,18 +94,33 @@ def watch(settings: Settings) -> None:
                 logger.info("cannot look at the runs: %s", error)
 
 
-class Watch:
-    """Looks at the active runs of a service on this machine."""
+def end_dead_runs(runs: "Watch") -> None:
+    """End those runs of this machine's worker that have died; without the server, do nothing."""
+    with (
+        contextlib.suppress(httpx.HTTPError, PrefectHTTPStatusError),
+        get_client(sync_client=True) as client,
+    ):
+        for _ in range(NUM_LOOKS):
+            runs.look(client)
 
-    def __init__(self, settings: Settings) -> None:
+
+class Watch:
+    """Looks at the active runs of a worker of this machine."""
+
+    def __init__(self, settings: Settings, owner: Owner) -> None:
         self._settings = settings
+        self._owner = owner
         self._missed: dict[UUID, int] = {}
+        # By this process's clock: those of other machines may be wrong.
+        self._first_seen: dict[UUID, float] = {}
 
     def look(self, client: SyncPrefectClient) -> None:
-        """Look at all active runs once: end those that have died, and keep the others' slots."""
+        """Look at the active runs once: end those that have died, and keep the others' slots."""
         runs = client.read_flow_runs(flow_run_filter=ACTIVE, limit=200)
+        now = time.monotonic()
+        self._first_seen = {run.id: self._first_seen.get(run.id, now) for run in runs}
         missed = {}
-        for run in runs:
+        for run in filter(self._is_here, runs):
             if self._is_alive(run):
                 _keep_slot(client, run)
                 continue
@@ -94,17 +131,19 @@ class Watch:
         self._missed = missed
         self._sweep({run.id for run in runs})
 
+    def _is_here(self, run: FlowRun) -> bool:
+        # A run by hand in another workspace, or of another machine's worker, has its lock there.
+        has_lock = _lock_path(run.id, self._settings).exists()
+        return has_lock or (run.deployment_id is not None and self._owner.has(run))
+
     def _is_alive(self, run: FlowRun) -> bool:
         path = _lock_path(run.id, self._settings)
         if path.exists():
             return not locks.is_free(path)
-        # A run by hand in another workspace has its lock there.
-        if run.deployment_id is None or run.state is None:
-            return True
         # It is starting, or died before it had its lock.
         if run.infrastructure_pid and run.infrastructure_pid.isdecimal():
             return _is_process(int(run.infrastructure_pid))
-        return (datetime.now(UTC) - run.state.timestamp).total_seconds() < START_SECONDS
+        return time.monotonic() - self._first_seen[run.id] < START_SECONDS
 
     def _sweep(self, active: set[UUID]) -> None:
         """Remove the locks of runs that have ended."""

@@ -31,6 +31,7 @@ from digits.settings import Settings
 from digits.storage.references import Kind, Reference
 from digits.storage.store import Store
 from flows.serving.database import name_database
+from flows.serving.listening import PASSWORD_SETTING
 
 # The kinds of bundles that are served to browsers; the dashboard links to them.
 PAGES: tuple[Kind, ...] = ("reports", "validations")
@@ -74,12 +75,13 @@ class Pages(StaticFiles):
             self._store.folder(Page(digest=digest))
 
 
-def dashboard() -> ASGIApp:
-    """Prefect's server for `digits up`, with the dashboard."""
+def dashboard(*, has_services: bool = True) -> ASGIApp:
+    """Prefect's server with the dashboard, with or without its background services."""
     name_database()
     from prefect.server.api.server import create_app
 
-    return Guard(create_app(final=True), names=allowed_names(), policy=DASHBOARD_POLICY)
+    app = create_app(final=True, webserver_only=not has_services)
+    return Guard(app, names=allowed_names(), policy=DASHBOARD_POLICY)
 
 
 def run_server() -> ASGIApp:
@@ -111,14 +113,21 @@ def main(kind: str, descriptor: str) -> None:
         threading.Thread(target=_end_with_input, daemon=True).start()
         serve(run_server(), int(descriptor), lifespan="on", log_level="error")
     elif kind == "dashboard":
-        # With a password, it may be used from other machines, by a proxy of another user.
-        has_password = bool(os.environ.get("PREFECT_SERVER_API_AUTH_STRING"))
-        protocol = AutoHTTPProtocol if has_password else OwnUserProtocol
-        serve(dashboard(), int(descriptor), lifespan="on", http=protocol, **LOGS)
+        serve_dashboard(dashboard(), int(descriptor))
     elif kind == "models":
         serve_models(int(descriptor))
     else:
         serve(pages(Settings()), int(descriptor), **LOGS)
+
+
+def serve_dashboard(app: ASGIApp, descriptor: int, **options: Any) -> None:
+    """Serve a dashboard on a listening socket until a signal.
+
+    With a password, it may be used from other machines, and by a proxy of another user.
+    """
+    has_password = bool(os.environ.get(PASSWORD_SETTING))
+    protocol = AutoHTTPProtocol if has_password else OwnUserProtocol
+    serve(app, descriptor, lifespan="on", http=protocol, **LOGS, **options)
 
 
 def serve_models(descriptor: int) -> None:

@@ -7,21 +7,29 @@ starts `flows.serving.execution` whatever the database says.
 
 import asyncio
 import contextlib
+import logging
 import os
 import sys
 import warnings
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from prefect.flows import Flow
 from prefect.settings import get_current_settings
 from prefect.utilities.processutils import command_to_string, setup_signal_handlers_worker
 from prefect.workers import process
 
+from flows.serving.own_code import other_code, requires_registered_code
+from flows.serving.pools import LOCAL_WORKER, POOL
 from flows.serving.processes import NEUTRAL_FOLDER
 from flows.serving.proxies import reach_loopback_directly
-from flows.serving.registration import POOL
 
-NAME = "local"
+if TYPE_CHECKING:
+    from prefect.client.schemas.responses import WorkerFlowRunResponse
+
+logger = logging.getLogger(__name__)
+
 COMMAND = (sys.executable, "-P", "-m", "flows.serving.execution")
 ENVIRONMENT = {
     # All log lines, ours and Prefect's, go to the dashboard. Nothing is printed: a run can outlive
@@ -49,6 +57,30 @@ with warnings.catch_warnings(action="ignore"):  # it replaces Prefect's worker o
 
         type = "process"
         job_configuration = FixedJob
+        _said: str | None = None
+
+        async def _get_scheduled_flow_runs(self) -> list["WorkerFlowRunResponse"]:
+            """Leave runs of other code to workers that have it, and say so."""
+            found = await super()._get_scheduled_flow_runs()
+            return await self._of_this_code(found) if requires_registered_code() else found
+
+        async def _of_this_code(
+            self, found: Sequence["WorkerFlowRunResponse"]
+        ) -> list["WorkerFlowRunResponse"]:
+            differences = {
+                name: await self._difference(name)
+                for name in {one.flow_run.deployment_id for one in found}
+            }
+            said = next(filter(None, differences.values()), None)
+            if said and said != self._said:
+                logger.warning("leaving runs to other workers: %s", said)
+            self._said = said
+            return [one for one in found if differences[one.flow_run.deployment_id] is None]
+
+        async def _difference(self, deployment: UUID | None) -> str | None:
+            if deployment is None:  # refused when it is executed, with the reason
+                return None
+            return other_code(await self.client.read_deployment(deployment))
 
 
 async def no_hooks(_: Any) -> Flow[..., Any]:
@@ -56,12 +88,12 @@ async def no_hooks(_: Any) -> Flow[..., Any]:
     return Flow(lambda: None, name="no-hooks")
 
 
-async def work() -> None:
+async def work(pool: str, name: str) -> None:
     """Work until a signal."""
     settings = get_current_settings().worker
     worker = Worker(
-        name=NAME,
-        work_pool_name=POOL,
+        name=name,
+        work_pool_name=pool,
         prefetch_seconds=settings.prefetch_seconds,
         heartbeat_interval_seconds=int(settings.heartbeat_seconds),
         create_pool_if_not_found=False,
@@ -70,9 +102,14 @@ async def work() -> None:
         await worker.start()
 
 
-if __name__ == "__main__":
+def main(pool: str = POOL, name: str = LOCAL_WORKER) -> None:
+    """Work for a pool until a signal."""
     setattr(process, "load_flow_from_flow_run", no_hooks)  # noqa: B010
     reach_loopback_directly()
     setup_signal_handlers_worker(os.getpid(), "the worker", print)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(work())
+        asyncio.run(work(pool, name))
+
+
+if __name__ == "__main__":
+    main()

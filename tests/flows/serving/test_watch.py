@@ -17,7 +17,7 @@ from prefect.states import Pending, Running
 from digits.settings import ROOT, Settings
 from digits.storage.workspace import Workspace
 from flows.serving import watch
-from flows.serving.watch import NUM_LOOKS, Watch
+from flows.serving.watch import NUM_LOOKS, Owner, Watch
 
 HOLDER = """
 import sys, types
@@ -42,7 +42,7 @@ def client(current: Workspace) -> Iterator[SyncPrefectClient]:
 
 @pytest.fixture
 def runs(settings: Settings) -> Watch:
-    return Watch(settings)
+    return Watch(settings, Owner("digits", "local", is_only=True))
 
 
 def running(client: SyncPrefectClient) -> UUID:
