@@ -5,6 +5,7 @@ or its name contains the digest of its content, so that writing it again changes
 """
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -37,8 +38,8 @@ NUM_READERS = 16
 # 20 MB in two minutes, which a slow connection can do.
 NUM_PARTS = 4
 REQUEST_SECONDS = 120
-# A list whose body breaks off is not tried again by object_store itself.
-NUM_LISTS = 4
+# An answer whose body breaks off is not always asked for again by object_store itself.
+NUM_ATTEMPTS = 4
 
 
 class Listed(NamedTuple):
@@ -60,11 +61,19 @@ class Object(NamedTuple):
 class Objects:
     """The objects of one store, by name: "models/DIGEST/manifest.json".
 
-    Every method raises StoreError if the store does not answer, or refuses.
+    Every method raises StoreError if the store does not answer, or refuses. `check` is called
+    before the first write of this process, which it can refuse.
     """
 
-    def __init__(self, store: ObjectStore, address: str, mirror: Mirror) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        address: str,
+        mirror: Mirror,
+        check: Callable[[], object] | None = None,
+    ) -> None:
         self._store, self.address, self._mirror = store, address, mirror
+        self._check, self._checking = check, threading.Lock()
 
     def read(self, name: str) -> Object | None:
         """Return a small object, or None if there is none."""
@@ -84,6 +93,7 @@ class Objects:
 
         An attempt whose answer was lost is recognized: an object with this very content is ours.
         """
+        self._prepare()
 
         def attempt() -> bool:
             try:
@@ -102,6 +112,7 @@ class Objects:
 
     def write(self, name: str, content: bytes) -> None:
         """Create or replace a small object."""
+        self._prepare()
         self._ask(
             f"write {name}",
             lambda: obstore.put(self._store, name, content, use_multipart=False),
@@ -109,6 +120,7 @@ class Objects:
 
     def upload(self, name: str, file: BinaryIO, sent: Callable[[int], object]) -> None:
         """Create or replace an object with a file's content; `sent` is told the bytes so far."""
+        self._prepare()
         self._ask(
             f"write {name}",
             lambda: obstore.put(self._store, name, _chunks(file, sent), max_concurrency=NUM_PARTS),
@@ -156,10 +168,19 @@ class Objects:
             except (BaseError, OSError) as error:
                 raise explained(self.address, f"delete {name}", error) from error
 
+    def _prepare(self) -> None:
+        with self._checking:
+            if self._check is not None:
+                self._check()
+                self._check = None
+
     def _read(self, name: str) -> Object | None:
-        try:
+        def get() -> Object:
             found = obstore.get(self._store, name)
             return Object(bytes(found.bytes()), found.meta["last_modified"])
+
+        try:
+            return _whole(get)
         except FileNotFoundError:
             return None
 
@@ -192,11 +213,25 @@ def objects_of(settings: Settings) -> Objects | None:
     """
     if settings.store is None:
         return None
-    return _opened(settings.store, settings.results_dir / "mirror", settings.store_seconds)
+    return _opened(settings.store, settings.results_dir, settings.store_seconds)
 
 
 @cache
-def _opened(address: str, mirror: Path, seconds: float) -> Objects:
+def _opened(address: str, folder: Path, seconds: float) -> Objects:
+    from digits.storage.probe import probe_once
+
+    is_shared = not address.startswith("memory:")
+    check = partial(probe_once, partial(connected, address, folder, seconds), folder)
+    return connected(address, folder, seconds, check if is_shared else None)
+
+
+def connected(
+    address: str, folder: Path, seconds: float, check: Callable[[], object] | None = None
+) -> Objects:
+    """Return a store with a connection of its own; `folder` is for its objects' local copies.
+
+    Raises UsageError for an address that cannot be one.
+    """
     parts = urlsplit(address)
     if parts.scheme not in SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES[:-1])
@@ -211,7 +246,7 @@ def _opened(address: str, mirror: Path, seconds: float) -> Objects:
     except (BaseError, ValueError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"DIGITS_STORE={_shown(address)}: {reason}") from error
-    return Objects(store, _shown(address), Mirror(mirror))
+    return Objects(store, _shown(address), Mirror(folder / "mirror"), check)
 
 
 def _open(address: str, path: str, seconds: float) -> ObjectStore:
@@ -244,15 +279,15 @@ def _of_s3(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _whole(collect: Callable[[], T]) -> T:
-    """List again what broke off."""
-    for _ in range(1, NUM_LISTS):
+def _whole(read: Callable[[], T]) -> T:
+    """Read again what broke off."""
+    for _ in range(1, NUM_ATTEMPTS):
         try:
-            return collect()
+            return read()
         except GenericError as error:
             if "response body" not in str(error):
                 raise
-    return collect()
+    return read()
 
 
 def _chunks(file: BinaryIO, sent: Callable[[int], object]) -> Iterator[bytes]:
