@@ -24,7 +24,8 @@ def state(bucket: ObjectStore, member: Member) -> BucketState:
 
 
 def is_write(request: Request) -> bool:
-    return request.method == "PUT"
+    # The probe of the store is another matter.
+    return request.method == "PUT" and "/probe/" not in request.path
 
 
 def is_read(request: Request) -> bool:
