@@ -98,12 +98,16 @@ export: $(VENV)/.export $(VENV)/.project  ## export the champion as Keras file, 
 test: $(VENV)/.development $(VENV)/.project  ## run the tests: make test ARGS="-k ledger"; with coverage: ARGS=--cov
 	@$(VENV)/bin/python -m pytest $(PARALLEL) --dist loadscope --no-loadscope-reorder $(ARGS)
 
-.PHONY: test-faults test-e2e
+.PHONY: test-faults test-e2e test-cluster
 test-faults: $(VENV)/.development $(VENV)/.project  ## run all kill, corruption, race and edit tests, and other slow ones; 25 minutes
 	@$(VENV)/bin/python -m pytest -m "faults or (slow and not mnist and not network and not e2e)" --numprocesses 4 $(ARGS)
 
 test-e2e: $(VENV)/.development $(VENV)/.project  ## test the complete service: server, worker, schedule, browser; 10 minutes
 	@$(VENV)/bin/python -m pytest -m e2e --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+
+test-cluster: $(VENV)/.development $(VENV)/.project  ## test several machines: S3, PostgreSQL, Redis, kills, partitions; 15 minutes
+	@tests/cluster/install
+	@$(VENV)/bin/python -m pytest tests/cluster -m cluster --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-properties
 test-properties: $(VENV)/.development $(VENV)/.project  ## run the property tests with new random examples; 10 minutes
@@ -122,8 +126,7 @@ bench-gpu: $(VENV)/.project  ## measure training on an NVIDIA GPU: its rate, eve
 	@$(VENV)/bin/python -m benchmarks.gpu $(ARGS)
 
 bench-accuracy: $(VENV)/.development $(VENV)/.project  ## train every recipe with five seeds; over 2 hours
-	@set -e; for recipe in best fast reference; do \
-		$(VENV)/bin/python -m benchmarks.accuracy --recipe $$recipe $(ARGS); done
+	@$(VENV)/bin/python -m benchmarks.accuracy --recipes best,fast,reference $(ARGS)
 
 check: $(VENV)/.development $(VENV)/.project  ## check formatting, lint, types and import direction
 	@$(VENV)/bin/ruff format --check .
@@ -144,6 +147,10 @@ team: $(VENV)/.team $(VENV)/.project  ## add what a service on several machines 
 ray: $(VENV)/.ray $(VENV)/.project  ## add Ray, for `digits sweep --on ray`
 
 optuna: $(VENV)/.optuna $(VENV)/.project  ## add Optuna, for `digits sweep --trials`
+
+.PHONY: image
+image:  ## build the container image and try it: make image ARGS="digits:gpu --build-arg DEVICE=gpu"
+	@deploy/build_image.sh $(ARGS)
 
 # A lock file that does not change keeps its timestamp, so the environment is not rebuilt.
 lock:  ## update the lock files after a change in pyproject.toml: make lock ARGS="--upgrade"

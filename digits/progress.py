@@ -33,6 +33,8 @@ LOG_SECONDS = 10
 _bars: ContextVar["Bars | None"] = ContextVar("bars", default=None)
 _is_over: ContextVar[threading.Event | None] = ContextVar("is_over", default=None)
 _follower: ContextVar[Follower | None] = ContextVar("follower", default=None)
+_mark: ContextVar[str] = ContextVar("mark", default="")
+_scored_on: ContextVar[str] = ContextVar("scored_on", default="test")
 
 
 class Stopped(DigitsError):  # noqa: N818 -- not an error, just a stop
@@ -83,15 +85,17 @@ def bars(is_wanted: bool = True) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def transfer(name: str, num_bytes: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a download as a bar during the block; yield a callback for the bytes received so far.
+def transfer(
+    name: str, num_bytes: int | None, done: str = "received"
+) -> Iterator[Callable[[int], None]]:
+    """Show a download or upload as a bar during the block; yield a callback for the bytes so far.
 
-    `num_bytes` is None if unknown. A log shows only a download that takes long, in a line now and
-    then.
+    `num_bytes` is None if unknown; `done` is "received" or "sent". A log shows only a transfer that
+    takes long, in a line now and then.
     """
     shown = _bars.get()
     if shown is None:
-        yield _TransferLog(name, num_bytes).show
+        yield _TransferLog(name, num_bytes, done).show
         return
     task = shown.add_task(name, total=num_bytes, done="", figures="")
     try:
@@ -103,16 +107,18 @@ def transfer(name: str, num_bytes: int | None) -> Iterator[Callable[[int], None]
 
 
 class _TransferLog:
-    """Logs the bytes received so far, every LOG_SECONDS."""
+    """Logs the bytes so far, every LOG_SECONDS."""
 
-    def __init__(self, name: str, num_bytes: int | None) -> None:
+    def __init__(self, name: str, num_bytes: int | None, done: str) -> None:
+        self._done = done
         self._name, self._total = name, f" of {num_bytes / 1e6:.1f}" if num_bytes else ""
         self._last = time.monotonic()
 
-    def show(self, received: int) -> None:
+    def show(self, so_far: int) -> None:
         if time.monotonic() - self._last >= LOG_SECONDS:
             self._last = time.monotonic()
-            logger.info("%s: %.1f%s MB received", self._name, received / 1e6, self._total)
+            megabytes = so_far / 1e6
+            logger.info("%s: %.1f%s MB %s", self._name, megabytes, self._total, self._done)
 
 
 @contextlib.contextmanager
@@ -145,11 +151,27 @@ def followed(follower: Follower) -> Iterator[None]:
         _follower.reset(token)
 
 
+@contextlib.contextmanager
+def marked(mark: str, *, scored_on: str = "test") -> Iterator[None]:
+    """Tell the block's trainings from others of the same model, by a mark after their names.
+
+    `scored_on` is the kind of images that they are scored on. This includes threads that run in a
+    copy of the block's context.
+    """
+    tokens = _mark.set(mark), _scored_on.set(scored_on)
+    try:
+        yield
+    finally:
+        _mark.reset(tokens[0])
+        _scored_on.reset(tokens[1])
+
+
 class Progress:
     """Reports the progress of one training."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self._name = f"{name} {_mark.get()}".rstrip()
+        self._scored_on = _scored_on.get()
         self._bars = _bars.get()
         self._is_over = _is_over.get()
         self._follower = _follower.get()
@@ -182,7 +204,8 @@ class Progress:
     def finish_epoch(self, figures: Mapping[str, Any]) -> None:
         """Report a completed epoch; `figures` contains its number, losses and accuracies."""
         done = f"epoch {figures['epoch']}/{self._num_epochs}"
-        text = f"loss {figures['loss']:.4f}, test accuracy {figures['val_accuracy']:.2%}"
+        accuracy = f"{self._scored_on} accuracy {figures['val_accuracy']:.2%}"
+        text = f"loss {figures['loss']:.4f}, {accuracy}"
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, done=done, figures=text)
         else:

@@ -57,6 +57,13 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: SecretStr | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
     # The longest that a run or rollback waits for MLflow, with the start of its client.
     mlflow_seconds: float = Field(10, gt=0)
+    # Where `digits sweep --trials` keeps its studies: a database's address, which may contain a
+    # password. Without it, in a file.
+    optuna_storage: SecretStr | None = None
+    # The cluster of `digits sweep --on ray`; without it, Ray runs on this machine.
+    ray_address: str | None = None
+    # Whether trainings may share a GPU instead of taking turns.
+    share_gpu: bool = False
     # The model server.
     api_key: SecretStr | None = None
     serve_host: str = "127.0.0.1"

@@ -247,9 +247,11 @@ def remove(batch: str, dataset: str, as_json: bool) -> None:
 def show(dataset: str, as_json: bool) -> None:
     """Show the dataset's versions, and its waiting and refused batches."""
     from digits.intake.incoming import describe_versions
+    from digits.intake.quarantine import fetch_pages
 
     workspace = current_workspace()
     load_spec(dataset, workspace.settings)
+    fetch_pages(dataset, workspace.settings)
     facts = describe_versions(dataset, workspace.settings)
     if as_json:
         console.print_json(facts)

@@ -118,9 +118,32 @@ class Request:
         return cls(spec, trainings, on, rule)
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A dataset that is ready for training; `arrays` are those that models read."""
+
+    version: DatasetVersion
+    dataset: DatasetRef
+    validation: ValidationRef
+    arrays: ArraysRef
+
+
 def run_pipeline(request: Request, steps: Steps, workspace: Workspace) -> RunOutcome:
     """Call every step of a run in order; the models are trained and evaluated side by side."""
-    spec, device = request.spec, request.device
+    prepared, device = prepare(request.spec, steps, workspace), request.device
+    arrays = prepared.arrays
+    pairs = []
+    for model, settings in request.trainings.items():
+        training = steps.train.submit(arrays=arrays, model=model, settings=settings, device=device)
+        evaluation = steps.evaluate.submit(model=training, arrays=arrays, device=device)
+        pairs.append((training, evaluation))
+    steps.wait([training for training, _ in pairs])
+    scored = [(training.result(), evaluation.result()) for training, evaluation in pairs]
+    return conclude(request, prepared, scored, steps, workspace)
+
+
+def prepare(spec: DatasetSpec, steps: Steps, workspace: Workspace) -> Prepared:
+    """Call the steps before the training, which depend on the dataset alone."""
     version = steps.add_incoming(spec=spec)
     dataset = steps.ingest(
         layout=spec.layout,
@@ -130,15 +153,22 @@ def run_pipeline(request: Request, steps: Steps, workspace: Workspace) -> RunOut
         batches=version.content,
     )
     validation = steps.validate(dataset=dataset, thresholds=spec.thresholds, growth=version.growth)
-    arrays = steps.normalize(dataset=dataset)
-    pairs = []
-    for model, settings in request.trainings.items():
-        training = steps.train.submit(arrays=arrays, model=model, settings=settings, device=device)
-        evaluation = steps.evaluate.submit(model=training, arrays=arrays, device=device)
-        pairs.append((training, evaluation))
-    steps.wait([training for training, _ in pairs])
-    scored = [(training.result(), evaluation.result()) for training, evaluation in pairs]
-    made = (dataset, validation, arrays, *(one for pair in scored for one in pair))
+    return Prepared(version, dataset, validation, arrays=steps.normalize(dataset=dataset))
+
+
+def conclude(
+    request: Request,
+    prepared: Prepared,
+    scored: Sequence[tuple[ModelRef, EvaluationRef]],
+    steps: Steps,
+    workspace: Workspace,
+) -> RunOutcome:
+    """Call the steps after the training: the decision about the champion, and the report."""
+    spec, device, arrays = request.spec, request.device, prepared.arrays
+    made = (
+        *(prepared.dataset, prepared.validation, arrays),
+        *(one for pair in scored for one in pair),
+    )
     lineage = trace(filter(None, made), workspace.records)
     decision = None
     while decision is None:  # another run has changed the champion meanwhile
@@ -146,14 +176,16 @@ def run_pipeline(request: Request, steps: Steps, workspace: Workspace) -> RunOut
         decided = {"scored": scored, "incumbent": incumbent, "rule": request.rule}
         models = steps.models_to_convert(dataset=spec.name, **decided)
         forms = [steps.convert(model=model, arrays=arrays, device=device) for model in models]
-        decision = steps.promote(dataset=dataset, lineage=lineage, forms=forms, **decided)
+        decision = steps.promote(dataset=prepared.dataset, lineage=lineage, forms=forms, **decided)
     report = steps.report(
         title=spec.title,
-        validation=validation,
+        validation=prepared.validation,
         arrays=arrays,
         scored=scored,
         verdict=decision.standing,
         rival=decision.rival,
         lineage=lineage,
     )
-    return RunOutcome(version, validation, arrays, scored, lineage, decision, report)
+    return RunOutcome(
+        prepared.version, prepared.validation, arrays, scored, lineage, decision, report
+    )

@@ -1,7 +1,7 @@
 """What a run would do now, and why: each step's key, looked up without running anything."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -71,7 +71,9 @@ class Planner:
 
     def callable_steps(self) -> Steps:
         """Return every step of the pipeline as a lookup."""
-        lookups: dict[str, Any] = {name: Lookup(self, name) for name in STEPS}
+        # A sweep's own steps are none of a run.
+        of_runs = STEPS.keys() & {field.name for field in fields(Steps)}
+        lookups: dict[str, Any] = {name: Lookup(self, name) for name in of_runs}
         return Steps(
             add_incoming=self._add_incoming,
             score_champion=self._score_champion,
@@ -101,7 +103,9 @@ class Planner:
         if "device" in arguments:
             elsewhere = surrounding_differences(record.processor, record.variables)
             reason = "; ".join((reason, *elsewhere))
-        if measured:
+        if measured and self._workspace.store.is_shared:
+            reason += "; not on this machine yet, so only the sizes were checked"
+        elif measured:
             reason += f"; large, so only the size was checked: {', '.join(measured)}"
         self._add(label, "stay cached", reason)
         return record.reference

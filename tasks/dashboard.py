@@ -51,17 +51,29 @@ def on_dashboard(
 
     The dataset and `names` become tags of the run and its tasks, for finding them.
     """
-    found_by = [dataset, *names]
+    with live_on_dashboard([dataset, *names]), failures_on_dashboard(dataset, title, address):
+        yield
+
+
+@contextlib.contextmanager
+def live_on_dashboard(found_by: Sequence[str]) -> Iterator[None]:
+    """Show the progress of trainings in this block; `found_by` become tags of run and tasks."""
     _patiently(lambda: _tag_run(found_by))
     with tags(*found_by), LiveProgress() as live, followed(live):
-        try:
-            yield
-        except ValidationFailed as failure:
-            link = address(failure.page)
-            page = failure_page(title, failure.outcome, failure.page, link)
-            show(f"validation-{slug(dataset)}", page, "Data validation failed")
-            emit_validation_failed(dataset, failure.outcome)
-            raise
+        yield
+
+
+@contextlib.contextmanager
+def failures_on_dashboard(dataset: str, title: str, address: Address) -> Iterator[None]:
+    """Show the findings if a validation in this block fails."""
+    try:
+        yield
+    except ValidationFailed as failure:
+        link = address(failure.page)
+        page = failure_page(title, failure.outcome, failure.page, link)
+        show(f"validation-{slug(dataset)}", page, "Data validation failed")
+        emit_validation_failed(dataset, failure.outcome)
+        raise
 
 
 def show_run(

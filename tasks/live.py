@@ -1,6 +1,7 @@
 """Live training progress in the dashboard."""
 
 import logging
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -75,7 +76,7 @@ class LiveProgress:
     def _show(self, context: Context, name: str, share: float, description: str) -> None:
         bar = self._bars.get(name)
         if bar is None:
-            key = name.replace(" ", "-")
+            key = re.sub("[^a-z0-9]+", "-", name.lower())
             self._bars[name] = context.run(artifacts.create, "progress", key, share, description)
         else:
             context.run(artifacts.update, bar, share, description)

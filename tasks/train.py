@@ -26,7 +26,10 @@ def train(arrays: ArraysRef, model: str, settings: TrainingSettings, device: str
             arrays,
             MODELS[model].build,
             settings,
-            checkpoint=Checkpoint(workspace.settings.artifacts_dir / "checkpoints" / current_key()),
+            checkpoint=Checkpoint(
+                workspace.settings.artifacts_dir / "checkpoints" / current_key(),
+                workspace.objects,
+            ),
             progress=Progress(f"train {model}"),
             output=draft.path,
         )

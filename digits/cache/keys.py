@@ -38,6 +38,7 @@ PLUMBING = (
     "digits.training.streams:native_errors_in",
     "digits.datasets.formats.validation_data:validation_parts",
     "digits.datasets.versions:DatasetVersions",
+    "digits.datasets.kept_batches:verify_batch",
     "digits.storage.workspace:Workspace",
     "digits.storage.workspace:current_workspace",
     "tasks.caching:current_key",
@@ -93,6 +94,7 @@ STEPS: Mapping[str, Step] = {
             roots=_image_checks,
         ),
         Step("normalize", libraries=("numpy",)),
+        Step("hold_out", libraries=("numpy",)),
         Step(
             "train",
             libraries=("keras", "numpy"),
@@ -105,6 +107,7 @@ STEPS: Mapping[str, Step] = {
             ignored=frozenset({"device"}),
         ),
         Step("report", libraries=("jinja2", "matplotlib", "numpy", "pillow", "pyarrow")),
+        Step("compare", libraries=("jinja2", "matplotlib", "numpy", "scipy")),
     )
 }
 

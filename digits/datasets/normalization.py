@@ -37,8 +37,8 @@ def _normalize_split(source: Path, dataset: DatasetRef, num_images: int, output:
     split, shape = source.stem, (num_images, *dataset.layout.image_shape, 1)
     num_written = 0
     with (output / f"x_{split}.npy").open("wb") as x, (output / f"y_{split}.npy").open("wb") as y:
-        _write_header(x, shape, np.float32)
-        _write_header(y, (num_images,), np.int32)
+        write_header(x, shape, np.float32)
+        write_header(y, (num_images,), np.int32)
         for images, labels in iter_split(source, dataset.layout):
             x.write(np.divide(images, np.float32(255)).data)
             y.write(labels.astype(np.int32).data)
@@ -47,7 +47,8 @@ def _normalize_split(source: Path, dataset: DatasetRef, num_images: int, output:
         raise DamagedError(f"{source} contains {num_written:,} images, expected {num_images:,}")
 
 
-def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+def write_header(file: BinaryIO, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+    """Write the header of an .npy file, whose content follows."""
     # Written as a byte stream: on a full disk a mapped file kills the process, and numpy.save
     # raises an error that does not give the reason.
     description = np.lib.format.dtype_to_descr(np.dtype(dtype))

@@ -1,19 +1,26 @@
 """Refused batches: one folder for each, with its files and a page that says why."""
 
 import errno
+import logging
 import shutil
+import tarfile
+import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from digits.errors import StoreError
 from digits.intake.claims import Claim
 from digits.intake.contents import others_of
 from digits.intake.incoming import quarantine_folder
 from digits.settings import Settings
 from digits.storage.files import TEMPORARY, discard, flush, make_folder, write_whole
-from digits.storage.records import canonical_digest
-from digits.validation.dataset_validation import validation_files
+from digits.storage.objects import Objects, objects_of
+from digits.storage.records import KEY, canonical_digest
+from digits.validation.dataset_validation import RESULT_FILE, validation_files
 from digits.validation.findings import PAGE_FILE, ValidationOutcome
+
+logger = logging.getLogger(__name__)
 
 ORIGINALS = "originals"
 
@@ -57,7 +64,42 @@ def set_aside(
             write_whole(final / name, content)
     if claimed is not None:
         _move(claimed, final / ORIGINALS)
+    objects = objects_of(settings)
+    if objects is not None:
+        _upload(final, objects, dataset)
     return final / PAGE_FILE
+
+
+def _upload(folder: Path, objects: Objects, dataset: str) -> None:
+    """Upload a refused batch, so that other machines can show it; the page comes last.
+
+    The files are one archive, because their names can be any that a file system allows.
+    """
+    name = f"quarantine/{dataset}/{folder.name}"
+    try:
+        with tempfile.TemporaryFile() as file:
+            with tarfile.open(fileobj=file, mode="w") as archive:
+                archive.add(folder / ORIGINALS, ORIGINALS)
+            file.seek(0)
+            objects.upload(f"{name}/{ORIGINALS}.tar", file, lambda _: None)
+        for page in (RESULT_FILE, PAGE_FILE):
+            objects.write(f"{name}/{page}", (folder / page).read_bytes())
+    except (StoreError, OSError) as error:
+        logger.warning("the refused batch is only on this machine: %s", error)
+
+
+def fetch_pages(dataset: str, settings: Settings) -> None:
+    """Download the pages of the batches that other machines have refused."""
+    objects = objects_of(settings)
+    if objects is None:
+        return
+    for one in objects.listed(f"quarantine/{dataset}/"):
+        _, _, folder, page = one.name.split("/", 3)
+        path = quarantine_folder(dataset, settings) / folder / page
+        if page in {RESULT_FILE, PAGE_FILE} and KEY.fullmatch(folder) and not path.exists():
+            found = objects.read(one.name)
+            if found is not None:
+                write_whole(path, found.content)
 
 
 def _copy(path: Path, target: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from digits.errors import UsageError
+from digits.errors import StoreError, UsageError
 from digits.inference.loaded_versions import LoadedVersion, load_version
 from digits.registry.ledger import Ledger, all_ledgers, champion_of, versions_of
 from digits.server.batching import MAX_IMAGES, Batcher
@@ -30,6 +30,8 @@ NamedVersion = tuple[str, str]
 
 # A promotion is in service two seconds later at most: a look, loading, and a busy machine.
 LOOK_SECONDS = 0.5
+# A look at a store costs a request for each dataset.
+STORE_LOOK_SECONDS = 5.0
 # A version that could not be loaded is tried again, because its files may have been restored.
 RETRY_SECONDS = 5.0
 # Earlier versions that are kept in memory, some megabytes each.
@@ -100,17 +102,22 @@ class ServedModels:
             self._look_at(name, slot)
 
     @property
-    def has_news(self) -> bool:
-        """Whether there is anything to look at: a few system calls."""
-        return self._follows_all or any(self._is_due(*item) for item in self._slots.items())
+    def may_have_news(self) -> bool:
+        """Whether there may be anything to look at: a few system calls."""
+        if self._follows_all or self._workspace.objects:
+            return True
+        return any(self._is_due(*item) for item in self._slots.items())
 
     async def follow(self) -> None:
         """Keep the versions in service up to date, forever."""
+        seconds = STORE_LOOK_SECONDS if self._workspace.objects else LOOK_SECONDS
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(seconds)
             try:
-                if self.has_news:
+                if self.may_have_news:
                     await asyncio.to_thread(self.look)
+            except StoreError as error:  # the versions in service stay
+                logger.warning("cannot look at the ledgers: %s", error)
             except Exception:  # the next look may succeed
                 logger.exception("cannot look at the ledgers")
 

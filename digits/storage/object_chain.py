@@ -63,6 +63,8 @@ class ObjectChain(Chain):
         if not self._objects.create(self._object(number), text):
             raise LostRaceError(f"{self.place}: another machine has added line {number}")
         lines = [*after.lines, Line(text, unseal(text)[1])]
+        # Of two machines, the later may write the earlier head: until the next line, it then
+        # witnesses one line less.
         head = Head(number=number, line=lines[-1].digest)
         try:
             self._objects.write(f"{self._name}/{HEAD}", seal(head.model_dump()))

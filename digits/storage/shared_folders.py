@@ -18,7 +18,10 @@ from pathlib import Path
 from digits.errors import DamagedError
 from digits.progress import transfer
 from digits.settings import Settings
-from digits.storage.bundles import MANIFEST, FileFacts, Manifest, parse_manifest
+from digits.storage.bundles import MANIFEST, FileFacts, Inspector, Manifest, parse_manifest
+from digits.storage.collectors import wait_for_collectors
+from digits.storage.files import discard
+from digits.storage.locks import hold
 from digits.storage.objects import Objects, objects_of
 
 logger = logging.getLogger(__name__)
@@ -47,34 +50,44 @@ class SharedFolders:
     def upload(self, name: str, folder: Path) -> None:
         """Upload a complete folder; files that are there already are not sent again.
 
-        The manifest is written always, which shows garbage collection that the folder is in use.
+        The manifest is written always, which protects the folder from garbage collection.
         """
         self._complete(name, folder)
-        self._objects.write(f"{name}/{MANIFEST}", (folder / MANIFEST).read_bytes())
+        if wait_for_collectors(self._objects, name):
+            self._complete(name, folder)
         self._altered.discard(name)
         self._whole[name] = time.monotonic()
-        self._trim()
+        self.trim()
 
     def ensure(self, name: str, folder: Path) -> None:
         """Upload again what the store has lost of a folder that is whole on this machine."""
         if time.monotonic() - self._whole.get(name, -TRUSTED_SECONDS) < TRUSTED_SECONDS:
             return
-        if self._complete(name, folder):
+        if self._missing(name, folder):
+            self.upload(name, folder)
             logger.warning("%s: uploaded again what was missing of %s", self._objects.address, name)
-            self._objects.write(f"{name}/{MANIFEST}", (folder / MANIFEST).read_bytes())
         self._whole[name] = time.monotonic()
 
     def download(self, name: str, folder: Path, digest: str) -> None:
-        """Download the folder whose manifest has this digest, replacing a corrupted one.
+        """Download the folder whose manifest has this digest, unless its copy here is whole.
 
         Raises DamagedError if it is missing, incomplete or corrupted in the store.
         """
+        # Two steps of a run may need the same folder at once.
+        with hold(self._downloads / f"{digest}.lock"):
+            try:
+                Inspector().inspect(folder, digest)
+            except DamagedError:
+                self._download_all(name, folder, digest)
+        self.trim()
+
+    def _download_all(self, name: str, folder: Path, digest: str) -> None:
         manifest, content = self.manifest(name, digest)
         draft = self._downloads / uuid.uuid4().hex
         draft.mkdir(parents=True)
         try:
             size = sum(facts.bytes for facts in manifest.files.values())
-            with transfer(name.partition("/")[0], size) as show:
+            with transfer(_kind(name), size) as show:
                 received = 0
                 for file, facts in manifest.files.items():
                     for count in self._download(f"{name}/{file}", draft / file, facts):
@@ -84,7 +97,6 @@ class SharedFolders:
             self._put_in_place(draft, folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-        self._trim()
 
     def manifest(self, name: str, digest: str) -> tuple[Manifest, bytes]:
         """Return a folder's manifest and its bytes. Raises DamagedError."""
@@ -109,16 +121,23 @@ class SharedFolders:
                 raise DamagedError(f"{place} has {sizes[file]} bytes (expected {facts.bytes})")
         return list(manifest.files)
 
-    def _complete(self, name: str, folder: Path) -> bool:
-        """Upload the files that the store lacks; return whether anything was missing."""
-        content = (folder / MANIFEST).read_bytes()
-        manifest = Manifest.model_validate_json(content)
+    def _complete(self, name: str, folder: Path) -> None:
+        """Upload the files that the store lacks, then the manifest."""
+        missing = self._missing(name, folder)
+        for file in sorted(missing - {MANIFEST}):
+            size = (folder / file).stat().st_size
+            with (folder / file).open("rb") as content, transfer(_kind(name), size, "sent") as show:
+                self._objects.upload(f"{name}/{file}", content, show)
+        self._objects.write(f"{name}/{MANIFEST}", (folder / MANIFEST).read_bytes())
+
+    def _missing(self, name: str, folder: Path) -> set[str]:
+        """The files of a folder that the store lacks, by their sizes."""
+        sealed = (folder / MANIFEST).read_bytes()
+        expected = {MANIFEST: len(sealed)}
+        for file, facts in Manifest.model_validate_json(sealed).files.items():
+            expected[file] = facts.bytes
         sizes = {} if name in self._altered else self._sizes(name)
-        missing = [file for file, facts in manifest.files.items() if sizes.get(file) != facts.bytes]
-        for file in missing:
-            with transfer(name.partition("/")[0], manifest.files[file].bytes) as show:
-                self._objects.upload(f"{name}/{file}", folder / file, show)
-        return bool(missing) or sizes.get(MANIFEST) != len(content)
+        return {file for file, size in expected.items() if sizes.get(file) != size}
 
     def _sizes(self, name: str) -> dict[str, int]:
         listed = self._objects.listed(f"{name}/")
@@ -150,18 +169,16 @@ class SharedFolders:
         corrupted = draft.with_name(f"{draft.name}.old")
         with contextlib.suppress(FileNotFoundError):
             folder.rename(corrupted)
-        # Another process may have downloaded the same folder meanwhile.
-        with contextlib.suppress(FileExistsError, OSError):
-            draft.rename(folder)
+        draft.rename(folder)
         shutil.rmtree(corrupted, ignore_errors=True)
 
-    def _trim(self) -> None:
+    def trim(self) -> None:
         """Remove the folders that were not used for the longest time, until the cache is small."""
         now = time.time()
         for left in self._downloads.glob("*"):
             with contextlib.suppress(OSError):
                 if now - left.stat().st_mtime > LEFT_SECONDS:
-                    shutil.rmtree(left)
+                    discard(left)
         used = []
         manifests = (self._cache.glob(f"{depth}/{MANIFEST}") for depth in ("*/*", "batches/*/*"))
         for manifest in chain.from_iterable(manifests):
@@ -182,6 +199,10 @@ class SharedFolders:
             self._downloads.mkdir(exist_ok=True)
             folder.rename(hidden)
             shutil.rmtree(hidden)
+
+
+def _kind(name: str) -> str:
+    return name.partition("/")[0]
 
 
 def shared_folders(settings: Settings) -> SharedFolders | None:

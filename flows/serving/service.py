@@ -102,7 +102,7 @@ def page_address(path: Path) -> str | None:
     """Return the URL of a page in the store, or None if the service is not up."""
     settings = Settings()
     api = api_address(settings)
-    return api and f"{_pages_address(api)}/{path.relative_to(settings.artifacts_dir)}"
+    return api and f"{_pages_address(api)}/{path.relative_to(settings.results_dir)}"
 
 
 def models_address(api: str) -> str:
@@ -176,7 +176,7 @@ def _keep_up(
     commands = {
         server: [*WEB, "dashboard", str(for_server)],
         worker: WORKER,
-        pages: [*WEB, "pages", str(for_pages), str(settings.artifacts_dir)],
+        pages: [*WEB, "pages", str(for_pages)],
         models: [*WEB, "models", str(for_models)],
     }
     logger.info("Starting the server; its log is %s", server.log)

@@ -12,6 +12,7 @@ from digits.errors import UsageError
 from digits.server.guard import allowed_names
 from digits.settings import Settings
 from flows.serving import database
+from flows.serving.installed_prefect import provide_dashboard_folder
 from flows.serving.listening import PASSWORD_SETTING
 from flows.serving.service import CLIENT, DASHBOARD
 
@@ -36,6 +37,7 @@ def prepare_server(settings: Settings) -> None:
     """
     require_postgresql()
     redis = require_redis(settings)
+    provide_dashboard_folder()
     _set_defaults(
         {
             **SHARED,

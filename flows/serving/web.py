@@ -1,19 +1,21 @@
 """The web servers: Prefect's with its dashboard, that of a run by hand, the pages, the models.
 
-`python -m flows.serving.web KIND SOCKET [FOLDER]` serves on a listening socket that it inherits, so
+`python -m flows.serving.web KIND SOCKET` serves on a listening socket that it inherits, so
 that its port was known to be free before, and stays taken while a server restarts.
 """
 
+import asyncio
+import contextlib
 import os
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import uvicorn
+from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -23,14 +25,18 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from digits.errors import DigitsError
 from digits.server.guard import Guard, allowed_names
 from digits.server.own_user import OwnUserProtocol
 from digits.settings import Settings
+from digits.storage.references import Kind, Reference
+from digits.storage.store import Store
 from flows.serving.database import name_database
+from flows.serving.installed_prefect import provide_dashboard_folder
 from flows.serving.listening import PASSWORD_SETTING
 
-# The folders of the store that are served to browsers; the dashboard links to them.
-PAGES = ("reports", "validations")
+# The kinds of bundles that are served to browsers; the dashboard links to them.
+PAGES: tuple[Kind, ...] = ("reports", "validations")
 # Prefect's dashboard draws with inline styles. Pictures from
 # elsewhere are refused: a label or file name could name one.
 DASHBOARD_POLICY = (
@@ -47,18 +53,34 @@ LOGS: Mapping[str, Any] = {"log_level": "info", "access_log": False}
 
 
 class Pages(StaticFiles):
-    """The pages of a folder: no listings, and no other files."""
+    """The pages of one kind of bundle: no listings, and no other files."""
+
+    def __init__(self, kind: Kind, store: Store) -> None:
+        super().__init__(directory=store.root(kind), check_dir=False)
+        self._kind, self._store = kind, store
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         """Answer with a page, or with 404."""
         if not path.endswith(".html"):
             raise HTTPException(404)
+        if self._store.is_shared:
+            await asyncio.to_thread(self._fetch, path.partition("/")[0])
         return await super().get_response(path, scope)
+
+    def _fetch(self, digest: str) -> None:
+        """Download a bundle that another machine has made."""
+
+        class Page(Reference):
+            kind: ClassVar[Kind] = self._kind
+
+        with contextlib.suppress(ValidationError, DigitsError):
+            self._store.folder(Page(digest=digest))
 
 
 def dashboard(*, has_services: bool = True) -> ASGIApp:
     """Prefect's server with the dashboard, with or without its background services."""
     name_database()
+    provide_dashboard_folder()
     from prefect.server.api.server import create_app
 
     app = create_app(final=True, webserver_only=not has_services)
@@ -85,9 +107,10 @@ def run_server() -> ASGIApp:
     return Guard(create_app(), has_pages=False)
 
 
-def pages(folder: Path) -> ASGIApp:
-    """The reports and validations below a folder."""
-    routes = [Mount(f"/{name}", Pages(directory=folder / name, check_dir=False)) for name in PAGES]
+def pages(settings: Settings) -> ASGIApp:
+    """The reports and validations of a workspace."""
+    store = Store(settings)
+    routes = [Mount(f"/{kind}", Pages(kind, store)) for kind in PAGES]
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False  # a redirect would tell which folders there are
     return Guard(app, names=allowed_names(), policy=PAGES_POLICY)
@@ -99,7 +122,7 @@ def serve(app: ASGIApp, descriptor: int, **options: Any) -> None:
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
 
 
-def main(kind: str, descriptor: str, *folder: str) -> None:
+def main(kind: str, descriptor: str) -> None:
     """Serve one of the apps."""
     if kind == "run":
         threading.Thread(target=_end_with_input, daemon=True).start()
@@ -109,7 +132,7 @@ def main(kind: str, descriptor: str, *folder: str) -> None:
     elif kind == "models":
         serve_models(int(descriptor))
     else:
-        serve(pages(Path(*folder)), int(descriptor), **LOGS)
+        serve(pages(Settings()), int(descriptor), **LOGS)
 
 
 def serve_dashboard(app: ASGIApp, descriptor: int, **options: Any) -> None:

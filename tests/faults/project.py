@@ -19,6 +19,7 @@ from tests.faults.commands import (
     start_forked,
     start_fresh,
 )
+from tests.support.prefect_server import is_ours
 from tests.support.small_dataset import NAME
 
 SOURCES = ("digits", "tasks", "flows", "data/datasets")
@@ -141,8 +142,3 @@ def copy_project(folder: Path, environment: Mapping[str, str], options: tuple[st
     compileall.compile_dir(folder / "project", quiet=1)
     (folder / "work").mkdir()
     return Copy(folder / "project", folder / "work", environment, options)
-
-
-def is_ours(variable: str) -> bool:
-    """Return whether the command line may set this environment variable."""
-    return variable.startswith(("DIGITS_", "DO_NOT_TRACK", "GX_", "KERAS_", "PREFECT_", "TF_"))

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from digits.recipes import training_settings
+from digits.registry.garbage import running
 from digits.registry.ledger import Entry, Ledger
 from digits.registry.promotion import Decision, decide, models_to_convert
 from digits.registry.promotion_rule import Rule
-from digits.storage.lineage import trace
+from digits.storage.lineage import Lineage, trace
 from digits.storage.records import StepKey
 from digits.storage.references import (
     ArraysRef,
@@ -152,6 +153,29 @@ class Run:
             return champion.evaluation if champion else None
         return self.evaluate(champion.model, arrays, NUM_IMAGES - champion.evaluation.num_correct)
 
+    def decide(
+        self,
+        dataset: DatasetRef,
+        scored: list[tuple[ModelRef, EvaluationRef]],
+        arrays: ArraysRef,
+        lineage: Lineage,
+    ) -> Decision | None:
+        """Decide, or return None if another run has changed the champion meanwhile."""
+        incumbent, rule = self.incumbent(arrays), Rule(floor=0.1)
+        due = models_to_convert(
+            arrays.layout.name, scored, incumbent, rule=rule, workspace=self.workspace
+        )
+        return decide(
+            dataset,
+            scored,
+            incumbent,
+            rule=rule,
+            lineage=lineage,
+            forms=[self.convert(model, arrays) for model in due],
+            run="a run",
+            workspace=self.workspace,
+        )
+
     def run(self) -> Decision:
         """Do all steps, make the decision and write the page."""
         dataset, validation, arrays = self.prepare()
@@ -162,21 +186,9 @@ class Run:
             for model in models
         ]
         lineage = trace(self.made.values(), self.workspace.records)
-        incumbent, rule = self.incumbent(arrays), Rule(floor=0.1)
-        due = models_to_convert(
-            arrays.layout.name, scored, incumbent, rule=rule, workspace=self.workspace
-        )
-        decision = decide(
-            dataset,
-            scored,
-            incumbent,
-            rule=rule,
-            lineage=lineage,
-            forms=[self.convert(model, arrays) for model in due],
-            run="a run",
-            workspace=self.workspace,
-        )
-        assert decision is not None
+        decision = None
+        while decision is None:
+            decision = self.decide(dataset, scored, arrays, lineage)
         verdict = decision.standing.model_dump(mode="json")
         self.step(
             "report",
@@ -188,7 +200,8 @@ class Run:
 
 def run_once(workspace: Workspace, **changes: Any) -> Entry:
     """Do a run and return its line in the ledger."""
-    return Run(workspace, **changes).run().entry
+    with running(workspace):
+        return Run(workspace, **changes).run().entry
 
 
 def leave_remains(workspace: Workspace, number: int) -> None:

@@ -8,6 +8,8 @@ from PIL import Image
 from playwright.sync_api import Browser
 
 from digits.report.page import write_report
+from digits.settings import Settings
+from digits.storage.workspace import Workspace
 from digits.validation.dataset_validation import render_page
 from tests.support.browser import CHROMIUM, DESKTOP, PHONE, Scheme, open_page, start_chromium
 from tests.support.findings import (
@@ -27,13 +29,14 @@ from tests.support.reports import (
     make_verdict,
 )
 from tests.support.screenshot import take_screenshot
+from tests.support.sweeps import write_sweep
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium not found: apt-get install chromium"),
 ]
 
-PAGES = ("report", "kept", "many", "failed", "passed")
+PAGES = ("report", "kept", "many", "failed", "passed", "sweep")
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 
 # For every visible text: the contrast of its color with its background, by WCAG 2.
@@ -97,6 +100,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     failed = make_outcome(FAILED, FAILED_AS_A_WHOLE, FAILED_IN_MANY_ROWS, WARNED)
     paths["failed"].write_text(render_page(failed))
     paths["passed"].write_text(render_page(make_outcome()))
+    workspace = Workspace(Settings(data_dir=folder / "data", artifacts_dir=folder / "artifacts"))
+    (folder / "sweep").mkdir()
+    page = write_sweep(folder / "sweep", workspace.store, "a_dataset_" + "long" * 30)
+    paths["sweep"].write_text(page)
     return paths
 
 

@@ -45,9 +45,9 @@ def test_a_promotion_and_a_rollback_are_put_into_service(served_dataset: Setting
     promote_version(served_dataset, 1)
     models = models_of(served_dataset)
     assert number_of(models) == 1
-    assert not models.has_news
+    assert not models.may_have_news
     promote_version(served_dataset, 2)
-    assert models.has_news
+    assert models.may_have_news
     models.look()
     assert number_of(models) == 2
     roll_back(NAME, 1, "by hand", Workspace(served_dataset))

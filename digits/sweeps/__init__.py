@@ -1,0 +1,1 @@
+"""Sweeps: many trainings side by side, and what they say about the variants that they try."""
