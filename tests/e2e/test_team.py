@@ -49,6 +49,15 @@ def test_both_replicas_know_a_run_that_a_worker_executes(team: Team) -> None:
     assert all(slot == 0 for slot in slots(team))
 
 
+def test_a_run_lets_a_worker_of_another_pool_train_and_verifies_what_it_made(team: Team) -> None:
+    asked = {"dataset": NAME, "models": ["mlp"], "epochs": 2, "train_on": "digits"}
+    run = team.start_run("retrain", **asked)
+    assert team.finished(run) == "Completed"
+    (other,) = team.ask("POST", "flow_runs/filter", {"flows": {"name": {"any_": ["train"]}}})
+    assert other["state_name"] == "Completed"
+    assert other["labels"]["digits.record"] in team.ledger()
+
+
 def test_replicas_answer_probes_but_no_one_else_without_the_password(team: Team) -> None:
     url = f"http://127.0.0.1:{team.ports['replica-1']}/api"
     assert httpx.get(f"{url}/ready").status_code == 200

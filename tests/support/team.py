@@ -138,6 +138,7 @@ class Team:
             "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", ""))),
             "DIGITS_HOME": str(self._home(home or name)),
             "DIGITS_REDIS_URL": self.redis.url,
+            "DIGITS_STORE": f"file://{self._folder}/store",
             "PREFECT_API_URL": f"http://127.0.0.1:{self.ports[replica]}/api",
             "PREFECT_API_AUTH_STRING": PASSWORD,
             # Poll for work more often than an operator would.
@@ -199,6 +200,10 @@ class Team:
     def finished(self, run: str, replica: str = "replica-1") -> str:
         """Wait for a run's end and return its final state."""
         return self.reaches(run, *ENDS, replica=replica)
+
+    def ledger(self) -> str:
+        """Return all lines of the champion's ledger in the store."""
+        return "".join(path.read_text() for path in (self._folder / "store").glob("ledger/**/*"))
 
     def workers_are_online(self) -> bool:
         """Return whether both workers have reported to the server."""
