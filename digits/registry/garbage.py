@@ -47,9 +47,10 @@ def collect(
     Keeps every model version in any ledger (so the champion and every rollback target), its ONNX
     forms and the page of its promotion; the data that a champion was trained and scored on; the
     `keep_records` most recently used cache records of each step and model, with their bundles; the
-    latest `keep_records` checkpoints of unfinished trainings; the latest `keep_records` failed
-    validations; and prepared data that another workspace uses. Refused batches may be the only copy
-    of a user's data, so they are deleted only if they are older than `refused_days`.
+    trainings of the latest `keep_records` sweeps; the latest `keep_records` checkpoints of
+    unfinished trainings; the latest `keep_records` failed validations; and prepared data that
+    another workspace uses. Refused batches may be the only copy of a user's data, so they are
+    deleted only if they are older than `refused_days`.
 
     Waits for active runs, also those of other workspaces on the same data, before deleting. What
     cannot be deleted is left, with a warning. Raises LedgerError, and deletes nothing, if any
@@ -115,13 +116,16 @@ def _sort_records(workspace: Workspace, keep: int) -> tuple[list[Record], list[P
     makers = {made.made_by for version in versions for made in (version.model, version.evaluation)}
     makers |= {form.made_by for form in _forms(workspace)}
     unshown = {version.model.digest for version in versions}
+    records = list(workspace.records.all())
+    compared = _compared(records, keep)
     counts: Counter[str] = Counter()
     kept = []
-    for record in workspace.records.all():
+    for record in records:
         counts[record.label] += 1
         shown = _shown(record) & unshown
         unshown -= shown
-        if counts[record.label] <= keep or record.key.digest in makers or shown:
+        is_needed = record.key.digest in makers or record.reference.digest in compared
+        if counts[record.label] <= keep or is_needed or shown:
             kept.append(record)
     # Unreadable records are deleted too: they will never be trusted.
     paths = {workspace.records.path(record.key.digest) for record in kept}
@@ -134,6 +138,17 @@ def _shown(record: Record) -> set[str]:
     if isinstance(verdict, dict) and verdict.get("outcome") == "promoted":
         return {str(verdict.get("candidate_digest"))}
     return set()
+
+
+def _compared(records: Iterable[Record], keep: int) -> set[str]:
+    """The digests of the models and scores that the pages of the latest sweeps compare."""
+    pages = [record for record in records if record.key.step == "compare"]
+    return {
+        digest
+        for page in pages[:keep]
+        for pair in page.key.inputs.get("scored", ())
+        for digest in pair
+    }
 
 
 def _values(workspace: Workspace, kept: Iterable[Record]) -> list[Path]:
