@@ -12,7 +12,7 @@ from tests.faults.commands import TIMEOUT
 from tests.faults.project import Copy
 from tests.support.small_dataset import NAME
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600)]
 
 # Epochs enough for a kill to come before the last one.
 SWEEP = ("--datasets", NAME, "--models", "mlp", "--epochs", "40", "--parallel", "1")
