@@ -53,9 +53,10 @@ def collect(
     Keeps every model version in any ledger (so the champion and every rollback target), its ONNX
     forms and the page of its promotion; the data that a champion was trained and scored on; the
     `keep_records` most recently used cache records of each step and model, with their bundles; the
-    latest `keep_records` checkpoints of unfinished trainings; the latest `keep_records` failed
-    validations; and prepared data that another workspace uses. Refused batches may be the only copy
-    of a user's data, so they are deleted only if they are older than `refused_days`.
+    trainings of the latest `keep_records` sweeps; the latest `keep_records` checkpoints of
+    unfinished trainings; the latest `keep_records` failed validations; and prepared data that
+    another workspace uses. Refused batches may be the only copy of a user's data, so they are
+    deleted only if they are older than `refused_days`.
 
     Waits for active runs of this machine, also those of other workspaces on the same data, before
     deleting. In DIGITS_STORE, other machines may go on: what was written or used in the time of
