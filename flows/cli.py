@@ -6,6 +6,7 @@ import functools
 import gc as collector
 import os
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -382,8 +383,16 @@ def export(folder: Path, formats: list[str], dataset: str, as_json: bool) -> Non
     type=click.IntRange(min=1),
     help="Also delete refused batches that are older than this (default: keep them all).",
 )
+@click.option(
+    "--grace-hours",
+    type=click.IntRange(min=12),
+    default=24,
+    show_default=True,
+    help="In DIGITS_STORE, keep what any machine has written or used in these hours: more than six "
+    "hours longer than the longest run.",
+)
 @console.json_option
-def gc(dry_run: bool, keep: int, refused_days: int | None, as_json: bool) -> None:
+def gc(dry_run: bool, keep: int, refused_days: int | None, grace_hours: int, as_json: bool) -> None:
     """Delete files that no model version, recent cache record or run needs."""
     console.show_logs()
     from digits.registry.garbage import collect
@@ -392,6 +401,7 @@ def gc(dry_run: bool, keep: int, refused_days: int | None, as_json: bool) -> Non
         current_workspace(),
         keep_records=keep,
         refused_days=refused_days,
+        grace=timedelta(hours=grace_hours),
         is_dry_run=dry_run,
         announce=lambda garbage: (
             console.print_json(garbage.model_dump(mode="json"))

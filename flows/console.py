@@ -335,10 +335,11 @@ def print_reproduction(outcome: "Reproduction") -> None:
 
 def print_garbage(garbage: "Garbage", *, is_dry_run: bool) -> None:
     """Print what is or would be deleted, and how much space that frees."""
-    for path in garbage.paths:
-        echo(str(path))
+    places = [*map(str, garbage.paths), *garbage.objects]
+    for place in places:
+        echo(place)
     verb = "would free" if is_dry_run else "freeing"
-    echo(f"{verb} {garbage.num_bytes / 1e6:.1f} MB in {len(garbage.paths)} places")
+    echo(f"{verb} {garbage.num_bytes / 1e6:.1f} MB in {len(places)} places")
 
 
 def print_export(folder: Path, facts: dict[str, Any]) -> None:

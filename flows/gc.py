@@ -1,11 +1,13 @@
 """Gc: garbage collection, which keeps the run-time folders from growing forever."""
 
+from datetime import timedelta
+
 from prefect import flow
 
 from digits.registry.garbage import Garbage, collect
 from digits.report.dashboard_pages import garbage_page
 from digits.storage.workspace import current_workspace
-from flows.parameters import Positive
+from flows.parameters import GraceHours, Positive
 from flows.serving.watch import hold_run_lock
 from tasks.dashboard import show
 
@@ -16,12 +18,19 @@ from tasks.dashboard import show
     persist_result=False,
     on_running=[hold_run_lock],
 )
-def gc(*, keep: Positive = 5, refused_days: Positive | None = None, dry_run: bool = False) -> None:
+def gc(
+    *,
+    keep: Positive = 5,
+    refused_days: Positive | None = None,
+    grace_hours: GraceHours = 24,
+    dry_run: bool = False,
+) -> None:
     """Delete files that no model version, recent cache record or run needs.
 
     Args:
         keep: Number of cache records to keep per step.
         refused_days: Also delete refused batches that are older than this (default: keep all).
+        grace_hours: In DIGITS_STORE, keep what any machine has written or used in these hours.
         dry_run: Only show what would be deleted.
     """
 
@@ -32,6 +41,7 @@ def gc(*, keep: Positive = 5, refused_days: Positive | None = None, dry_run: boo
         current_workspace(),
         keep_records=keep,
         refused_days=refused_days,
+        grace=timedelta(hours=grace_hours),
         is_dry_run=dry_run,
         announce=announce,
     )

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from digits.recipes import RECIPES
+from digits.registry.needed import MIN_GRACE_HOURS
 from digits.settings import Settings
 from digits.spec import available_datasets
 
@@ -24,4 +25,5 @@ ModelNames = Annotated[
 ]
 RecipeName = Annotated[str, Field(json_schema_extra={"enum": list(RECIPES)})]
 Positive = Annotated[int, Field(ge=1)]
+GraceHours = Annotated[int, Field(ge=MIN_GRACE_HOURS)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]

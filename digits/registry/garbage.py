@@ -4,34 +4,39 @@ import contextlib
 import logging
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import get_args
 
 from digits.errors import DamagedError, DigitsError
-from digits.registry.ledger import ModelVersion, all_ledgers
+from digits.registry.needed import (
+    GRACE,
+    Policy,
+    data_of_champions,
+    histories,
+    kept_records,
+    named_bundles,
+)
 from digits.storage.files import discard
-from digits.storage.lineage import LineageRef, read_lineage
 from digits.storage.locks import hold, is_free
-from digits.storage.records import KEY, Record
-from digits.storage.references import Frozen, Kind, OnnxRef, Reference
-from digits.storage.sharing import data_lock, other_users, using_data
+from digits.storage.records import KEY
+from digits.storage.references import Frozen, Kind
+from digits.storage.sharing import data_lock, hidden_users, listed_since, other_users, using_data
 from digits.storage.store import PREPARED_KINDS
 from digits.storage.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
 SECONDS_OF_A_DAY = 24 * 60 * 60
-DATA_STEPS: Mapping[str, Kind] = {"ingest": "datasets", "normalize": "arrays"}
-"""The steps of a lineage that made a model version's data, and their bundles."""
 
 
 class Garbage(Frozen):
-    """Files and folders that nothing needs, and their total size in bytes."""
+    """Files and folders that nothing needs, objects in DIGITS_STORE, and their size in bytes."""
 
     paths: tuple[Path, ...]
     num_bytes: int
+    objects: tuple[str, ...] = ()
 
 
 def collect(
@@ -39,6 +44,7 @@ def collect(
     *,
     keep_records: int,
     refused_days: int | None = None,
+    grace: timedelta = GRACE,
     is_dry_run: bool,
     announce: Callable[[Garbage], None],
 ) -> None:
@@ -51,24 +57,56 @@ def collect(
     validations; and prepared data that another workspace uses. Refused batches may be the only copy
     of a user's data, so they are deleted only if they are older than `refused_days`.
 
-    Waits for active runs, also those of other workspaces on the same data, before deleting. What
-    cannot be deleted is left, with a warning. Raises LedgerError, and deletes nothing, if any
-    ledger is corrupted.
+    Waits for active runs of this machine, also those of other workspaces on the same data, before
+    deleting. In DIGITS_STORE, other machines may go on: what was written or used in the time of
+    `grace` is kept (see digits.registry.shared_garbage). What cannot be deleted is left, with a
+    warning. Raises LedgerError, and deletes nothing, if any ledger is corrupted.
     """
+    policy = Policy(keep_records, refused_days, grace)
     with _undisturbed(workspace, is_dry_run):
-        # Records are deleted before bundles, so an interruption leaves at most unreferenced
-        # bundles, which the next collection finds.
-        kept, files = _sort_records(workspace, keep_records)
-        files += _values(workspace, kept) + _checkpoints(workspace, keep_records)
-        files += _locks(workspace) + _refused(workspace, refused_days)
-        bundles = _bundles(workspace, kept, keep_records)
-        paths = (*files, *bundles)
-        announce(Garbage(paths=paths, num_bytes=sum(map(_size, paths))))
-        if not is_dry_run:
-            for path in files:
-                _delete(path, discard)
-            for path in bundles:
-                _delete(path, workspace.store.discard)
+        if workspace.objects:
+            _collect_shared(workspace, policy, is_dry_run, announce)
+        else:
+            _collect_local(workspace, policy, is_dry_run, announce)
+
+
+def _collect_local(
+    workspace: Workspace, policy: Policy, is_dry_run: bool, announce: Callable[[Garbage], None]
+) -> None:
+    # Records are deleted before bundles, so an interruption leaves at most unreferenced
+    # bundles, which the next collection finds.
+    ledgers = histories(workspace.settings)
+    kept = list(kept_records(workspace.records.all(), ledgers, policy.keep_records))
+    keys = {record.key.digest for record in kept}
+    paths = {workspace.records.path(key) for key in keys}
+    # Unreadable records are deleted too: they will never be trusted.
+    files = [path for path in _listed(workspace.records.root) if path not in paths]
+    files += _of_this_machine(workspace, policy, keys)
+    needed = {record.reference.name for record in kept} | named_bundles(ledgers)
+    bundles = _bundles(workspace, needed, policy.keep_records)
+    announce(Garbage(paths=(*files, *bundles), num_bytes=sum(map(_size, (*files, *bundles)))))
+    if not is_dry_run:
+        for path in files:
+            _delete(path, discard)
+        for path in bundles:
+            _delete(path, workspace.store.discard)
+
+
+def _collect_shared(
+    workspace: Workspace, policy: Policy, is_dry_run: bool, announce: Callable[[Garbage], None]
+) -> None:
+    from digits.registry.shared_garbage import delete_units, look, look_around
+
+    found = look_around(workspace, policy) if is_dry_run else look(workspace, policy)
+    files = _of_this_machine(workspace, policy, found.kept_keys)
+    size = sum(unit.size for unit in found.units) + sum(map(_size, files))
+    names = tuple(unit.address for unit in found.units)
+    announce(Garbage(paths=tuple(files), num_bytes=size, objects=names))
+    if not is_dry_run:
+        delete_units(workspace, policy, found.units)
+        for path in files:
+            _delete(path, discard)
+        workspace.store.trim()
 
 
 @contextlib.contextmanager
@@ -109,36 +147,17 @@ def _delete(path: Path, delete: Callable[[Path], None]) -> None:
         logger.warning("%s cannot be deleted: %s", error.filename or path, error.strerror)
 
 
-def _sort_records(workspace: Workspace, keep: int) -> tuple[list[Record], list[Path]]:
-    """Split the records folder into records to keep and files to delete."""
-    versions = _versions(workspace)
-    makers = {made.made_by for version in versions for made in (version.model, version.evaluation)}
-    makers |= {form.made_by for form in _forms(workspace)}
-    unshown = {version.model.digest for version in versions}
-    counts: Counter[str] = Counter()
-    kept = []
-    for record in workspace.records.all():
-        counts[record.label] += 1
-        shown = _shown(record) & unshown
-        unshown -= shown
-        if counts[record.label] <= keep or record.key.digest in makers or shown:
-            kept.append(record)
-    # Unreadable records are deleted too: they will never be trusted.
-    paths = {workspace.records.path(record.key.digest) for record in kept}
-    return kept, [path for path in _listed(workspace.records.root) if path not in paths]
-
-
-def _shown(record: Record) -> set[str]:
-    """The digest of the model whose promotion a report page shows, if any."""
-    verdict = record.key.inputs.get("verdict")
-    if isinstance(verdict, dict) and verdict.get("outcome") == "promoted":
-        return {str(verdict.get("candidate_digest"))}
-    return set()
-
-
-def _values(workspace: Workspace, kept: Iterable[Record]) -> list[Path]:
-    keys = {record.key.digest for record in kept}
-    return [path for path in _listed(workspace.records.values) if path.name not in keys]
+def _of_this_machine(
+    workspace: Workspace, policy: Policy, kept_keys: Collection[str]
+) -> list[Path]:
+    """Files that lie on this machine even if the results lie in a store."""
+    values = [path for path in _listed(workspace.records.values) if path.name not in kept_keys]
+    return [
+        *values,
+        *_checkpoints(workspace, policy.keep_records),
+        *_locks(workspace),
+        *_refused(workspace, policy.refused_days),
+    ]
 
 
 def _checkpoints(workspace: Workspace, keep: int) -> list[Path]:
@@ -170,17 +189,12 @@ def _refused(workspace: Workspace, days: int | None) -> list[Path]:
     return [path for path in batches if path.lstat().st_mtime < latest]
 
 
-def _bundles(workspace: Workspace, kept: Iterable[Record], keep: int) -> list[Path]:
-    store = workspace.store
-    needed: set[Reference] = {record.reference for record in kept}
-    for version in _versions(workspace):
-        needed |= {version.model, version.evaluation, LineageRef(digest=version.lineage)}
-    needed |= _forms(workspace)
-    folders = {store.place(reference) for reference in needed}
-    folders |= _data_of_champions(workspace) | _needed_elsewhere(workspace)
+def _bundles(workspace: Workspace, needed: set[str], keep: int) -> list[Path]:
+    """The bundles whose names are not `needed`, here or in another workspace."""
+    folders = {_place(workspace, name) for name in needed} | _needed_data(workspace)
     unneeded = []
     for kind in get_args(Kind):
-        paths = [path for path in store.contents(kind) if path not in folders]
+        paths = [path for path in workspace.store.contents(kind) if path not in folders]
         if kind == "validations":
             # A failed validation has no record, but someone may still want to read its page.
             whole = [path for path in paths if KEY.fullmatch(path.name)]
@@ -190,26 +204,29 @@ def _bundles(workspace: Workspace, kept: Iterable[Record], keep: int) -> list[Pa
     return unneeded
 
 
-def _data_of_champions(workspace: Workspace) -> set[Path]:
-    """The bundles of the data behind each champion, which exports and reproductions need."""
-    folders = set()
-    for ledger in all_ledgers(workspace.settings):
-        champion = ledger.champion()
-        with contextlib.suppress(DamagedError):
-            lineage = read_lineage(champion.lineage, workspace.store) if champion else {}
-            folders |= {
-                workspace.store.root(kind) / lineage[step].output
-                for step, kind in DATA_STEPS.items()
-                if step in lineage
-            }
-    return folders
-
-
-def _needed_elsewhere(workspace: Workspace) -> set[Path]:
-    """The prepared data that other workspaces use; all of it if that cannot be read."""
+def _needed_data(workspace: Workspace) -> set[Path]:
+    """The prepared data of champions and of other workspaces; all of it if in doubt."""
     prepared = {path for kind in PREPARED_KINDS for path in workspace.store.contents(kind)}
-    needed: set[Path] = set()
-    for entry, artifacts in other_users(workspace.settings).items():
+    try:
+        needed = _data_of_champions(workspace)
+    except DamagedError as error:
+        logger.warning("all prepared data is kept, because a champion's is unknown: %s", error)
+        return prepared
+    return needed | (_needed_elsewhere(workspace, prepared) & prepared)
+
+
+def _needed_elsewhere(workspace: Workspace, prepared: set[Path]) -> set[Path]:
+    """The prepared data that other workspaces use or may use; all of it if that is unknown."""
+    settings = workspace.settings
+    needed = _older_than_the_list(workspace, prepared)
+    for entry, artifacts in hidden_users(settings).items():
+        logger.warning(
+            "another workspace that was at %s, or is there on another machine, uses the same "
+            "prepared data, so all of it is kept; if that workspace is gone for good, delete %s",
+            *(artifacts, entry),
+        )
+        return prepared
+    for entry, artifacts in other_users(settings).items():
         try:
             needed |= _needed_by(workspace, artifacts)
         except (OSError, DigitsError) as error:
@@ -219,7 +236,20 @@ def _needed_elsewhere(workspace: Workspace) -> set[Path]:
                 *(artifacts, error, entry),
             )
             return prepared
-    return needed & prepared
+    return needed
+
+
+def _older_than_the_list(workspace: Workspace, prepared: set[Path]) -> set[Path]:
+    """Prepared data from before its users were listed: any workspace may use it."""
+    since = listed_since(workspace.settings)
+    older = {path for path in prepared if KEY.fullmatch(path.name) and _written(path) < since}
+    if older:
+        logger.info(
+            "%d folders of prepared data are older than the list of their users, and kept; if no "
+            "other workspace uses %s, old ones can be deleted by hand",
+            *(len(older), workspace.settings.prepared_dir),
+        )
+    return older
 
 
 def _needed_by(workspace: Workspace, artifacts: Path) -> set[Path]:
@@ -233,14 +263,17 @@ def _needed_by(workspace: Workspace, artifacts: Path) -> set[Path]:
     return folders | _data_of_champions(other)
 
 
-def _versions(workspace: Workspace) -> list[ModelVersion]:
-    ledgers = all_ledgers(workspace.settings)
-    return [version for ledger in ledgers for version in ledger.versions().values()]
+def _data_of_champions(workspace: Workspace) -> set[Path]:
+    names = data_of_champions(histories(workspace.settings), workspace.store)
+    return {_place(workspace, name) for name in names}
 
 
-def _forms(workspace: Workspace) -> set[OnnxRef]:
-    ledgers = all_ledgers(workspace.settings)
-    return {form for ledger in ledgers for entry in ledger.entries() for form in entry.forms}
+def _place(workspace: Workspace, name: str) -> Path:
+    """The path of the bundle with a name: see Reference.name."""
+    for kind in get_args(Kind):
+        if name.startswith(f"{kind}/"):
+            return workspace.store.root(kind) / name.rpartition("/")[2]
+    raise ValueError(name)
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -253,6 +286,12 @@ def _newest_first(paths: Iterable[Path]) -> list[Path]:
         with contextlib.suppress(FileNotFoundError):
             times[path] = path.lstat().st_mtime_ns
     return sorted(times, key=lambda path: times[path], reverse=True)
+
+
+def _written(path: Path) -> float:
+    with contextlib.suppress(FileNotFoundError):
+        return path.lstat().st_mtime
+    return time.time()
 
 
 def _size(path: Path) -> int:

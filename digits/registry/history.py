@@ -144,12 +144,15 @@ def _roll_back(
             champion_before=champion.number,
             champion_after=number,
         )
-        forms = make_late_forms(target, champion, ledger.entries, workspace, convert)
+        made = make_late_forms(target, champion, ledger.entries, workspace, convert)
+        forms = new_forms(made, target, ledger.entries)
+        for form in forms:
+            workspace.store.secure(form)
         return ledger.append(
             verdict,
             run=run,
             data_digest=ledger.entries[-1].data_digest,
-            forms=new_forms(forms, target, ledger.entries),
+            forms=forms,
         )
 
 

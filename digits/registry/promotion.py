@@ -15,6 +15,7 @@ from digits.registry.ledger import (
     standing_verdict,
     versions_of,
 )
+from digits.registry.needed import bundles_of
 from digits.registry.promotion_rule import Rule, choose_candidate, judge
 from digits.registry.recorded_forms import missing_forms, new_forms
 from digits.storage.lineage import Lineage, write_lineage
@@ -114,20 +115,21 @@ def _decide(
             return None
         version = None
         if is_promoted and verdict.champion_after is not None:
-            for needed in (model, candidate, *forms):
-                workspace.store.verify(needed)
             version = ModelVersion(
                 number=verdict.champion_after,
                 model=model,
                 evaluation=candidate,
                 lineage=write_lineage(lineage, workspace.store),
             )
+        recorded = new_forms(forms, version or champion, ledger.entries)
+        for needed in (*(bundles_of(version) if version else ()), *recorded):
+            workspace.store.secure(needed)
         entry = ledger.append(
             verdict,
             run=run,
             data_digest=dataset.content_digest,
             version=version,
-            forms=new_forms(forms, version or champion, ledger.entries),
+            forms=recorded,
         )
         grounds = verdict
         if champion is not None and verdict.outcome == "unchanged":

@@ -155,7 +155,10 @@ def garbage_page(garbage: Garbage, *, is_dry_run: bool) -> str:
         (
             f"# Garbage collection {verb} {garbage.num_bytes / 1e6:.1f} MB",
             "",
-            *(f"- {markdown_code(printable(str(path)))}" for path in garbage.paths),
+            *(
+                f"- {markdown_code(printable(str(place)))}"
+                for place in (*garbage.paths, *garbage.objects)
+            ),
         )
     )
 

@@ -18,8 +18,9 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from digits.errors import DamagedError
 from digits.settings import Settings
+from digits.storage.collectors import wait_for_collectors
 from digits.storage.files import read_file, write_whole
-from digits.storage.objects import Object, Objects, objects_of
+from digits.storage.objects import Listed, Object, Objects, objects_of
 from digits.storage.references import (
     ArraysRef,
     DatasetRef,
@@ -140,7 +141,7 @@ class Records:
         )
         content = seal(record.model_dump(mode="json"))
         if self._objects:
-            self._objects.write(_name(key.digest), content)
+            self._write(self._objects, _name(key.digest), content)
         else:
             write_whole(self.path(key.digest), content)
 
@@ -163,14 +164,18 @@ class Records:
         if found is None:
             return None
         record = self._parsed(found, key)
+        if self._objects:
+            self._protect(self._objects, record, found)
         self._store.verify(record.reference)
-        self._mark_used(key, found)
+        if self._objects is None:
+            with contextlib.suppress(OSError):
+                os.utime(self.path(key))
         return record
 
     def all(self) -> Iterator[Record]:
         """Iterate over all readable records, most recently used first."""
         if self._objects:
-            yield from self._all_shared(self._objects)
+            yield from (record for _, record in self.in_store() if record is not None)
             return
         used = {}
         for path in self.root.glob("*.json"):
@@ -182,6 +187,20 @@ class Records:
                 if record is not None:
                     yield record
 
+    def in_store(self) -> Iterator[tuple[Listed, Record | None]]:
+        """Iterate over the records in DIGITS_STORE, most recently used first; None: unreadable."""
+        if self._objects is None:
+            return
+        found = self._objects.listed("records/")
+        listed = [one for one in found if KEY.fullmatch(_key_of(one.name))]
+        listed.sort(key=lambda one: (-one.modified.timestamp(), one.name))
+        for one, content in zip(listed, self._objects.read_all(listed), strict=True):
+            record = None
+            with contextlib.suppress(DamagedError):
+                if content is not None:
+                    record = self._parsed(Object(content, one.modified), _key_of(one.name))
+            yield one, record
+
     def of_step(self, step: str) -> Iterator[Record]:
         """Iterate over the readable records of one step, most recently used first."""
         return (record for record in self.all() if record.key.step == step)
@@ -189,14 +208,6 @@ class Records:
     def path(self, key: str) -> Path:
         """Return the path of the record of `key`."""
         return self.root / f"{key}.json"
-
-    def _all_shared(self, objects: Objects) -> Iterator[Record]:
-        listed = [one for one in objects.listed("records/") if KEY.fullmatch(_key_of(one.name))]
-        listed.sort(key=lambda one: (-one.modified.timestamp(), one.name))
-        for one, content in zip(listed, objects.read_all(listed), strict=True):
-            with contextlib.suppress(DamagedError):
-                if content is not None:
-                    yield self._parsed(Object(content, one.modified), _key_of(one.name))
 
     def _find(self, key: str) -> Object | None:
         if self._objects:
@@ -223,13 +234,19 @@ class Records:
             raise DamagedError(f"{place} contains the record of another key")
         return record
 
-    def _mark_used(self, key: str, found: Object) -> None:
-        if self._objects is None:
-            with contextlib.suppress(OSError):
-                os.utime(self.path(key))
-        elif datetime.now(UTC) - found.modified > REFRESH_AFTER:
+    def _protect(self, objects: Objects, record: Record, found: Object) -> None:
+        """Keep a record and its bundle from garbage collection.
+
+        Before the bundle is verified: afterwards it could be deleted while nothing protects it.
+        """
+        if abs(datetime.now(UTC) - found.modified) > REFRESH_AFTER:
             # Writing the same again is all that an object store has for it.
-            self._objects.write(_name(key), found.content)
+            self._write(objects, _name(record.key.digest), found.content, record.reference.name)
+
+    def _write(self, objects: Objects, name: str, content: bytes, *protected: str) -> None:
+        objects.write(name, content)
+        if wait_for_collectors(objects, name, *protected):
+            objects.write(name, content)
 
 
 def _name(key: str) -> str:

@@ -41,6 +41,11 @@ class Reference(Frozen):
         """The digest that later steps depend on: while it is unchanged, they stay cached."""
         return self.digest
 
+    @property
+    def name(self) -> str:
+        """The bundle's name in a store: "models/DIGEST"."""
+        return f"{self.kind}/{self.digest}"
+
 
 class DatasetRef(Reference):
     """A dataset as two Parquet files.

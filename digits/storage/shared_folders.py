@@ -19,6 +19,7 @@ from digits.errors import DamagedError
 from digits.progress import transfer
 from digits.settings import Settings
 from digits.storage.bundles import MANIFEST, FileFacts, Inspector, Manifest, parse_manifest
+from digits.storage.collectors import wait_for_collectors
 from digits.storage.files import discard
 from digits.storage.locks import hold
 from digits.storage.objects import Objects, objects_of
@@ -49,21 +50,22 @@ class SharedFolders:
     def upload(self, name: str, folder: Path) -> None:
         """Upload a complete folder; files that are there already are not sent again.
 
-        The manifest is written always, which shows garbage collection that the folder is in use.
+        The manifest is written always, which protects the folder from garbage collection.
         """
         self._complete(name, folder)
-        self._objects.write(f"{name}/{MANIFEST}", (folder / MANIFEST).read_bytes())
+        if wait_for_collectors(self._objects, name):
+            self._complete(name, folder)
         self._altered.discard(name)
         self._whole[name] = time.monotonic()
-        self._trim()
+        self.trim()
 
     def ensure(self, name: str, folder: Path) -> None:
         """Upload again what the store has lost of a folder that is whole on this machine."""
         if time.monotonic() - self._whole.get(name, -TRUSTED_SECONDS) < TRUSTED_SECONDS:
             return
-        if self._complete(name, folder):
+        if self._missing(name, folder):
+            self.upload(name, folder)
             logger.warning("%s: uploaded again what was missing of %s", self._objects.address, name)
-            self._objects.write(f"{name}/{MANIFEST}", (folder / MANIFEST).read_bytes())
         self._whole[name] = time.monotonic()
 
     def download(self, name: str, folder: Path, digest: str) -> None:
@@ -77,7 +79,7 @@ class SharedFolders:
                 Inspector().inspect(folder, digest)
             except DamagedError:
                 self._download_all(name, folder, digest)
-        self._trim()
+        self.trim()
 
     def _download_all(self, name: str, folder: Path, digest: str) -> None:
         manifest, content = self.manifest(name, digest)
@@ -119,17 +121,23 @@ class SharedFolders:
                 raise DamagedError(f"{place} has {sizes[file]} bytes (expected {facts.bytes})")
         return list(manifest.files)
 
-    def _complete(self, name: str, folder: Path) -> bool:
-        """Upload the files that the store lacks; return whether anything was missing."""
-        sealed = (folder / MANIFEST).read_bytes()
-        manifest = Manifest.model_validate_json(sealed)
-        sizes = {} if name in self._altered else self._sizes(name)
-        missing = [file for file, facts in manifest.files.items() if sizes.get(file) != facts.bytes]
-        for file in missing:
-            size = manifest.files[file].bytes
+    def _complete(self, name: str, folder: Path) -> None:
+        """Upload the files that the store lacks, then the manifest."""
+        missing = self._missing(name, folder)
+        for file in sorted(missing - {MANIFEST}):
+            size = (folder / file).stat().st_size
             with (folder / file).open("rb") as content, transfer(_kind(name), size, "sent") as show:
                 self._objects.upload(f"{name}/{file}", content, show)
-        return bool(missing) or sizes.get(MANIFEST) != len(sealed)
+        self._objects.write(f"{name}/{MANIFEST}", (folder / MANIFEST).read_bytes())
+
+    def _missing(self, name: str, folder: Path) -> set[str]:
+        """The files of a folder that the store lacks, by their sizes."""
+        sealed = (folder / MANIFEST).read_bytes()
+        expected = {MANIFEST: len(sealed)}
+        for file, facts in Manifest.model_validate_json(sealed).files.items():
+            expected[file] = facts.bytes
+        sizes = {} if name in self._altered else self._sizes(name)
+        return {file for file, size in expected.items() if sizes.get(file) != size}
 
     def _sizes(self, name: str) -> dict[str, int]:
         listed = self._objects.listed(f"{name}/")
@@ -164,7 +172,7 @@ class SharedFolders:
         draft.rename(folder)
         shutil.rmtree(corrupted, ignore_errors=True)
 
-    def _trim(self) -> None:
+    def trim(self) -> None:
         """Remove the folders that were not used for the longest time, until the cache is small."""
         now = time.time()
         for left in self._downloads.glob("*"):

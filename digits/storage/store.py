@@ -77,7 +77,7 @@ class Store:
         """
         folder = self.place(reference)
         if self._shared and not folder.is_dir():
-            self._shared.download(_name(reference), folder, reference.digest)
+            self._shared.download(reference.name, folder, reference.digest)
         return folder
 
     @contextlib.contextmanager
@@ -112,8 +112,18 @@ class Store:
         """
         if self._shared:
             self._provide(reference)
-            self._shared.ensure(_name(reference), self.place(reference))
+            self._shared.ensure(reference.name, self.place(reference))
         self._inspector.inspect(self.place(reference), reference.digest)
+
+    def secure(self, reference: Reference) -> None:
+        """Verify a bundle that a ledger is about to name.
+
+        Garbage collection of other machines does not take it before the ledger names it. Raises
+        DamagedError.
+        """
+        self.verify(reference)
+        if self._shared:
+            self._shared.upload(reference.name, self.place(reference))
 
     def read(self, reference: Reference, name: str) -> bytes:
         """Return the content of one file of a bundle: the very bytes that were verified.
@@ -131,7 +141,7 @@ class Store:
         for it.
         """
         if self._shared and not self.place(reference).is_dir():
-            return self._shared.glance(_name(reference), reference.digest)
+            return self._shared.glance(reference.name, reference.digest)
         return self._inspector.inspect(self.place(reference), reference.digest, GLANCE_BYTES)
 
     def is_whole(self, reference: Reference) -> bool:
@@ -141,6 +151,11 @@ class Store:
         except DamagedError:
             return False
         return True
+
+    def trim(self) -> None:
+        """Keep the local copies of what lies in DIGITS_STORE below their limit."""
+        if self._shared:
+            self._shared.trim()
 
     def contents(self, kind: Kind) -> list[Path]:
         """List all bundles of one kind, including what killed writers left behind."""
@@ -162,7 +177,7 @@ class Store:
         """Download a bundle unless its copy in the cache is whole."""
         folder = self.place(reference)
         if self._shared and not self._is_whole(folder, reference.digest):
-            self._shared.download(_name(reference), folder, reference.digest)
+            self._shared.download(reference.name, folder, reference.digest)
         mark_used(folder)
 
     def _publish(self, draft: Draft, root: Path) -> None:
@@ -223,11 +238,6 @@ def _clear(draft: Path) -> None:
 
 def _drafts(root: Path) -> set[Path]:
     return {path.with_suffix("") for path in root.glob(f"{TEMPORARY}*")}
-
-
-def _name(reference: Reference) -> str:
-    """The name of a bundle in the store."""
-    return f"{reference.kind}/{reference.digest}"
 
 
 def _temporary_name() -> str:

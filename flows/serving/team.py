@@ -43,6 +43,9 @@ def prepare_server(settings: Settings) -> None:
             **SHARED,
             "PREFECT_REDIS_MESSAGING_URL": redis,
             "PREFECT_REDIS_WORKER_CLEANUP_QUEUE_URL": redis,
+            # Otherwise requests would wait forever for a machine that is switched off.
+            "PREFECT_REDIS_MESSAGING_SOCKET_CONNECT_TIMEOUT": "10",
+            "PREFECT_REDIS_MESSAGING_SOCKET_TIMEOUT": "30",
             "PREFECT_SERVER_DOCKET_URL": redis,
             # `digits register` does both once; replicas that start together would be in each
             # other's way.

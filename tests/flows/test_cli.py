@@ -210,7 +210,11 @@ def test_gc_announces_what_it_deletes(finished: Workspace) -> None:
     assert leftover.exists()
     assert str(leftover) in call_digits("gc").stdout
     assert not leftover.exists()
-    assert read_json(call_digits("gc", "--json")) == {"paths": [], "num_bytes": 0}
+    assert read_json(call_digits("gc", "--json")) == {
+        "paths": [],
+        "num_bytes": 0,
+        "objects": [],
+    }
     champion = Ledger(NAME, finished.settings).champion()
     assert champion is not None
     assert finished.store.is_whole(champion.model)

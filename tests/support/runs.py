@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from digits.recipes import training_settings
+from digits.registry.garbage import running
 from digits.registry.ledger import Entry, Ledger
 from digits.registry.promotion import Decision, decide, models_to_convert
 from digits.registry.promotion_rule import Rule
@@ -199,7 +200,8 @@ class Run:
 
 def run_once(workspace: Workspace, **changes: Any) -> Entry:
     """Do a run and return its line in the ledger."""
-    return Run(workspace, **changes).run().entry
+    with running(workspace):
+        return Run(workspace, **changes).run().entry
 
 
 def leave_remains(workspace: Workspace, number: int) -> None:

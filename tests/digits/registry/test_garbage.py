@@ -455,6 +455,47 @@ def test_workspaces_that_are_moved_together_still_know_each_other(
     assert prepared(moved) == before
 
 
+def test_prepared_data_of_a_workspace_that_had_this_path_is_kept(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As in containers that share only the data: each has its artifacts at the same path.
+    run_once(workspace, data="theirs")
+    theirs = prepared(workspace)
+    artifacts = workspace.settings.artifacts_dir
+    artifacts.rename(artifacts.with_name("theirs"))
+    mine = Workspace(workspace.settings)
+    for number in range(3):
+        run_once(mine, data=f"mine {number}", wrong=90)
+
+    gc(mine)
+
+    assert theirs <= prepared(mine)
+    assert "so all of it is kept" in caplog.text
+    for mark in (workspace.settings.prepared_dir / "users").glob("*.id"):
+        if str(mark) in caplog.text:  # as the warning advises
+            mark.unlink()
+    gc(mine)
+    assert not theirs & prepared(mine)
+
+
+def test_prepared_data_from_before_users_were_listed_is_kept(
+    workspace: Workspace, neighbor: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "digits")
+    Run(neighbor, data="theirs").run()
+    theirs = prepared(neighbor)
+    for path in theirs:
+        os.utime(path, (10**9, 10**9))
+    for number in range(3):
+        run_once(workspace, data=f"mine {number}", wrong=90)
+    all_of_it = prepared(workspace)
+
+    gc(workspace)
+
+    assert theirs <= prepared(workspace) < all_of_it
+    assert "2 folders of prepared data are older than the list of their users" in caplog.text
+
+
 @pytest.mark.faults
 def test_it_waits_for_the_runs_of_other_workspaces_on_the_same_data(
     workspace: Workspace, neighbor: Workspace
