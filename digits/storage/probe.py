@@ -21,7 +21,7 @@ PROBES = "probe/"
 PROOF = "probed"
 VALID = timedelta(days=30)
 NUM_WRITERS = 8
-NUM_ROUNDS = 5
+NUM_ROUNDS = 3
 
 
 def probe_once(connect: Callable[[], Objects], folder: Path) -> None:
