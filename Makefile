@@ -126,8 +126,7 @@ bench-gpu: $(VENV)/.project  ## measure training on an NVIDIA GPU: its rate, eve
 	@$(VENV)/bin/python -m benchmarks.gpu $(ARGS)
 
 bench-accuracy: $(VENV)/.development $(VENV)/.project  ## train every recipe with five seeds; over 2 hours
-	@set -e; for recipe in best fast reference; do \
-		$(VENV)/bin/python -m benchmarks.accuracy --recipe $$recipe $(ARGS); done
+	@$(VENV)/bin/python -m benchmarks.accuracy --recipes best,fast,reference $(ARGS)
 
 check: $(VENV)/.development $(VENV)/.project  ## check formatting, lint, types and import direction
 	@$(VENV)/bin/ruff format --check .

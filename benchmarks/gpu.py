@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy import train
 from benchmarks.prepared import Prepared, first_images, prepare
+from benchmarks.timed_training import train
 from benchmarks.training_speed import MFLOP, product_rate
 from digits.errors import UsageError
 from digits.models import TrainingSettings

@@ -12,9 +12,6 @@ from digits.spec import load_spec
 from digits.storage.references import ArraysRef
 from digits.storage.workspace import Workspace
 
-# Images held out of the training set, on which recipes are chosen.
-NUM_VALIDATION = 10_000
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -43,17 +40,4 @@ def first_images(arrays: Prepared, number: int, folder: Path) -> Prepared:
         f"num_{split}": min(number, getattr(arrays.facts, f"num_{split}"))
         for split in ("train", "test")
     }
-    return Prepared(folder, arrays.facts.model_copy(update=changes))
-
-
-def held_out(arrays: Prepared, folder: Path) -> Prepared:
-    """Split the training set in `folder` into a training set and a substitute for the test set."""
-    folder.mkdir(parents=True, exist_ok=True)
-    x, y = (np.load(arrays.folder / f"{name}_train.npy") for name in "xy")
-    order = np.random.default_rng(2024).permutation(len(x))
-    train, test = order[NUM_VALIDATION:], order[:NUM_VALIDATION]
-    for split, rows in (("train", train), ("test", test)):
-        np.save(folder / f"x_{split}.npy", x[rows])
-        np.save(folder / f"y_{split}.npy", y[rows])
-    changes = {"num_train": len(train), "num_test": len(test)}
     return Prepared(folder, arrays.facts.model_copy(update=changes))

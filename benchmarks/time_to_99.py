@@ -13,8 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.accuracy import train
 from benchmarks.prepared import prepare
+from benchmarks.timed_training import train
 from benchmarks.workspaces import timed
 from digits.recipes import training_settings
 from digits.settings import Settings

@@ -60,6 +60,10 @@ class Settings(BaseSettings):
     # Where `digits sweep --trials` keeps its studies: a database's address, which may contain a
     # password. Without it, in a file.
     optuna_storage: SecretStr | None = None
+    # The cluster of `digits sweep --on ray`; without it, Ray runs on this machine.
+    ray_address: str | None = None
+    # Whether trainings may share a GPU instead of taking turns.
+    share_gpu: bool = False
     # The model server.
     api_key: SecretStr | None = None
     serve_host: str = "127.0.0.1"

@@ -1,7 +1,8 @@
 """Retrain: the whole pipeline, from raw data to a decision about the champion."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from prefect import flow
@@ -27,7 +28,8 @@ from tasks.convert import convert
 from tasks.dashboard import on_dashboard, show_run
 from tasks.evaluate import evaluate
 from tasks.ingest import ingest
-from tasks.journal import journal
+from tasks.journal import Journal
+from tasks.leases import leases_of
 from tasks.normalize import normalize
 from tasks.promote import promote
 from tasks.publish import publish_run
@@ -75,6 +77,8 @@ def retrain(
         require_significance: Promote only if the exact McNemar test is also significant.
     """
     workspace = current_workspace()
+    leases_of(workspace.settings)  # raises what is wrong with their setting
+    kept = Journal()
     request = Request.of(
         dataset,
         models=models,
@@ -89,19 +93,20 @@ def retrain(
     spec = request.spec
     with (
         running(workspace),
-        journal() as kept,
         on_dashboard(dataset, spec.title, (recipe, request.device), page_address),
         ending_together(),  # innermost: what shows the trainings waits for their last messages
     ):
         find_code(models, spec.read_options)
-        outcome = run_pipeline(request, TASKS, workspace)
+        outcome = run_pipeline(request, steps_noted_in(kept), workspace)
         show_run(spec.title, outcome, kept.steps, page_address)
         publish_run(dataset, outcome)
     keep_known_code()
     return RunResult(str(flow_run.name), outcome, kept.steps)
 
 
-def score_champion(*, dataset: str, arrays: ArraysRef, device: str) -> EvaluationRef | None:
+def score_champion(
+    evaluate: Callable[..., EvaluationRef], *, dataset: str, arrays: ArraysRef, device: str
+) -> EvaluationRef | None:
     """Return the champion's score on this test set; evaluate it again if it has none.
 
     Raises DigitsError if the champion must be evaluated and its bytes are not intact.
@@ -119,7 +124,7 @@ def score_champion(*, dataset: str, arrays: ArraysRef, device: str) -> Evaluatio
             f"cannot score the champion, version {champion.number}, on this test set: {error}; "
             "restore it from a backup, or promote another version with `digits rollback`"
         ) from error
-    return evaluate(champion.model, arrays, device)
+    return evaluate(model=champion.model, arrays=arrays, device=device)
 
 
 def models_due(**decided: Any) -> Sequence[ModelRef]:
@@ -129,21 +134,26 @@ def models_due(**decided: Any) -> Sequence[ModelRef]:
 
 def end_with_first_failure(trainings: Sequence[Any]) -> None:
     """Wait for the trainings; the first that fails ends the run, and the others with it."""
-    for training in as_completed(list(trainings)):
+    for ended in as_completed([training.future for training in trainings]):
+        ended.result()
+    for training in trainings:  # notes them in their order
         training.result()
 
 
-TASKS = Steps(
-    add_incoming=add_incoming,
-    ingest=ingest,
-    validate=validate,
-    normalize=normalize,
-    train=train,
-    evaluate=evaluate,
-    score_champion=score_champion,
-    models_to_convert=models_due,
-    convert=convert,
-    promote=promote,
-    report=report,
-    wait=end_with_first_failure,
-)
+def steps_noted_in(kept: Journal) -> Steps:
+    """Return the tasks of a run, which note in its journal how their results came about."""
+    scored = kept.noting(evaluate)
+    return Steps(
+        add_incoming=add_incoming,
+        ingest=kept.noting(ingest),
+        validate=kept.noting(validate),
+        normalize=kept.noting(normalize),
+        train=kept.noting(train),
+        evaluate=scored,
+        score_champion=partial(score_champion, scored),
+        models_to_convert=models_due,
+        convert=kept.noting(convert),
+        promote=promote,
+        report=kept.noting(report),
+        wait=end_with_first_failure,
+    )

@@ -1,14 +1,12 @@
 """Sweep: many trainings side by side, compared by variant; each one is cached and resumable."""
 
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from prefect import flow
 from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelled
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import Field
 
 from digits.cache.keys import find_code, keep_known_code
@@ -22,9 +20,9 @@ from digits.storage.workspace import Workspace, current_workspace
 from digits.sweeps.statistics import Summary
 from digits.training.devices import Device
 from flows.parameters import DatasetName, ModelNames, Positive, RecipeName
-from flows.retrain import TASKS
 from flows.serving.service import page_address
 from flows.serving.watch import hold_run_lock
+from flows.sweep_places import Place, PlaceName, where
 from flows.sweep_request import DEFAULT_LIMIT, SweepRequest
 from flows.sweep_search import search
 from flows.sweep_steps import AlreadyRunningError, alone, prepared_datasets, promoted
@@ -38,6 +36,7 @@ from tasks.train import train
 Unique = {"uniqueItems": True}
 DatasetNames = Annotated[list[DatasetName], Field(min_length=1, json_schema_extra=Unique)]
 RecipeNames = Annotated[list[RecipeName], Field(min_length=1, json_schema_extra=Unique)]
+Share = Annotated[float, Field(gt=0, le=1)]
 SweepName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,59}$")]
 
 
@@ -66,9 +65,10 @@ class IncompleteSweepError(DigitsError):
     def __init__(self, result: SweepResult) -> None:
         first, *others = result.failures
         more = f"; {len(others)} more failed" if others else ""
+        reason = first.reason.splitlines()[0].rstrip(".:")  # all of it was logged
         super().__init__(
             f"{len(result.trainings)} of {result.request.num_trainings} trainings finished; "
-            f"{first.label} failed: {first.reason}{more}; mend this and start the sweep again: the "
+            f"{first.label} failed: {reason}{more}; mend this and start the sweep again: the "
             "finished ones are kept"
         )
         self.result = result
@@ -98,7 +98,9 @@ def sweep(
     promote: bool = False,
     require_significance: bool = False,
     name: SweepName | None = None,
+    on: PlaceName = "threads",
     parallel: Positive | None = None,
+    gpu_share: Share = 1.0,
     limit: Positive = DEFAULT_LIMIT,
     device: Device = "auto",
 ) -> SweepResult:
@@ -117,7 +119,10 @@ def sweep(
         promote: Let the best variant of each dataset go through the promotion rule.
         require_significance: Promote only if the exact McNemar test is also significant.
         name: Name of the sweep; one of a name runs at a time (default: made from its settings).
-        parallel: Number of trainings side by side (default: the number of cores).
+        on: Where trainings run: in threads of this process, or in processes of Ray.
+        parallel: Number of trainings side by side (default: the number of cores; on Ray, as many
+            as it has room for).
+        gpu_share: Share of a GPU that each training takes on Ray; below 1, several share one.
         limit: Largest number of trainings that may be started.
         device: Device to train on; auto uses a GPU if one is available.
     """
@@ -137,9 +142,10 @@ def sweep(
         device=device,
         settings=workspace.settings,
     )
+    place = where(on, request, parallel=parallel, gpu_share=gpu_share)
     try:
         with alone(request.name, workspace.settings):
-            result = _swept(request, workspace, parallel or os.cpu_count() or 1, promote)
+            result = _swept(request, workspace, place, promote)
     except AlreadyRunningError as error:
         if deployment.id is None:
             raise
@@ -151,7 +157,7 @@ def sweep(
 
 
 def _swept(
-    request: SweepRequest, workspace: Workspace, num_parallel: int, promotes: bool
+    request: SweepRequest, workspace: Workspace, place: Place, promotes: bool
 ) -> SweepResult:
     with (
         running(workspace),
@@ -160,25 +166,21 @@ def _swept(
     ):
         for spec in request.specs.values():
             find_code({base.model for base in request.bases}, spec.read_options)
-        result = _made(request, workspace, num_parallel, promotes)
+        result = _made(request, workspace, place, promotes)
     keep_known_code()
     return result
 
 
-def _made(
-    request: SweepRequest, workspace: Workspace, num_parallel: int, promotes: bool
-) -> SweepResult:
-    prepared, failures = prepared_datasets(request, TASKS, workspace)
+def _made(request: SweepRequest, workspace: Workspace, place: Place, promotes: bool) -> SweepResult:
+    prepared, failures = prepared_datasets(request, workspace)
     arrays = {name: ready.arrays for name, ready in prepared.items()}
-    threads: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=num_parallel)
-    with threads as runner:
+    with place.runner as runner:
         training = partial(
             Trainings,
             request,
-            num_parallel=num_parallel,
             train=train,
             evaluate=evaluate,
-            runner=runner,
+            place=replace(place, runner=runner),
         )
         whole = trainings = training(arrays, scored_on="test")
         if request.is_held_out:
@@ -196,7 +198,6 @@ def _made(
                 prepared=prepared,
                 trainings=trainings.finished,
                 whole=whole,
-                steps=TASKS,
                 workspace=workspace,
             )
             failures += [*failed, *(whole.failures if request.is_held_out else ())]

@@ -1,10 +1,13 @@
 """`digits sweep`: many trainings side by side, compared by variant."""
 
 import contextlib
+import os
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from digits.errors import UsageError
 from digits.models import MODELS
 from digits.recipes import RECIPES
 from digits.settings import Settings
@@ -19,6 +22,18 @@ from flows.serving.processes import NEUTRAL_FOLDER
 
 if TYPE_CHECKING:
     from flows.sweep import SweepResult
+
+
+def _check_place(_: click.Context, __: click.Parameter, on: str) -> str:
+    """Split an address from the kind of place: a flow is given no address (docs/security.md)."""
+    if on.startswith("ray://"):
+        os.environ["DIGITS_RAY_ADDRESS"] = on
+        on = "ray"
+    if on not in ("threads", "ray"):
+        raise click.BadParameter(f"{on!r} is unknown (expected threads, ray or ray://HOST:10001)")
+    if on == "ray" and find_spec("ray") is None:
+        raise UsageError("--on ray: Ray is not installed; run `make ray`")
+    return on
 
 
 @click.command()
@@ -85,9 +100,26 @@ if TYPE_CHECKING:
     help="Name of the sweep; one of a name runs at a time (default: made from what it tries).",
 )
 @click.option(
+    "--on",
+    metavar="[threads|ray|ray://HOST:PORT]",
+    default="threads",
+    show_default=True,
+    callback=_check_place,
+    help="Where trainings run: threads of this process, processes of Ray on this machine (needs "
+    "`make ray`), or a cluster of Ray.",
+)
+@click.option(
     "--parallel",
     type=click.IntRange(min=1),
-    help="Number of trainings side by side (default: the number of cores).",
+    help="Number of trainings side by side (default: the number of cores; on Ray, as many as it "
+    "has room for).",
+)
+@click.option(
+    "--gpu-share",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Share of a GPU that each training takes on Ray.",
 )
 @click.option(
     "--limit",
@@ -112,7 +144,7 @@ def sweep(dry_run: bool, as_json: bool, **options: Any) -> None:
     from flows.sweep_request import SweepRequest
 
     workspace = current_workspace()
-    not_asked = ("promote", "parallel")
+    not_asked = ("promote", "on", "parallel", "gpu_share")
     asked = {name: value for name, value in options.items() if name not in not_asked}
     request = SweepRequest.of(**asked, settings=workspace.settings)
     if dry_run:

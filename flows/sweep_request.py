@@ -12,6 +12,7 @@ from digits.settings import Settings
 from digits.spec import DatasetSpec, load_spec
 from digits.storage.records import canonical_digest
 from digits.sweeps.options import Choices, read_choices, read_seeds
+from digits.sweeps.studies import check_optuna
 from digits.sweeps.variants import Base, Combination, bases, variants
 from digits.training.devices import Device, resolve_device
 from digits.training.precisions import fastest_precision
@@ -141,6 +142,8 @@ def _check_trials(trials: int | None, choices: Choices, epochs: int | None) -> N
             f"--set {name}: a range needs --trials N, so that Optuna proposes values; or list the "
             "values, separated by commas"
         )
+    if trials is not None:
+        check_optuna()
     if trials is not None and not asked:
         raise UsageError(
             "--trials needs something to choose from, as in --set 'learning_rate=0.001..0.01:log'"

@@ -13,12 +13,13 @@ from digits.storage import locks
 from digits.storage.workspace import Workspace
 from digits.sweeps.statistics import Scored, best
 from digits.sweeps.variants import Combination
-from flows.pipeline import Prepared, Request, Steps, conclude, prepare
+from flows.pipeline import Prepared, Request, conclude, prepare
+from flows.retrain import steps_noted_in
 from flows.serving.service import page_address
 from flows.sweep_request import SweepRequest
 from flows.sweeping import Failure, Training, Trainings, summarized
 from tasks.dashboard import failures_on_dashboard
-from tasks.journal import journal
+from tasks.journal import Journal
 from tasks.publish import publish_run
 
 logger = logging.getLogger(__name__)
@@ -45,15 +46,15 @@ def alone(name: str, settings: Settings) -> Iterator[None]:
 
 
 def prepared_datasets(
-    request: SweepRequest, steps: Steps, workspace: Workspace
+    request: SweepRequest, workspace: Workspace
 ) -> tuple[dict[str, Prepared], list[Failure]]:
     """Prepare each dataset once; one that fails does not end the others."""
     prepared, failures = {}, []
     for name, spec in request.specs.items():
         logger.info("preparing %s", name)
         try:
-            with journal(), failures_on_dashboard(name, spec.title, page_address):
-                prepared[name] = prepare(spec, steps, workspace)
+            with failures_on_dashboard(name, spec.title, page_address):
+                prepared[name] = prepare(spec, steps_noted_in(Journal()), workspace)
         except DigitsError as error:
             logger.error("%s failed: %s", name, error)
             failures.append(Failure(name, str(error)))
@@ -66,7 +67,6 @@ def promoted(
     prepared: Mapping[str, Prepared],
     trainings: Sequence[Training],
     whole: Trainings,
-    steps: Steps,
     workspace: Workspace,
 ) -> tuple[dict[str, RunOutcome], list[Failure]]:
     """Let the best variant of each dataset go through the promotion rule.
@@ -82,8 +82,8 @@ def promoted(
             candidate = _candidate(request, of_dataset, whole)
             if candidate is not None:
                 asked = Request(request.specs[dataset], {}, request.device, request.rule(dataset))
-                with journal():
-                    outcomes[dataset] = conclude(asked, ready, [candidate], steps, workspace)
+                steps = steps_noted_in(Journal())
+                outcomes[dataset] = conclude(asked, ready, [candidate], steps, workspace)
                 publish_run(dataset, outcomes[dataset])
         except DigitsError as error:
             logger.error("%s: no decision: %s", dataset, error)

@@ -9,13 +9,13 @@ from typing import Any
 
 from prefect import Task, tags
 from prefect.futures import PrefectFuture, as_completed
-from prefect.task_runners import TaskRunner
 
 from digits.errors import DigitsError
 from digits.progress import marked
 from digits.storage.references import ArraysRef, EvaluationRef, ModelRef
 from digits.sweeps.statistics import Scored, Summary, summarize
 from digits.sweeps.variants import Combination, Variant
+from flows.sweep_places import Place
 from flows.sweep_request import SweepRequest
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class UnderWay:
 
 
 class Trainings:
-    """Trains combinations, `num_parallel` side by side, and keeps what came of each.
+    """Trains combinations side by side, as many as their place has room for, and keeps the results.
 
     `arrays` are those of each dataset that could be prepared; combinations of others are left out.
     `scored_on` names the kind of images in their test sets.
@@ -64,14 +64,12 @@ class Trainings:
         arrays: Mapping[str, ArraysRef],
         *,
         scored_on: str,
-        num_parallel: int,
         train: Task[..., ModelRef],
         evaluate: Task[..., EvaluationRef],
-        runner: TaskRunner[Any],
+        place: Place,
     ) -> None:
         self._request, self._arrays, self._scored_on = request, arrays, scored_on
-        self._train, self._evaluate, self._runner = train, evaluate, runner
-        self.num_parallel = num_parallel
+        self._train, self._evaluate, self._place = train, evaluate, place
         self._done: dict[str, Training] = {}
         self._failed: dict[str, Failure] = {}
         self._num_begun = 0
@@ -80,6 +78,11 @@ class Trainings:
     def datasets(self) -> set[str]:
         """The datasets that can be trained on."""
         return set(self._arrays)
+
+    @property
+    def num_parallel(self) -> int:
+        """The number of trainings side by side."""
+        return self._place.num_parallel
 
     @property
     def finished(self) -> list[Training]:
@@ -127,8 +130,12 @@ class Trainings:
             "device": self._request.device,
         }
         found_by = (variant.dataset, variant.recipe, f"seed {combination.seed}")
-        with marked(mark, scored_on=self._scored_on), tags(*found_by):
-            training = self._runner.submit(self._train, parameters=parameters)
+        with (
+            marked(mark, scored_on=self._scored_on),
+            tags(*found_by),
+            self._place.resources(),
+        ):
+            training = self._place.runner.submit(self._train, parameters=parameters)
         return {training: UnderWay(combination, number)}
 
     def _go_on(
@@ -147,7 +154,8 @@ class Trainings:
                 "arrays": arrays,
                 "device": self._request.device,
             }
-            evaluation = self._runner.submit(self._evaluate, parameters=parameters)
+            with self._place.resources():
+                evaluation = self._place.runner.submit(self._evaluate, parameters=parameters)
             return {evaluation: replace(step, training=future)}
         return {}
 

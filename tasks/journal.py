@@ -1,12 +1,30 @@
-"""Records which steps a run executed, and which came from the cache and from which run."""
+"""Records which steps a run executed, and which came from the cache and from which run.
+
+All of it comes from what the tasks return, so it is the same wherever they ran: Prefect's state
+says whether a result came from the cache, and the result names the record of the run that made it.
+"""
 
 import contextlib
-import logging
-from collections.abc import Iterator
-from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
-logger = logging.getLogger(__name__)
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
+from prefect.tasks import Task
+
+from digits.cache.keys import step_label
+from digits.errors import DigitsError
+from digits.storage.records import Record
+from digits.storage.references import Reference
+from digits.storage.workspace import current_workspace
+
+R = TypeVar("R", bound=Reference)
+
+# Prefect's name of the state of a task whose result came from the cache.
+CACHED = "Cached"
+# Another machine has deleted the record since, or the store is away.
+UNKNOWN_RUN = "a run whose record cannot be read"
 
 
 @dataclass
@@ -14,7 +32,8 @@ class Journal:
     """The steps of one run, in order of first use.
 
     `steps` maps a step's label to the name of the run that created its result, or to None if this
-    run executed the step.
+    run executed the step. A step that is used several times in a run counts as executed if it was
+    executed once.
     """
 
     steps: dict[str, str | None] = field(default_factory=dict)
@@ -24,33 +43,71 @@ class Journal:
         """Labels of the steps that this run executed."""
         return [label for label, made_in in self.steps.items() if made_in is None]
 
+    def noting(self, step: Task[..., R]) -> "NotedStep[R]":
+        """Return a step that is called as before, by keyword, and whose results are noted here."""
+        return NotedStep(step, self)
 
-_journal: ContextVar[Journal | None] = ContextVar("journal", default=None)
-
-
-@contextlib.contextmanager
-def journal() -> Iterator[Journal]:
-    """Collect the notes of the steps in this block, including steps in other threads."""
-    kept = Journal()
-    token = _journal.set(kept)
-    try:
-        yield kept
-    finally:
-        _journal.reset(token)
+    def note(self, step: str, result: Reference, state: State[Any]) -> None:
+        """Note how a step's result came about, from the state in which its task ended."""
+        label = step_label(step, {"model": getattr(result, "model", None)})
+        made_in = _other_run(result) if state.name == CACHED else None
+        if label not in self.steps or made_in is None:
+            self.steps[label] = made_in
 
 
-def note(label: str, made_in: str | None) -> bool:
-    """Note and log that a step is executed now (None) or its result comes from run `made_in`.
+@dataclass(frozen=True)
+class NotedStep(Generic[R]):
+    """A step whose results are noted in a journal."""
 
-    A step that is used several times in a run counts as executed if it was executed once. Returns
-    whether the journal changed.
-    """
-    kept = _journal.get()
-    if kept is None or (label in kept.steps and (made_in or kept.steps[label] is None)):
-        return False
-    kept.steps[label] = made_in
-    if made_in is None:
-        logger.info("%s: running", label)
-    else:
-        logger.info("%s: from the cache, made by %s", label, made_in)
-    return True
+    task: Task[..., R]
+    journal: Journal
+
+    def __call__(self, **arguments: Any) -> R:
+        """Run the step in this thread; raises its error."""
+        state: State[R] = self.task(**arguments, return_state=True)
+        result: R = state.result(_sync=True)  # type: ignore[call-overload]
+        self.journal.note(self.task.name, result, state)
+        return result
+
+    def submit(self, **arguments: Any) -> "NotedFuture[R]":
+        """Start the step where the flow's task runner runs it."""
+        given = {
+            name: value.future if isinstance(value, NotedFuture) else value
+            for name, value in arguments.items()
+        }
+        return NotedFuture(self.task.submit(**given), self.task.name, self.journal)
+
+
+@dataclass(frozen=True)
+class NotedFuture(Generic[R]):
+    """A submitted step, whose result is noted when it is asked for."""
+
+    future: PrefectFuture[R]
+    step: str
+    journal: Journal
+
+    def result(self) -> R:
+        """Wait for the step and return what it made; raises its error."""
+        result = self.future.result()
+        self.journal.note(self.step, result, self.future.state)
+        return result
+
+
+def maker(record: Record) -> str:
+    """Name the run that made a record's result, as in logs and pages."""
+    return f"{record.run_name} of {record.created:%Y-%m-%d %H:%M}"
+
+
+def is_of_this_run(record: Record) -> bool:
+    """Return whether the current flow run made a record's result."""
+    return record.run_id == str(flow_run.id)
+
+
+def _other_run(result: Reference) -> str | None:
+    """Name the run that made a cached result, or return None if it is the current one."""
+    record = None
+    with contextlib.suppress(DigitsError):
+        record = current_workspace().records.read(result.made_by)
+    if record is None:
+        return UNKNOWN_RUN
+    return None if is_of_this_run(record) else maker(record)

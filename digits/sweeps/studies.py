@@ -5,6 +5,7 @@ Optuna is an extra; only this module imports it.
 
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,8 @@ NUM_DIGITS = 4
 
 def check_optuna() -> None:
     """Raise UsageError if Optuna is not installed."""
-    try:
-        import optuna  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            "--trials needs Optuna, which is not installed: run `make optuna`"
-        ) from error
+    if find_spec("optuna") is None:
+        raise UsageError("--trials needs Optuna, which is not installed: run `make optuna`")
 
 
 class Study:

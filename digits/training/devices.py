@@ -69,8 +69,11 @@ def resolve_device(requested: Device) -> str:
 
 @contextlib.contextmanager
 def device_for_one(device: str, settings: Settings, waiting: str) -> Iterator[None]:
-    """Hold the GPU exclusively, across all processes, during the block; a CPU is shared."""
-    if device == "cpu":
+    """Hold the GPU exclusively, across all processes, during the block.
+
+    A CPU is shared, and a GPU if the setting `share_gpu` says so.
+    """
+    if device == "cpu" or settings.share_gpu:
         yield
         return
     with hold(settings.artifacts_dir / "locks" / "gpu.lock", waiting):

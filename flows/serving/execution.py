@@ -8,13 +8,16 @@ import importlib
 import inspect
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 from uuid import UUID
 
+from prefect import flow_engine
 from prefect._internal.control_listener import configure_from_env
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.concurrency._leases import maintain_concurrency_lease
 from prefect.engine import handle_engine_signals
 from prefect.flow_engine import load_flow_run, run_flow
 from prefect.flows import Flow
@@ -47,8 +50,23 @@ def execute(flow_run_id: UUID) -> None:
             with get_client(sync_client=True) as client:
                 client.set_flow_run_state(flow_run_id, Failed(message=str(refusal)))
         else:
+            if requires_registered_code():
+                go_on_without_slot()
             with without_heartbeats(), run_lease(flow_run_id, Settings()):
                 run_flow(flow, flow_run=flow_run, error_logger=log)  # type: ignore[arg-type]
+
+
+def go_on_without_slot() -> None:
+    """Let a run go on if its slot is lost, as when Redis lost its data.
+
+    Prefect would end it. But slots only save double work: two runs share their steps, and decide
+    one after the other.
+    """
+
+    def maintain(lease: UUID, seconds: float, **_: Any) -> AbstractContextManager[None]:
+        return maintain_concurrency_lease(lease, seconds)
+
+    setattr(flow_engine, "maintain_concurrency_lease", maintain)  # noqa: B010
 
 
 def requested_flow(flow_run: FlowRun) -> Flow[..., Any]:

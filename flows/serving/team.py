@@ -12,6 +12,7 @@ from digits.errors import UsageError
 from digits.server.guard import allowed_names
 from digits.settings import Settings
 from flows.serving import database
+from flows.serving.installed_prefect import provide_dashboard_folder
 from flows.serving.listening import PASSWORD_SETTING
 from flows.serving.service import CLIENT, DASHBOARD
 
@@ -36,11 +37,15 @@ def prepare_server(settings: Settings) -> None:
     """
     require_postgresql()
     redis = require_redis(settings)
+    provide_dashboard_folder()
     _set_defaults(
         {
             **SHARED,
             "PREFECT_REDIS_MESSAGING_URL": redis,
             "PREFECT_REDIS_WORKER_CLEANUP_QUEUE_URL": redis,
+            # Otherwise requests would wait forever for a machine that is switched off.
+            "PREFECT_REDIS_MESSAGING_SOCKET_CONNECT_TIMEOUT": "10",
+            "PREFECT_REDIS_MESSAGING_SOCKET_TIMEOUT": "30",
             "PREFECT_SERVER_DOCKET_URL": redis,
             # `digits register` does both once; replicas that start together would be in each
             # other's way.

@@ -18,7 +18,8 @@ import uvicorn
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
@@ -31,6 +32,7 @@ from digits.settings import Settings
 from digits.storage.references import Kind, Reference
 from digits.storage.store import Store
 from flows.serving.database import name_database
+from flows.serving.installed_prefect import provide_dashboard_folder
 from flows.serving.listening import PASSWORD_SETTING
 
 # The kinds of bundles that are served to browsers; the dashboard links to them.
@@ -78,10 +80,23 @@ class Pages(StaticFiles):
 def dashboard(*, has_services: bool = True) -> ASGIApp:
     """Prefect's server with the dashboard, with or without its background services."""
     name_database()
+    provide_dashboard_folder()
     from prefect.server.api.server import create_app
 
     app = create_app(final=True, webserver_only=not has_services)
+    if not has_services:
+        _answer_without_redis(app)
     return Guard(app, names=allowed_names(), policy=DASHBOARD_POLICY)
+
+
+def _answer_without_redis(app: Any) -> None:
+    """Answer 503 while Redis is away: Prefect's clients repeat such requests, and none fails."""
+    from redis.exceptions import RedisError
+
+    def answer(_: Request, error: Exception) -> Response:
+        return PlainTextResponse(f"Redis is away, try again: {error}\n", 503)
+
+    app.api_app.add_exception_handler(RedisError, answer)
 
 
 def run_server() -> ASGIApp:

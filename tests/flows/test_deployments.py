@@ -43,13 +43,18 @@ def parameters(name: str) -> dict[str, Any]:
 
 def test_prefect_accepts_the_deployments() -> None:
     PrefectYamlModel.model_validate(DESCRIBED)
-    assert {"retrain", "rollback", "gc", "predict"} <= DEPLOYMENTS.keys()
+    assert {"retrain", "rollback", "gc", "predict", "sweep"} <= DEPLOYMENTS.keys()
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_flow_file_and_deployment_share_a_name_and_run_one_at_a_time(name: str) -> None:
+def test_flow_file_and_deployment_share_a_name(name: str) -> None:
     assert DEPLOYMENTS[name]["entrypoint"] == f"flows/{name}.py:{name}"
     assert flow_of(name).name == name
+
+
+# Sweeps run one at a time for each of their own names, which the flow sees to.
+@pytest.mark.parametrize("name", sorted(DEPLOYMENTS.keys() - {"sweep"}))
+def test_a_deployment_runs_one_at_a_time(name: str) -> None:
     limit = DEPLOYMENTS[name]["concurrency_limit"]
     assert (limit["limit"], limit["collision_strategy"]) == (1, "CANCEL_NEW")
 

@@ -9,7 +9,7 @@ from prefect import flow
 from digits.storage.references import ArraysRef, DatasetRef
 from digits.storage.workspace import current_workspace
 from tasks.caching import step
-from tasks.journal import Journal, journal
+from tasks.journal import Journal
 from tests.support.small_dataset import small_layout
 
 # Callbacks that the next executions of the step run, one per execution.
@@ -60,8 +60,8 @@ def normalize(dataset: DatasetRef) -> ArraysRef:
 @flow(name="normalize", flow_run_name="{name}", persist_result=False)
 def normalize_in_a_run(name: str, dataset: DatasetRef) -> Outcome:  # noqa: ARG001
     """One run with one step, submitted like a training."""
-    with journal() as kept:
-        return Outcome(normalize.submit(dataset).result(), kept)
+    kept = Journal()
+    return Outcome(kept.noting(normalize).submit(dataset=dataset).result(), kept)
 
 
 def run(name: str = "a run", of: DatasetRef | None = None) -> Outcome:
@@ -77,8 +77,3 @@ def stored_file(outcome: Outcome) -> Path:
 def record_file(outcome: Outcome) -> Path:
     """The record of the step's result."""
     return current_workspace().records.path(outcome.result.made_by)
-
-
-def value_file(outcome: Outcome) -> Path:
-    """Prefect's own copy of the step's result."""
-    return current_workspace().records.values / outcome.result.made_by

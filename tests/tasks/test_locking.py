@@ -11,22 +11,22 @@ import pytest
 from prefect.locking.protocol import LockManager
 
 from digits.settings import ROOT
-from tasks.locking import FlockManager
+from tasks.locking import StepLocks
 
 KEY = "0" * 64
 HOLDER = """
 import sys
-from tasks.locking import FlockManager
-FlockManager().acquire_lock(sys.argv[1], "another process")
+from tasks.locking import StepLocks
+StepLocks().acquire_lock(sys.argv[1], "another process")
 print("held", flush=True)
 sys.stdin.read()
 """
 # Appends "in", then "out" to a file; pairs of different processes must not interleave.
 COUNTER = """
 import sys, time
-from tasks.locking import FlockManager
+from tasks.locking import StepLocks
 key, path, times = sys.argv[1], sys.argv[2], int(sys.argv[3])
-locks = FlockManager()
+locks = StepLocks()
 for _ in range(times):
     locks.acquire_lock(key, "me")
     for word in ("in\\n", "out\\n"):
@@ -38,13 +38,13 @@ for _ in range(times):
 
 
 @pytest.fixture
-def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FlockManager:
+def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StepLocks:
     monkeypatch.setenv("DIGITS_ARTIFACTS_DIR", str(tmp_path))
-    return FlockManager()
+    return StepLocks()
 
 
 @pytest.fixture
-def other(locks: FlockManager) -> Iterator["subprocess.Popen[str]"]:  # noqa: ARG001
+def other(locks: StepLocks) -> Iterator["subprocess.Popen[str]"]:  # noqa: ARG001
     """Another process that holds the lock until its input ends."""
     with start(HOLDER, KEY) as process:
         assert process.stdout is not None
@@ -63,7 +63,7 @@ def start(code: str, *arguments: str) -> "subprocess.Popen[str]":
     )
 
 
-def start_waiting(locks: FlockManager, said: pytest.LogCaptureFixture) -> threading.Thread:
+def start_waiting(locks: StepLocks, said: pytest.LogCaptureFixture) -> threading.Thread:
     """Start a thread that waits for the lock and releases it at once."""
 
     def take() -> None:
@@ -86,11 +86,11 @@ def next_descriptor() -> int:
     return descriptor
 
 
-def test_it_implements_prefects_lock_manager_protocol(locks: FlockManager) -> None:
+def test_it_implements_prefects_lock_manager_protocol(locks: StepLocks) -> None:
     assert isinstance(locks, LockManager)
 
 
-def test_one_thread_holds_a_key_at_a_time(locks: FlockManager) -> None:
+def test_one_thread_holds_a_key_at_a_time(locks: StepLocks) -> None:
     inside: list[int] = []
     most = []
 
@@ -110,7 +110,7 @@ def test_one_thread_holds_a_key_at_a_time(locks: FlockManager) -> None:
     assert most == [1] * 120
 
 
-def test_one_process_holds_a_key_at_a_time(locks: FlockManager, tmp_path: Path) -> None:
+def test_one_process_holds_a_key_at_a_time(locks: StepLocks, tmp_path: Path) -> None:
     counts = tmp_path / "counts"
     processes = [start(COUNTER, KEY, str(counts), "40") for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]
@@ -121,14 +121,14 @@ def test_one_process_holds_a_key_at_a_time(locks: FlockManager, tmp_path: Path) 
 
 
 def test_locks_of_different_keys_are_independent(
-    locks: FlockManager, other: "subprocess.Popen[str]"
+    locks: StepLocks, other: "subprocess.Popen[str]"
 ) -> None:
     assert other.poll() is None
     assert locks.acquire_lock("1" * 64, "me")
 
 
 def test_a_waiter_continues_when_the_holder_releases_the_lock(
-    locks: FlockManager, caplog: pytest.LogCaptureFixture
+    locks: StepLocks, caplog: pytest.LogCaptureFixture
 ) -> None:
     locks.acquire_lock(KEY, "me")
     thread = start_waiting(locks, caplog)
@@ -138,7 +138,7 @@ def test_a_waiter_continues_when_the_holder_releases_the_lock(
 
 
 def test_a_killed_holder_releases_its_lock(
-    locks: FlockManager, other: "subprocess.Popen[str]", caplog: pytest.LogCaptureFixture
+    locks: StepLocks, other: "subprocess.Popen[str]", caplog: pytest.LogCaptureFixture
 ) -> None:
     thread = start_waiting(locks, caplog)
     assert locks.is_locked(KEY)
@@ -148,14 +148,14 @@ def test_a_killed_holder_releases_its_lock(
     assert caplog.messages == [f"waiting for another run of the same step ({KEY[:12]})"]
 
 
-def test_a_holder_can_acquire_again(locks: FlockManager) -> None:
+def test_a_holder_can_acquire_again(locks: StepLocks) -> None:
     assert locks.acquire_lock(KEY, "me")
     assert locks.acquire_lock(KEY, "me")
     locks.release_lock(KEY, "me")
     assert not locks.is_locked(KEY)
 
 
-def test_only_the_holder_can_release_a_lock(locks: FlockManager) -> None:
+def test_only_the_holder_can_release_a_lock(locks: StepLocks) -> None:
     locks.acquire_lock(KEY, "me")
     with pytest.raises(ValueError, match="does not hold"):
         locks.release_lock(KEY, "somebody else")
@@ -166,7 +166,7 @@ def test_only_the_holder_can_release_a_lock(locks: FlockManager) -> None:
         locks.release_lock(KEY, "me")
 
 
-def test_a_released_lock_leaves_no_file(locks: FlockManager, tmp_path: Path) -> None:
+def test_a_released_lock_leaves_no_file(locks: StepLocks, tmp_path: Path) -> None:
     locks.acquire_lock(KEY, "me")
     locks.release_lock(KEY, "me")
     locks.wait_for_lock(KEY)
@@ -174,7 +174,7 @@ def test_a_released_lock_leaves_no_file(locks: FlockManager, tmp_path: Path) -> 
 
 
 def test_waiting_does_not_block_the_event_loop(
-    locks: FlockManager, other: "subprocess.Popen[str]"
+    locks: StepLocks, other: "subprocess.Popen[str]"
 ) -> None:
     async def wait() -> None:
         waiting = asyncio.create_task(locks.aacquire_lock(KEY, "me"))
@@ -189,7 +189,7 @@ def test_waiting_does_not_block_the_event_loop(
     asyncio.run(wait())
 
 
-def test_descriptors_are_closed(locks: FlockManager) -> None:
+def test_descriptors_are_closed(locks: StepLocks) -> None:
     before = next_descriptor()
     locks.acquire_lock(KEY, "me")
     locks.is_locked(KEY)

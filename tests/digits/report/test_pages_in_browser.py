@@ -101,7 +101,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     paths["failed"].write_text(render_page(failed))
     paths["passed"].write_text(render_page(make_outcome()))
     workspace = Workspace(Settings(data_dir=folder / "data", artifacts_dir=folder / "artifacts"))
-    paths["sweep"].write_text(write_sweep(folder, workspace.store, "a_dataset_" + "long" * 30))
+    (folder / "sweep").mkdir()
+    page = write_sweep(folder / "sweep", workspace.store, "a_dataset_" + "long" * 30)
+    paths["sweep"].write_text(page)
     return paths
 
 

@@ -168,3 +168,24 @@ def test_a_run_that_is_starting_is_alive_as_long_as_its_process(
         kill(process)
     look(runs, client)
     assert state(client, run) == "Crashed"
+
+
+def test_a_run_of_another_machines_worker_is_left_to_that_machine(
+    settings: Settings, client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "START_SECONDS", 0)
+    own, other, same_name, nobodys = (of_deployment(client) for _ in range(4))
+    for run, pool, worker in (
+        *((own, "digits", "here"), (other, "digits", "there")),
+        (same_name, "digits-gpu", "here"),
+    ):
+        labels = {"prefect.work-pool.name": pool, "prefect.worker.name": worker}
+        client.update_flow_run_labels(run, labels)
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    for run in (own, other, same_name):
+        client.update_flow_run(run, infrastructure_pid=str(ended.pid))
+    look(Watch(settings, Owner("digits", "here")), client)
+    assert [state(client, run) for run in (own, other, same_name, nobodys)] == [
+        *("Crashed", "Pending", "Pending", "Pending")
+    ]

@@ -1,0 +1,11 @@
+"""What each of Ray's processes does first, before it imports Prefect or a library."""
+
+from digits.settings import Settings
+from flows.console import show_logs
+from flows.environment import prepare_environment
+
+
+def prepare() -> None:
+    """Set the environment as `digits` does, and log to standard error, which Ray passes on."""
+    prepare_environment(Settings())
+    show_logs()
