@@ -132,7 +132,7 @@ def _machine() -> Iterator[Finding]:
 
 def _folders(settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "workspace", f"{HOME}, specs and deployments in {PROJECT}")
-    for name in ("data_dir", "artifacts_dir"):
+    for name in ("data_dir", "artifacts_dir", *(["cache_dir"] if settings.store else [])):
         folder: Path = getattr(settings, name)
         variable = f"DIGITS_{name.upper()}"
         there = next(place for place in (folder, *folder.parents) if place.exists())
