@@ -52,26 +52,31 @@ def copy(source: str, target: str, as_json: bool) -> None:
     """Copy all results from SOURCE to TARGET, each an address such as s3://bucket/x, or `local`.
 
     Everything is checked on both sides. What TARGET has is not sent again, so run it again after an
-    interruption. Unfinished trainings, refused batches and source files are not copied.
+    interruption. Unfinished trainings and source files are not copied, nor refused batches from one
+    store to another.
     """
     console.show_logs()
+    from digits.intake.refused_copies import copy_refused
     from digits.registry.place_copy import copy as copy_results
     from digits.registry.places import place
 
     if source == target:
         raise UsageError("SOURCE and TARGET are the same place")
     settings = Settings()
+    here, there = place(source, settings), place(target, settings)
     with interruptible(), bars(not console.is_quiet()):
-        copied = copy_results(place(source, settings), place(target, settings))
+        copied = copy_results(here, there)
+        num_refused = copy_refused(here.settings, there.settings)
     if as_json:
-        console.print_json(copied.model_dump(mode="json"))
+        console.print_json({**copied.model_dump(mode="json"), "num_refused": num_refused})
     else:
         for name in copied.damaged:
             console.echo(f"{name}: missing or corrupted in {copied.source}, not copied")
         console.echo(
             f"copied to {copied.target}: folders: {copied.num_folders} "
             f"({copied.num_bytes / 1e6:.1f} MB), records: {copied.num_records}, "
-            f"lines: {copied.num_lines}; there already: {copied.num_there} folders"
+            f"lines: {copied.num_lines}, refused batches: {num_refused}; "
+            f"there already: {copied.num_there} folders"
         )
     if copied.damaged:
         raise click.exceptions.Exit(1)

@@ -33,7 +33,7 @@ def test_results_are_copied_checked_and_found_damaged(
 
     assert copied.exit_code == 0
     assert copied.stdout.startswith(f"copied to {address}: ")
-    assert copied.stdout.endswith("lines: 1; there already: 0 folders\n")
+    assert copied.stdout.endswith("lines: 1, refused batches: 0; there already: 0 folders\n")
     assert (again["num_folders"], again["num_lines"], again["damaged"]) == (0, 0, [])
     assert same.exit_code == 2
 
