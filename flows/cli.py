@@ -31,6 +31,7 @@ from flows.options import FORMATS, Names, dataset_option
 from flows.serve_command import serve
 from flows.serving.pools import POOLS, PoolName
 from flows.serving.processes import NEUTRAL_FOLDER
+from flows.store_commands import store as store_commands
 from flows.sweep_command import sweep
 from flows.team_commands import register, server, services, worker
 
@@ -423,6 +424,7 @@ main.add_command(card_command)
 main.add_command(dataset_commands)
 main.add_command(feedback_commands)
 main.add_command(serve)
+main.add_command(store_commands)
 for command in (server, services, register, sweep, worker):
     main.add_command(command)
 

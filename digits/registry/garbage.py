@@ -100,6 +100,8 @@ def _collect_shared(
 
     found = look_around(workspace, policy) if is_dry_run else look(workspace, policy)
     files = _of_this_machine(workspace, policy, found.kept_keys)
+    mirrored = _listed(workspace.settings.results_dir / "mirror" / "records")
+    files += [path for path in mirrored if path.stem not in found.kept_keys]
     size = sum(unit.size for unit in found.units) + sum(map(_size, files))
     names = tuple(unit.address for unit in found.units)
     announce(Garbage(paths=tuple(files), num_bytes=size, objects=names))
