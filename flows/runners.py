@@ -7,6 +7,7 @@ from typing import Any
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from digits.errors import UsageError
+from digits.progress import is_terminal
 from digits.settings import Settings
 
 LOCAL, CLUSTER = "ray", "ray://"
@@ -28,9 +29,7 @@ def task_runner(on: str | None = None) -> TaskRunner[Any]:
         return ThreadPoolTaskRunner()
     if on != LOCAL and not (on.startswith(CLUSTER) and on != CLUSTER):
         raise UsageError(f"{on}: unknown (expected ray, or ray://HOST:10001 for a cluster)")
-    # Ray tells its makers how it is used, unless this is set before it is imported.
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    _require_token()
+    _prepare_ray()
     try:
         from prefect_ray import RayTaskRunner
     except ImportError as error:
@@ -43,10 +42,13 @@ def task_runner(on: str | None = None) -> TaskRunner[Any]:
     return runner
 
 
-def _require_token() -> None:
-    """Let Ray's servers, which listen on every address, answer only to who knows a new secret."""
+def _prepare_ray() -> None:
+    """Set what Ray reads from the environment when it is imported, unless it is set."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # never tell its makers how it is used
     if not os.environ.keys() & {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
+        # Its servers listen on every address: they answer only to who knows this secret.
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    os.environ.setdefault("RAY_COLOR_PREFIX", "1" if is_terminal() else "0")
 
 
 def _local() -> dict[str, Any]:
