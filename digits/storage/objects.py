@@ -18,15 +18,15 @@ import obstore
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
-    PermissionDeniedError,
+    GenericError,
     PreconditionError,
-    UnauthenticatedError,
 )
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from digits.errors import StoreError, UsageError
+from digits.errors import UsageError
 from digits.settings import Settings
 from digits.storage.mirror import Mirror
+from digits.storage.store_failures import explained, told_if_long
 
 T = TypeVar("T")
 
@@ -34,6 +34,12 @@ SCHEMES = ("s3", "gs", "az", "file", "memory")
 CHUNK_BYTES = 8 * 2**20
 # Small objects that are read side by side; each waits for the network, not for the processor.
 NUM_READERS = 16
+# Parts of a large object that are sent at once, and the longest that a request may take: together,
+# 20 MB in two minutes, which a slow connection can do.
+NUM_PARTS = 4
+REQUEST_SECONDS = 120
+# An answer whose body breaks off is not always asked for again by object_store itself.
+NUM_ATTEMPTS = 4
 
 
 class Listed(NamedTuple):
@@ -115,17 +121,22 @@ class Objects:
     def upload(self, name: str, file: BinaryIO, sent: Callable[[int], object]) -> None:
         """Create or replace an object with a file's content; `sent` is told the bytes so far."""
         self._prepare()
-        self._ask(f"write {name}", lambda: obstore.put(self._store, name, _chunks(file, sent)))
+        self._ask(
+            f"write {name}",
+            lambda: obstore.put(self._store, name, _chunks(file, sent), max_concurrency=NUM_PARTS),
+        )
 
     def download(self, name: str) -> Iterator[bytes]:
         """Yield an object's content in chunks. Raises FileNotFoundError if there is none."""
         try:
-            for chunk in obstore.get(self._store, name).stream(CHUNK_BYTES):
+            with told_if_long(self.address, f"read {name}"):
+                found = obstore.get(self._store, name)
+            for chunk in found.stream(CHUNK_BYTES):
                 yield bytes(chunk)
         except FileNotFoundError:
             raise FileNotFoundError(name) from None
         except (BaseError, OSError) as error:
-            raise self._explained(f"read {name}", error) from error
+            raise explained(self.address, f"read {name}", error) from error
 
     def listed(self, prefix: str, after: str | None = None) -> list[Listed]:
         """List the objects below a prefix, ordered by name; only those `after` a name, if given."""
@@ -138,7 +149,7 @@ class Objects:
                 for one in page
             )
 
-        return self._ask(f"list {prefix}", collect)
+        return self._ask(f"list {prefix}", partial(_whole, collect))
 
     def folders(self, prefix: str) -> list[str]:
         """List the names of the folders right below a prefix."""
@@ -159,7 +170,7 @@ class Objects:
         except FileNotFoundError:
             return
         except (BaseError, OSError) as error:
-            raise self._explained(f"delete {name}", error) from error
+            raise explained(self.address, f"delete {name}", error) from error
 
     def _prepare(self) -> None:
         with self._checking:
@@ -168,9 +179,12 @@ class Objects:
                 self._check = None
 
     def _read(self, name: str) -> Object | None:
-        try:
+        def get() -> Object:
             found = obstore.get(self._store, name)
             return Object(bytes(found.bytes()), found.meta["last_modified"])
+
+        try:
+            return _whole(get)
         except FileNotFoundError:
             return None
 
@@ -190,17 +204,10 @@ class Objects:
 
     def _ask(self, what: str, request: Callable[[], T]) -> T:
         try:
-            return request()
+            with told_if_long(self.address, what):
+                return request()
         except (BaseError, OSError) as error:
-            raise self._explained(what, error) from error
-
-    def _explained(self, what: str, error: Exception) -> StoreError:
-        # The lines after the first contain Rust's own description of the same error.
-        reason = str(error).partition("\n")[0]
-        advice = "nothing is lost: run again when it answers, and finished steps are kept"
-        if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
-            advice = "check the credentials and their permissions (docs/scale.md)"
-        return StoreError(f"{self.address}: cannot {what}: {reason}; {advice}")
+            raise explained(self.address, what, error) from error
 
 
 def objects_of(settings: Settings) -> Objects | None:
@@ -249,11 +256,11 @@ def connected(
 def _open(address: str, path: str, seconds: float) -> ObjectStore:
     if address.startswith("file:"):
         return LocalStore(path, mkdir=True)
-    options: dict[str, Any] = {}
-    if address.startswith("s3:"):
-        options.update(_of_s3())
     if address.startswith("memory:"):
         return from_url("memory:///")
+    options: dict[str, Any] = {"client_options": {"timeout": f"{REQUEST_SECONDS}s"}}
+    if address.startswith("s3:"):
+        options = _of_s3(options)
     return from_url(
         address,
         retry_config={"max_retries": 1000, "retry_timeout": timedelta(seconds=seconds)},
@@ -261,13 +268,12 @@ def _open(address: str, path: str, seconds: float) -> ObjectStore:
     )
 
 
-def _of_s3() -> dict[str, Any]:
-    """Options that object_store does not find by itself: profiles, and a server without TLS."""
-    options: dict[str, Any] = {}
+def _of_s3(options: dict[str, Any]) -> dict[str, Any]:
+    """Add what object_store does not find by itself: profiles, and a server without TLS."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
     if endpoint:
         options["endpoint"] = endpoint
-        options["client_options"] = {"allow_http": endpoint.startswith("http://")}
+        options["client_options"]["allow_http"] = endpoint.startswith("http://")
     if os.environ.get("AWS_PROFILE") and not os.environ.get("AWS_ACCESS_KEY_ID"):
         try:
             from obstore.auth.boto3 import Boto3CredentialProvider
@@ -275,6 +281,17 @@ def _of_s3() -> dict[str, Any]:
             raise UsageError("AWS_PROFILE needs boto3: `pip install boto3`") from error
         options["credential_provider"] = Boto3CredentialProvider()
     return options
+
+
+def _whole(read: Callable[[], T]) -> T:
+    """Read again what broke off."""
+    for _ in range(1, NUM_ATTEMPTS):
+        try:
+            return read()
+        except GenericError as error:
+            if "response body" not in str(error):
+                raise
+    return read()
 
 
 def _chunks(file: BinaryIO, sent: Callable[[int], object]) -> Iterator[bytes]:
