@@ -2,12 +2,16 @@
 
 `decide ROUNDS` appends one decision for each line that it reads, and prints its digest.
 `run SEED` does whole runs without their arithmetic until it is killed, and prints their numbers.
+`again SEED` does the same with the first ten runs, again and again.
+`collect` collects garbage until it is killed, and prints how many objects were garbage.
 """
 
 import itertools
 import sys
+from collections.abc import Iterable
 
 from digits.errors import LostRaceError
+from digits.registry.garbage import collect
 from digits.registry.ledger import Ledger
 from digits.storage.workspace import current_workspace
 from tests.support.histories import keep, promote_next
@@ -42,16 +46,31 @@ def append(ledger: Ledger, text: str) -> str:
             continue
 
 
-def run(seed: str) -> None:
+def run(seed: str, numbers: Iterable[int]) -> None:
     """Do one run after another: bundles, records and a decision each."""
     workspace = current_workspace()
-    for number in itertools.count():
+    for number in numbers:
         say(number)
         Run(workspace, data=f"data {seed} {number}", wrong=number % 20).run()
 
 
+def collect_all() -> None:
+    """Collect garbage again and again, keeping as little as possible."""
+    while True:
+        collect(
+            current_workspace(),
+            keep_records=1,
+            is_dry_run=False,
+            announce=lambda garbage: say(len(garbage.objects)),
+        )
+
+
+MODES = {
+    "decide": lambda rounds, _: decide(int(rounds)),
+    "run": lambda seed: run(seed, itertools.count()),
+    "again": lambda seed: run(seed, itertools.cycle(range(10))),
+    "collect": collect_all,
+}
+
 if __name__ == "__main__":
-    if sys.argv[1] == "decide":
-        decide(int(sys.argv[2]))
-    else:
-        run(sys.argv[2])
+    MODES[sys.argv[1]](*sys.argv[2:])

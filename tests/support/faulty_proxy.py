@@ -63,8 +63,10 @@ class Faults:
     flip: bool = False
     # Call a refused conditional write a success, like a store that ignores conditions.
     no_conditions: bool = False
-    # By how many seconds the server's clock is behind: in headers, and in lists of objects.
-    behind: float = 0
+    # By how much the server's clock is behind: in headers, and in lists of objects.
+    behind: timedelta = timedelta()
+    # Only times before this one are set back by that: what was written since is young.
+    only_before: datetime | None = None
 
 
 @dataclass
@@ -181,7 +183,7 @@ async def _pass_on(client: asyncio.StreamWriter, head: bytes, body: bytes, fault
     if faults.no_conditions and head.startswith(b"HTTP/1.1 412"):
         head, body = DONE, b""
     if faults.behind:
-        head, body = _earlier(head, body, timedelta(seconds=faults.behind))
+        head, body = _earlier(head, body, faults)
     if faults.flip and body:
         body = bytes([body[0] ^ 1]) + body[1:]
     if faults.truncate_at is not None and len(body) > faults.truncate_at:
@@ -202,17 +204,21 @@ async def _send(client: asyncio.StreamWriter, head: bytes, body: bytes) -> None:
     await client.drain()
 
 
-def _earlier(head: bytes, body: bytes, by: timedelta) -> tuple[bytes, bytes]:
+def _earlier(head: bytes, body: bytes, faults: Faults) -> tuple[bytes, bytes]:
     """Set the times in an answer back. Lists of objects keep their length."""
 
+    def shifted(time: datetime) -> datetime:
+        is_young = faults.only_before is not None and time >= faults.only_before
+        return time if is_young else time - faults.behind
+
     def header(found: "re.Match[bytes]") -> bytes:
-        shifted = parsedate_to_datetime(found[2].decode()) - by
-        return found[1] + format_datetime(shifted, usegmt=True).encode()
+        time = shifted(parsedate_to_datetime(found[2].decode()))
+        return found[1] + format_datetime(time, usegmt=True).encode()
 
     def element(found: "re.Match[bytes]") -> bytes:
         text = found[1].decode()
-        shifted = datetime.fromisoformat(text) - by
-        return f"<LastModified>{shifted:%Y-%m-%dT%H:%M:%S}{text[19:]}</LastModified>".encode()
+        time = shifted(datetime.fromisoformat(text))
+        return f"<LastModified>{time:%Y-%m-%dT%H:%M:%S}{text[19:]}</LastModified>".encode()
 
     head = re.sub(rb"(?i)(\r\n(?:date|last-modified): *)([^\r]+)", header, head)
     return head, re.sub(rb"<LastModified>([^<]+)</LastModified>", element, body)

@@ -1,0 +1,73 @@
+"""Two machines collect garbage while the third works: nothing that is used is lost.
+
+The store's clock is set back for what was written before, so that all of it seems to be old.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from tests.cluster.bucket_state import BucketState, bucket_state
+from tests.cluster.team import Member
+from tests.support.faulty_proxy import Proxy
+from tests.support.object_store import ObjectStore
+from tests.support.small_dataset import NAME
+
+# Longer than what is kept by its age.
+LONG_AGO = timedelta(days=3)
+NUM_RUNS = 30
+SEEDS = ("0", "1", "2")
+
+
+@contextlib.contextmanager
+def collecting(collectors: tuple[Member, ...], proxy: Proxy) -> Iterator[None]:
+    """Have machines collect all the time, and what is there seem old; they must find garbage."""
+    with proxy.suffering(behind=LONG_AGO, only_before=datetime.now(UTC)):
+        workers = [collector.work("collect") for collector in collectors]
+        for worker in workers:
+            worker.answer()
+        yield
+        for worker in workers:
+            worker.freeze()
+        assert all(any(map(int, worker.kill())) for worker in workers)
+
+
+def check(before: BucketState, after: BucketState) -> None:
+    after.check(NAME)
+    lines = before.ledger(NAME)
+    assert after.ledger(NAME)[: len(lines)] == lines
+    assert before.bundles.keys() - after.bundles.keys(), "nothing was collected"
+
+
+def state(bucket: ObjectStore, member: Member) -> BucketState:
+    return bucket_state(bucket.client(), member.prefix)
+
+
+def test_runs_without_arithmetic_go_on(
+    bare_team: tuple[Member, ...], bucket: ObjectStore, proxy: Proxy
+) -> None:
+    third, *collectors = bare_team
+    worker = third.work("again", "a")
+    # All ten runs once, and the first one again.
+    for _ in range(11):
+        worker.answer()
+    worker.kill()
+    before = state(bucket, third)
+    with collecting(tuple(collectors), proxy):
+        worker = third.work("again", "a")
+        for _ in range(NUM_RUNS):
+            worker.answer()
+        worker.freeze()
+    check(before, state(bucket, third))
+
+
+def test_trainings_go_on(team: tuple[Member, ...], bucket: ObjectStore, proxy: Proxy) -> None:
+    third, *collectors = team
+    models = {seed: third.run("--seed", seed).models for seed in SEEDS}
+    before = state(bucket, third)
+    with collecting(tuple(collectors), proxy):
+        for seed in SEEDS:
+            assert third.run("--seed", seed).models == models[seed]
+    check(before, state(bucket, third))
+    assert not third.run("--seed", SEEDS[-1]).executed
+    assert not collectors[0].run("--seed", SEEDS[-1]).executed
