@@ -11,5 +11,5 @@ def prepare() -> None:
     """Set the environment as `digits` does, and log to standard error, which Ray passes on."""
     prepare_environment(Settings())
     # Ray has replaced the stream; as the original it can be kept apart from native output.
-    sys.__stderr__ = sys.stderr  # type: ignore[assignment]
+    sys.__stderr__ = sys.stderr  # type: ignore[misc, assignment]
     show_logs()

@@ -29,7 +29,11 @@ def task_runner(on: str | None = None) -> TaskRunner[Any]:
         return ThreadPoolTaskRunner()
     if on != LOCAL and not (on.startswith(CLUSTER) and on != CLUSTER):
         raise UsageError(f"{on}: unknown (expected ray, or ray://HOST:10001 for a cluster)")
-    _prepare_ray()
+    # Ray reads these when it is imported, and tells its makers how it is used unless told not to.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_COLOR_PREFIX", "1" if is_terminal() else "0")
+    if on == LOCAL:
+        _require_token()
     try:
         from prefect_ray import RayTaskRunner
     except ImportError as error:
@@ -42,13 +46,10 @@ def task_runner(on: str | None = None) -> TaskRunner[Any]:
     return runner
 
 
-def _prepare_ray() -> None:
-    """Set what Ray reads from the environment when it is imported, unless it is set."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # never tell its makers how it is used
+def _require_token() -> None:
+    """Let Ray's own servers, which listen on every address, answer only to who knows a secret."""
     if not os.environ.keys() & {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
-        # Its servers listen on every address: they answer only to who knows this secret.
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    os.environ.setdefault("RAY_COLOR_PREFIX", "1" if is_terminal() else "0")
 
 
 def _local() -> dict[str, Any]:
