@@ -12,7 +12,7 @@ from digits.registry.ledger import Ledger
 from digits.storage import locks
 from digits.storage.workspace import Workspace
 from flows.sweep import sweep
-from tests.support.commands import call_digits, read_json
+from tests.support.commands import call_digits, read_json, run_digits
 from tests.support.markup import parse_page
 from tests.support.small_dataset import NAME, SPEC, write_spec
 
@@ -196,6 +196,22 @@ def test_optuna_proposes_settings_and_a_second_sweep_goes_on_with_its_study() ->
     assert more["name"] == first["name"]
     digests = {one["digest"] for one in more["trainings"]}
     assert {one["digest"] for one in first["trainings"]} <= digests
+
+
+@pytest.mark.slow
+def test_processes_of_ray_train_what_threads_then_find_in_the_cache(finished: Workspace) -> None:
+    pytest.importorskip("prefect_ray")
+    arguments = (*SWEEP, "--seeds", "0-2", "--json")
+    # In a process of its own: Ray leaves threads behind.
+    first = read_json(run_digits(finished.settings, *arguments, "--on", "ray"))
+    assert [training["is_cached"] for training in first["trainings"]] == [True, False, False]
+
+    second = sweep_json("--seeds", "0-2")
+
+    assert num_trained(second) == 0
+    assert [one["digest"] for one in second["trainings"]] == [
+        one["digest"] for one in first["trainings"]
+    ]
 
 
 def add_dataset(workspace: Workspace, name: str, spec: str) -> None:
