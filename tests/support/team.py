@@ -203,7 +203,9 @@ class Team:
 
     def ledger(self) -> str:
         """Return all lines of the champion's ledger in the store."""
-        return "".join(path.read_text() for path in (self._folder / "store").glob("ledger/**/*"))
+        return "".join(
+            path.read_text() for path in (self._folder / "store").glob("ledger/*/*.json")
+        )
 
     def workers_are_online(self) -> bool:
         """Return whether both workers have reported to the server."""
