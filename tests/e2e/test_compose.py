@@ -12,6 +12,8 @@ from tests.support.engines import PostgreSQL, Redis
 from tests.support.object_store import object_store
 from tests.support.small_dataset import NAME
 
+pytestmark = pytest.mark.timeout(900)
+
 AUTH = httpx.BasicAuth(*VALUES["AUTH_STRING"].split(":"))
 
 
@@ -22,7 +24,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
         composed = Composed(folder, database, redis, store)
         try:
             composed.start()
-            assert composed.processes["register"].wait(240) == 0, composed.log("register")
+            assert composed.processes["register"].wait(480) == 0, composed.log("register")
             yield composed
         finally:
             composed.end()
