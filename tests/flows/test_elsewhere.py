@@ -62,7 +62,7 @@ def test_a_run_elsewhere_makes_and_reports_what_a_run_in_one_process_does(
         patched.setattr("flows.retrain.steps_noted_in", steps_elsewhere)
         elsewhere = retrain.with_options(task_runner=runner(), flow_run_name="elsewhere")
         first, second = (elsewhere(dataset=NAME, epochs=1, device="cpu") for _ in range(2))
-    assert first.steps == dict.fromkeys(label for label, _ in results(current))
+    assert first.steps == dict.fromkeys([*(label for label, _ in results(current)), "report"])
     assert results(current) == results(Workspace(first_run.settings))
     assert first.outcome.decision.entry.verdict.outcome == "promoted"
     # Nothing is converted if nothing is promoted.
