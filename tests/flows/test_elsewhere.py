@@ -41,12 +41,14 @@ def ray() -> TaskRunner[Any]:
 
 
 def results(workspace: Workspace) -> Mapping[tuple[str, str], str]:
-    """The digest of each result, by step and cache key; a report shows how long trainings took."""
+    """The digest of each result, by step and cache key.
+
+    Without the report, which shows how long trainings took, and OMP_NUM_THREADS, which Ray sets.
+    """
     return {
         (record.label, record.key.digest): record.value["digest"]
-        if record.label != "report"
-        else ""
         for record in workspace.records.all()
+        if record.label != "report"
     }
 
 
