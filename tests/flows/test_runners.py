@@ -1,74 +1,72 @@
-"""Whole runs with every step in another process, beside a run in one process."""
+"""What runs a flow's steps, by the address that a user names."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import partial
-from typing import Any
+import os
+import sys
 
 import pytest
-from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
+from prefect.task_runners import ThreadPoolTaskRunner
 
-from digits.storage.workspace import Workspace
-from flows.pipeline import Steps
-from flows.retrain import retrain, steps_noted_in
+from digits.errors import UsageError
 from flows.runners import task_runner
-from tasks.journal import Journal, NotedStep
-from tests.flows.conftest import REQUEST, FinishedRun
-from tests.support.commands import call_digits, read_json
-from tests.support.small_dataset import NAME, write_small_dataset
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+STORE = "s3://bucket/digits"
 
 
-def submitted(step: NotedStep[Any], **arguments: Any) -> Any:
-    return step.submit(**arguments).result()
+@pytest.fixture(autouse=True)
+def restored_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove what the runner sets for Ray, after each test."""
+    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_COLOR_PREFIX", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
 
 
-def steps_elsewhere(kept: Journal) -> Steps:
-    """A run's steps, all of them submitted to the runner of the flow."""
-    steps = steps_noted_in(kept)
-    called = {name: getattr(steps, name) for name in ("ingest", "validate", "normalize")}
-    called |= {"convert": steps.convert, "report": steps.report}
-    return replace(steps, **{name: partial(submitted, step) for name, step in called.items()})
+def test_steps_run_in_threads_unless_told_otherwise() -> None:
+    assert type(task_runner()) is ThreadPoolTaskRunner
+    assert "RAY_AUTH_TOKEN" not in os.environ
 
 
-def processes() -> TaskRunner[Any]:
-    return ProcessPoolTaskRunner(max_workers=2)
+def test_ray_reports_to_nobody_and_answers_only_to_who_knows_its_token() -> None:
+    runner = task_runner("ray")
+    assert type(runner).__name__ == "RayTaskRunner"
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
 
 
-def ray() -> TaskRunner[Any]:
-    return task_runner("ray")
+def test_a_users_own_token_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "mine")
+    task_runner("ray")
+    assert os.environ["RAY_AUTH_TOKEN"] == "mine"
 
 
-def results(workspace: Workspace) -> Mapping[tuple[str, str], str]:
-    """The digest of each result, by step and cache key.
-
-    Without the report, which shows how long trainings took, and OMP_NUM_THREADS, which Ray sets.
-    """
-    return {
-        (record.label, record.key.digest): record.value["digest"]
-        for record in workspace.records.all()
-        if record.label != "report"
-    }
+def test_a_cluster_is_asked_with_its_own_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIGITS_STORE", STORE)
+    task_runner("ray://head:10001")
+    assert not os.environ.keys() & {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN"}
 
 
-@pytest.mark.parametrize("runner", [processes, ray])
-def test_a_run_elsewhere_makes_and_reports_what_a_run_in_one_process_does(
-    runner: Callable[[], TaskRunner[Any]],
-    first_run: FinishedRun,
-    current: Workspace,
+def test_a_cluster_is_told_the_store_but_no_folder_and_no_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    write_small_dataset(current.settings)
-    with monkeypatch.context() as patched:
-        patched.setattr("flows.retrain.steps_noted_in", steps_elsewhere)
-        elsewhere = retrain.with_options(task_runner=runner(), flow_run_name="elsewhere")
-        first, second = (elsewhere(dataset=NAME, epochs=1, device="cpu") for _ in range(2))
-    assert first.steps == dict.fromkeys([*(label for label, _ in results(current)), "report"])
-    assert results(current) == results(Workspace(first_run.settings))
-    assert first.outcome.decision.entry.verdict.outcome == "promoted"
-    # Nothing is converted if nothing is promoted.
-    assert second.steps.keys() == {step for step in first.steps if not step.startswith("convert")}
-    here = read_json(call_digits("run", *REQUEST, "--json"))["steps"]
-    assert here == {step: f"cached from {made_in}" for step, made_in in second.steps.items()}
-    assert all(made_in.startswith("cached from elsewhere of 20") for made_in in here.values())
+    monkeypatch.setenv("DIGITS_STORE", STORE)
+    monkeypatch.setenv("DIGITS_REDIS_URL", "redis://:hunter2@redis/0")
+    runner = task_runner("ray://head:10001")
+    assert runner.init_kwargs["runtime_env"]["env_vars"] == {"DIGITS_STORE": STORE}
+
+
+def test_a_cluster_needs_a_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DIGITS_STORE", raising=False)
+    with pytest.raises(UsageError, match="set DIGITS_STORE"):
+        task_runner("ray://head:10001")
+
+
+@pytest.mark.parametrize("address", ["", "ray://", "dask", "ray:head", "tcp://head:1"])
+def test_another_address_is_refused(address: str) -> None:
+    with pytest.raises(UsageError, match="expected ray, or ray://HOST"):
+        task_runner(address)
+
+
+def test_a_missing_ray_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prefect_ray", None)
+    with pytest.raises(UsageError, match="make ray"):
+        task_runner("ray")
