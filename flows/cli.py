@@ -29,7 +29,9 @@ from flows.heartbeats import without_heartbeats
 from flows.interrupts import Interrupted, interruptible, received
 from flows.options import FORMATS, Names, dataset_option
 from flows.serve_command import serve
+from flows.serving.pools import POOLS, PoolName
 from flows.serving.processes import NEUTRAL_FOLDER
+from flows.store_commands import store as store_commands
 from flows.sweep_command import sweep
 from flows.team_commands import register, server, services, worker
 
@@ -138,8 +140,13 @@ def main(**_: bool) -> None:  # `Commands.invoke` and `console` read the options
 
 @main.command()
 @run_options
+@click.option(
+    "--train-on",
+    type=click.Choice(POOLS),
+    help="Work pool whose machines train  [default: this machine trains]",
+)
 @console.json_option
-def run(as_json: bool, **options: Any) -> None:
+def run(as_json: bool, train_on: PoolName | None, **options: Any) -> None:
     """Retrain in this process: prepare data, train, evaluate, promote or keep, report."""
     console.show_logs()
     workspace = current_workspace()
@@ -148,6 +155,8 @@ def run(as_json: bool, **options: Any) -> None:
     request = Request.of(**options, settings=workspace.settings)
     prepare_folders(workspace.settings)
     has_server = bool(os.environ.get("PREFECT_API_URL"))
+    if train_on and not has_server:
+        raise UsageError("--train-on needs a server with workers: set PREFECT_API_URL")
     from digits.progress import bars
     from flows.serving.embedded_server import prefect_server
 
@@ -166,7 +175,7 @@ def run(as_json: bool, **options: Any) -> None:
                 load_ahead(request, workspace)
         wait_for_server()
         with without_heartbeats():
-            result = retrain(**options)
+            result = retrain(**options, train_on=train_on)
     if as_json:
         console.print_json(console.run_facts(result))
     else:
@@ -415,6 +424,7 @@ main.add_command(card_command)
 main.add_command(dataset_commands)
 main.add_command(feedback_commands)
 main.add_command(serve)
+main.add_command(store_commands)
 for command in (server, services, register, sweep, worker):
     main.add_command(command)
 

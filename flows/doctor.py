@@ -1,6 +1,6 @@
 """`digits doctor`: what a run or the service needs, and what of it is missing.
 
-Only looks: starts nothing, writes nothing, and asks nothing of other machines.
+Only looks: starts nothing, writes nothing, and asks nothing of other machines but DIGITS_STORE.
 """
 
 import importlib.util
@@ -20,6 +20,8 @@ from digits.errors import DamagedError, DigitsError
 from digits.registry.ledger import Ledger
 from digits.settings import HOME, IS_INSTALLED, PROJECT, ROOT, Settings
 from digits.spec import available_datasets, load_spec
+from digits.storage.objects import objects_of
+from digits.storage.probe import passed
 from digits.storage.workspace import Workspace
 from digits.training.devices import resolve_device
 from digits.training.gpus import first_gpu
@@ -55,6 +57,7 @@ def diagnose(settings: Settings) -> list[Finding]:
         *_python(),
         *_machine(),
         *_folders(settings),
+        *_store(settings),
         *_proxies(),
         *_server(settings),
         *(
@@ -129,7 +132,7 @@ def _machine() -> Iterator[Finding]:
 
 def _folders(settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "workspace", f"{HOME}, specs and deployments in {PROJECT}")
-    for name in ("data_dir", "artifacts_dir"):
+    for name in ("data_dir", "artifacts_dir", *(["cache_dir"] if settings.store else [])):
         folder: Path = getattr(settings, name)
         variable = f"DIGITS_{name.upper()}"
         there = next(place for place in (folder, *folder.parents) if place.exists())
@@ -143,6 +146,20 @@ def _folders(settings: Settings) -> Iterator[Finding]:
             yield Finding("wrong", "disk", found, advice)
         else:
             yield Finding("ok", "disk", found)
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    objects = objects_of(settings)
+    if objects is None:
+        return
+    last = passed(settings.results_dir)
+    if last is None:
+        advice = "run `digits store probe`; the first write does it, too"
+        yield Finding("note", "store", f"{objects.address}, not probed yet by this machine", advice)
+    else:
+        yield Finding(
+            "ok", "store", f"{objects.address}, heeds conditions (probed {last:%Y-%m-%d})"
+        )
 
 
 def _proxies() -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """Retrain: the whole pipeline, from raw data to a decision about the champion."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,8 +19,10 @@ from digits.storage.references import ArraysRef, EvaluationRef, ModelRef
 from digits.storage.workspace import current_workspace
 from digits.training.devices import Device
 from digits.training.precisions import PrecisionChoice
+from flows.elsewhere import TrainElsewhere, require_store
 from flows.parameters import DatasetName, ModelNames, Positive, RecipeName, Seed
 from flows.pipeline import Request, Steps, run_pipeline
+from flows.serving.pools import PoolName
 from flows.serving.service import page_address
 from flows.serving.watch import hold_run_lock
 from tasks.add_incoming import add_incoming
@@ -63,6 +65,7 @@ def retrain(
     device: Device = "auto",
     precision: PrecisionChoice = "auto",
     require_significance: bool = False,
+    train_on: PoolName | None = None,
 ) -> RunResult:
     """Retrain the models on a dataset and promote the better one if it beats the champion.
 
@@ -75,8 +78,11 @@ def retrain(
         device: Device to train on; auto uses a GPU if one is available.
         precision: Number type of the layers; auto leaves it to the recipe and the device.
         require_significance: Promote only if the exact McNemar test is also significant.
+        train_on: Work pool whose machines train (default: this run's machine does).
     """
     workspace = current_workspace()
+    if train_on is not None:
+        require_store(workspace)
     leases_of(workspace.settings)  # raises what is wrong with their setting
     kept = Journal()
     request = Request.of(
@@ -91,13 +97,16 @@ def retrain(
         require_significance=require_significance,
     )
     spec = request.spec
+    steps = steps_noted_in(kept)
+    if train_on is not None:
+        steps = replace(steps, train=TrainElsewhere(train_on, device, kept))
     with (
         running(workspace),
         on_dashboard(dataset, spec.title, (recipe, request.device), page_address),
         ending_together(),  # innermost: what shows the trainings waits for their last messages
     ):
         find_code(models, spec.read_options)
-        outcome = run_pipeline(request, steps_noted_in(kept), workspace)
+        outcome = run_pipeline(request, steps, workspace)
         show_run(spec.title, outcome, kept.steps, page_address)
         publish_run(dataset, outcome)
     keep_known_code()

@@ -7,6 +7,7 @@ from typing import Any
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from digits.errors import UsageError
+from digits.progress import is_terminal
 from digits.settings import Settings
 
 LOCAL, CLUSTER = "ray", "ray://"
@@ -28,9 +29,11 @@ def task_runner(on: str | None = None) -> TaskRunner[Any]:
         return ThreadPoolTaskRunner()
     if on != LOCAL and not (on.startswith(CLUSTER) and on != CLUSTER):
         raise UsageError(f"{on}: unknown (expected ray, or ray://HOST:10001 for a cluster)")
-    # Ray tells its makers how it is used, unless this is set before it is imported.
+    # Ray reads these when it is imported, and tells its makers how it is used unless told not to.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    _require_token()
+    os.environ.setdefault("RAY_COLOR_PREFIX", "1" if is_terminal() else "0")
+    if on == LOCAL:
+        _require_token()
     try:
         from prefect_ray import RayTaskRunner
     except ImportError as error:
@@ -44,7 +47,7 @@ def task_runner(on: str | None = None) -> TaskRunner[Any]:
 
 
 def _require_token() -> None:
-    """Let Ray's servers, which listen on every address, answer only to who knows a new secret."""
+    """Let Ray's own servers, which listen on every address, answer only to who knows a secret."""
     if not os.environ.keys() & {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 

@@ -164,7 +164,12 @@ def test_an_installed_wheel_can_register_its_deployments(installed: Path, tmp_pa
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("digits", ("export", "mlflow")), ("tasks", ()), ("flows", ()), ("tests", ("dev", "export"))],
+    [
+        ("digits", ("export", "mlflow", "optuna")),
+        ("tasks", ("team",)),
+        ("flows", ("ray", "team")),
+        ("tests", ("dev", "export")),
+    ],
 )
 def test_every_imported_library_is_declared(folder: str, extras: tuple[str, ...]) -> None:
     asked = list(PROJECT["project"]["dependencies"])

@@ -21,6 +21,9 @@ class DefectError(DataError):
         super().__init__(_line(message))
         self.check = check
 
+    def __reduce__(self) -> tuple[type, tuple[DefectName, str]]:
+        return type(self), (self.check, str(self))
+
 
 @dataclass
 class Defect:

@@ -66,14 +66,15 @@ def set_aside(
         _move(claimed, final / ORIGINALS)
     objects = objects_of(settings)
     if objects is not None:
-        _upload(final, objects, dataset)
+        upload_refused(final, objects, dataset)
     return final / PAGE_FILE
 
 
-def _upload(folder: Path, objects: Objects, dataset: str) -> None:
-    """Upload a refused batch, so that other machines can show it; the page comes last.
+def upload_refused(folder: Path, objects: Objects, dataset: str) -> bool:
+    """Upload a refused batch, so that other machines can show it; return whether that succeeded.
 
-    The files are one archive, because their names can be any that a file system allows.
+    The page comes last. The files are one archive, because their names can be any that a file
+    system allows.
     """
     name = f"quarantine/{dataset}/{folder.name}"
     try:
@@ -86,6 +87,8 @@ def _upload(folder: Path, objects: Objects, dataset: str) -> None:
             objects.write(f"{name}/{page}", (folder / page).read_bytes())
     except (StoreError, OSError) as error:
         logger.warning("the refused batch is only on this machine: %s", error)
+        return False
+    return True
 
 
 def fetch_pages(dataset: str, settings: Settings) -> None:

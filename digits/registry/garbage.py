@@ -53,9 +53,10 @@ def collect(
     Keeps every model version in any ledger (so the champion and every rollback target), its ONNX
     forms and the page of its promotion; the data that a champion was trained and scored on; the
     `keep_records` most recently used cache records of each step and model, with their bundles; the
-    latest `keep_records` checkpoints of unfinished trainings; the latest `keep_records` failed
-    validations; and prepared data that another workspace uses. Refused batches may be the only copy
-    of a user's data, so they are deleted only if they are older than `refused_days`.
+    trainings of the latest `keep_records` sweeps; the latest `keep_records` checkpoints of
+    unfinished trainings; the latest `keep_records` failed validations; and prepared data that
+    another workspace uses. Refused batches may be the only copy of a user's data, so they are
+    deleted only if they are older than `refused_days`.
 
     Waits for active runs of this machine, also those of other workspaces on the same data, before
     deleting. In DIGITS_STORE, other machines may go on: what was written or used in the time of
@@ -99,6 +100,8 @@ def _collect_shared(
 
     found = look_around(workspace, policy) if is_dry_run else look(workspace, policy)
     files = _of_this_machine(workspace, policy, found.kept_keys)
+    mirrored = _listed(workspace.settings.results_dir / "mirror" / "records")
+    files += [path for path in mirrored if path.stem not in found.kept_keys]
     size = sum(unit.size for unit in found.units) + sum(map(_size, files))
     names = tuple(unit.address for unit in found.units)
     announce(Garbage(paths=tuple(files), num_bytes=size, objects=names))

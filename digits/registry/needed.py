@@ -41,9 +41,11 @@ def kept_records(
 ) -> Iterator[Record]:
     """Yield the records to keep of `records`, which are ordered by their last use, latest first.
 
-    These are the first `keep` of each step and model, those that made what a ledger names, and the
-    latest page of each promotion.
+    These are the first `keep` of each step and model, those that made what a ledger names, the
+    latest page of each promotion, and the trainings of the first `keep` sweeps.
     """
+    records = list(records)
+    compared = _compared(records, keep)
     versions = _versions(ledgers)
     makers = {made.made_by for version in versions for made in (version.model, version.evaluation)}
     makers |= {form.made_by for form in _forms(ledgers)}
@@ -53,7 +55,8 @@ def kept_records(
         counts[record.label] += 1
         shown = _shown(record) & unshown
         unshown -= shown
-        if counts[record.label] <= keep or record.key.digest in makers or shown:
+        is_needed = record.key.digest in makers or record.reference.digest in compared
+        if counts[record.label] <= keep or is_needed or shown:
             yield record
 
 
@@ -97,3 +100,14 @@ def _shown(record: Record) -> set[str]:
     if isinstance(verdict, dict) and verdict.get("outcome") == "promoted":
         return {str(verdict.get("candidate_digest"))}
     return set()
+
+
+def _compared(records: Sequence[Record], keep: int) -> set[str]:
+    """The digests of the models and scores that the pages of the first `keep` sweeps compare."""
+    pages = [record for record in records if record.key.step == "compare"]
+    return {
+        digest
+        for page in pages[:keep]
+        for pair in page.key.inputs.get("scored", ())
+        for digest in pair
+    }

@@ -26,7 +26,7 @@ from typing import NamedTuple, get_args
 
 from pydantic import ValidationError
 
-from digits.errors import DamagedError, UsageError
+from digits.errors import DamagedError, StoreError, UsageError
 from digits.registry.needed import (
     History,
     Policy,
@@ -50,10 +50,12 @@ logger = logging.getLogger(__name__)
 
 # Announcements and probes older than this were left by killed processes.
 LEFT = timedelta(days=1)
-# A look is trusted for this long; then it is made again.
-LOOK_SECONDS = 30.0
-# Objects that are deleted after one look, at most.
+# How long after an announcement something may be deleted; then there is another.
+DELETING_SECONDS = 300.0
+# What is deleted after one look, at most, and how much of it at once: few enough that all its
+# requests go side by side.
 NUM_UNITS = 200
+NUM_AT_ONCE = 4
 BUNDLES = re.compile(rf"({'|'.join(get_args(Kind))})/[0-9a-f]{{64}}")
 REFUSED = re.compile(r"quarantine/[^/]+/[0-9a-f]{64}")
 CHECKPOINT = re.compile(r"checkpoints/[0-9a-f]{64}")
@@ -107,19 +109,39 @@ def delete_units(workspace: Workspace, policy: Policy, units: Sequence[Unit]) ->
 def _delete_some(workspace: Workspace, policy: Policy, units: Sequence[Unit]) -> int:
     """Look again and delete what is still garbage; return how many units are done with."""
     objects = _objects(workspace)
-    # Deleting is tried for a while if the store is away.
-    seconds = LOOK_SECONDS + 2 * workspace.settings.store_seconds
+    # The last manifests, then their files: requests are tried again while the store is away.
+    seconds = DELETING_SECONDS + 3 * workspace.settings.store_seconds
+    began = _seconds()
     with announced(objects, [unit.name for unit in units], seconds) as now:
-        began = time.clock_gettime(time.CLOCK_BOOTTIME)  # which goes on while a laptop sleeps
         still = set(_Looking(workspace, policy, now).look().units)
-        for done, unit in enumerate(units):
-            if done and time.clock_gettime(time.CLOCK_BOOTTIME) - began > LOOK_SECONDS:
-                return done
-            if unit in still:
-                objects.delete(one.name for one in unit.objects)
-            else:
-                logger.info("%s has been used meanwhile, and is kept", unit.address)
+        for done in range(0, len(units), NUM_AT_ONCE):
+            if _seconds() - began > DELETING_SECONDS:
+                return _done_in_time(done, objects)
+            together = units[done : done + NUM_AT_ONCE]
+            for unit in together:
+                if unit not in still:
+                    logger.info("%s has been used meanwhile, and is kept", unit.address)
+            _delete([unit for unit in together if unit in still], objects)
     return len(units)
+
+
+def _done_in_time(done: int, objects: Objects) -> int:
+    if not done:
+        raise StoreError(
+            f"{objects.address}: looking at all objects took more than {DELETING_SECONDS:.0f} "
+            "seconds, after which nothing is deleted; run again where the store is faster"
+        )
+    return done
+
+
+def _delete(units: Sequence[Unit], objects: Objects) -> None:
+    objects.delete(unit.objects[0].name for unit in units)
+    objects.delete(one.name for unit in units for one in unit.objects[1:])
+
+
+def _seconds() -> float:
+    """The time by a clock that goes on while a laptop sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class _Looking:

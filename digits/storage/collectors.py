@@ -2,9 +2,10 @@
 
 Nobody locks anything. Whoever relies on an object first writes what protects it: the object
 itself, which is then young, or the record that names it. Then it reads which objects collectors
-have announced. A collector announces first, then looks at what is protected, and soon deletes what
-is not. So either the collector's look comes after the protection, and spares the object, or the
-user sees the announcement, waits until its deletions have ended, and writes again what is missing.
+have announced. A collector announces first, then looks at what is protected, deletes what is not,
+and withdraws the announcement. So either the collector's look comes after the protection, and
+spares the object, or the user sees the announcement, waits until the deletions have ended, and
+writes again what is missing.
 """
 
 import contextlib

@@ -159,14 +159,18 @@ class Objects:
         return sorted(path.rpartition("/")[2] for path in found["common_prefixes"])
 
     def delete(self, names: Iterable[str]) -> None:
-        """Delete objects; one that is gone already is no error."""
-        for name in names:
-            try:
-                obstore.delete(self._store, name)
-            except FileNotFoundError:
-                continue
-            except (BaseError, OSError) as error:
-                raise explained(self.address, f"delete {name}", error) from error
+        """Delete objects side by side; one that is gone already is no error."""
+        with ThreadPoolExecutor(NUM_READERS) as threads:
+            for _ in threads.map(self._delete, names):
+                pass
+
+    def _delete(self, name: str) -> None:
+        try:
+            obstore.delete(self._store, name)
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError) as error:
+            raise explained(self.address, f"delete {name}", error) from error
 
     def _prepare(self) -> None:
         with self._checking:

@@ -10,18 +10,20 @@ import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
-from digits.errors import StoreError
+from digits.errors import StoreError, UsageError
+from digits.settings import Settings
 from digits.storage.files import write_whole
-from digits.storage.objects import Objects
+from digits.storage.objects import Objects, connected
 
 PROBES = "probe/"
 # When this store last passed, in the folder of what this machine knows about it.
 PROOF = "probed"
 VALID = timedelta(days=30)
 NUM_WRITERS = 8
-NUM_ROUNDS = 5
+NUM_ROUNDS = 3
 
 
 def probe_once(connect: Callable[[], Objects], folder: Path) -> None:
@@ -30,6 +32,16 @@ def probe_once(connect: Callable[[], Objects], folder: Path) -> None:
     if last is None or abs(datetime.now(UTC) - last) > VALID:
         probe(connect)
         remember(folder)
+
+
+def probe_now(settings: Settings) -> str:
+    """Probe DIGITS_STORE and return its address. Raises StoreError, and UsageError without one."""
+    if settings.store is None:
+        raise UsageError("DIGITS_STORE is not set; set it to the address of the store to probe")
+    connect = partial(connected, settings.store, settings.results_dir, settings.store_seconds)
+    probe(connect)
+    remember(settings.results_dir)
+    return connect().address
 
 
 def passed(folder: Path) -> datetime | None:

@@ -110,7 +110,7 @@ def canonical_digest(value: Any) -> str:
 class Records:
     """The records on disk, under `artifacts/cache/records`, or in DIGITS_STORE, under `records`.
 
-    `values` is the folder of Prefect's own copies of the values, which are never relied on.
+    `values` is where earlier releases let Prefect keep copies of the values; nothing reads them.
     """
 
     def __init__(self, settings: Settings, store: Store) -> None:

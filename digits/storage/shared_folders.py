@@ -90,13 +90,25 @@ class SharedFolders:
             with transfer(_kind(name), size) as show:
                 received = 0
                 for file, facts in manifest.files.items():
-                    for count in self._download(f"{name}/{file}", draft / file, facts):
-                        received += count
-                        show(received)
+                    with (draft / file).open("wb") as written:
+                        for chunk in self._checked(f"{name}/{file}", facts):
+                            written.write(chunk)
+                            received += len(chunk)
+                            show(received)
             (draft / MANIFEST).write_bytes(content)
             self._put_in_place(draft, folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+
+    def inspect(self, name: str, digest: str) -> None:
+        """Check every byte of a folder in the store, without keeping it here.
+
+        Raises DamagedError naming the file and the difference.
+        """
+        manifest, _ = self.manifest(name, digest)
+        for file, facts in manifest.files.items():
+            for _ in self._checked(f"{name}/{file}", facts):
+                pass
 
     def manifest(self, name: str, digest: str) -> tuple[Manifest, bytes]:
         """Return a folder's manifest and its bytes. Raises DamagedError."""
@@ -143,16 +155,15 @@ class SharedFolders:
         listed = self._objects.listed(f"{name}/")
         return {one.name.rpartition("/")[2]: one.size for one in listed}
 
-    def _download(self, name: str, path: Path, facts: FileFacts) -> Iterator[int]:
+    def _checked(self, name: str, facts: FileFacts) -> Iterator[bytes]:
+        """Yield a file's content in chunks; it is checked when the last one has been consumed."""
         place = f"{self._objects.address}/{name}"
         digest, size = hashlib.sha256(), 0
         try:
-            with path.open("wb") as file:
-                for chunk in self._objects.download(name):
-                    file.write(chunk)
-                    digest.update(chunk)
-                    size += len(chunk)
-                    yield len(chunk)
+            for chunk in self._objects.download(name):
+                digest.update(chunk)
+                size += len(chunk)
+                yield chunk
         except FileNotFoundError as error:
             raise DamagedError(f"{place} is missing") from error
         if size != facts.bytes:

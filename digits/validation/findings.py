@@ -112,3 +112,6 @@ class ValidationFailed(DigitsError):  # noqa: N818 -- it says what happened, not
             " [thresholds] in the dataset spec. If you have corrected a spec that `digits dataset"
             " init` wrote, `digits dataset init NAME --again` measures its bounds anew."
         )
+
+    def __reduce__(self) -> tuple[type, tuple[ValidationOutcome, Path]]:
+        return type(self), (self.outcome, self.page)

@@ -47,8 +47,9 @@ async def complete_deployments(client: PrefectClient) -> None:
     Prefect's schemas allow parameters that a flow does not have; the run would fail when it starts.
     """
     version = code_identity()
-    for name in own_entrypoints():
-        deployment = await client.read_deployment_by_name(f"{name}/{name}")
+    for name, entrypoint in own_entrypoints().items():
+        flow = entrypoint.partition(":")[2]
+        deployment = await client.read_deployment_by_name(f"{flow}/{name}")
         schema = {**(deployment.parameter_openapi_schema or {}), "additionalProperties": False}
         changed = DeploymentUpdate(
             version=version, parameter_openapi_schema=schema, enforce_parameter_schema=True

@@ -104,7 +104,7 @@ class Copy:
         return {step["step"]: step["would"] for step in json.loads(ended.output)}
 
     def _options(self, command: str) -> tuple[str, ...]:
-        if command in ("gc", "dataset"):
+        if command in ("gc", "dataset", "sweep"):
             return ()
         return (*DATASET, *self.options) if command in ("run", "plan") else DATASET
 

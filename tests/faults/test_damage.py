@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from digits.storage.workspace import Workspace
 from tests.faults import invariants
 from tests.faults.conftest import Tally
 from tests.faults.preludes import Changes
@@ -113,26 +112,6 @@ def test_corrupted_record_is_detected_and_its_step_runs_again(
             if damage is not gone:
                 assert str(record) in assert_noticed(run.log, label)
             check_healed(copy, before)
-
-
-@pytest.mark.slow
-@each_damage
-def test_nothing_relies_on_prefects_copies_of_results(
-    damage: Damage, copy: Copy, tally: Tally
-) -> None:
-    before = invariants.results(copy.settings)
-    records = Workspace(copy.settings).records
-    with tally.attempt("damage"):
-        whole = {path: path.read_bytes() for path in records.values.iterdir()}
-        for path in whole:
-            damage(path)
-        assert not copy.run().executed
-        # A run that promotes nothing asks for no conversions.
-        asked = whole.keys() - {
-            records.values / one.key.digest for one in records.of_step("convert")
-        }
-        assert {path: path.read_bytes() for path in asked} == {path: whole[path] for path in asked}
-        check_healed(copy, before)
 
 
 @pytest.fixture(scope="module")

@@ -48,12 +48,14 @@ def test_prefect_accepts_the_deployments() -> None:
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
 def test_flow_file_and_deployment_share_a_name(name: str) -> None:
-    assert DEPLOYMENTS[name]["entrypoint"] == f"flows/{name}.py:{name}"
-    assert flow_of(name).name == name
+    flow = name.removesuffix("-gpu")  # the same for another kind of machine
+    assert DEPLOYMENTS[name]["entrypoint"] == f"flows/{flow}.py:{flow}"
+    assert flow_of(name).name == flow
 
 
-# Sweeps run one at a time for each of their own names, which the flow sees to.
-@pytest.mark.parametrize("name", sorted(DEPLOYMENTS.keys() - {"sweep"}))
+# Sweeps run one at a time for each of their own names, which the flow sees to; the models of a run
+# are trained side by side.
+@pytest.mark.parametrize("name", sorted(DEPLOYMENTS.keys() - {"sweep", "train", "train-gpu"}))
 def test_a_deployment_runs_one_at_a_time(name: str) -> None:
     limit = DEPLOYMENTS[name]["concurrency_limit"]
     assert (limit["limit"], limit["collision_strategy"]) == (1, "CANCEL_NEW")

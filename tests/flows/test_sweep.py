@@ -11,7 +11,8 @@ from digits.progress import Progress
 from digits.registry.ledger import Ledger
 from digits.storage import locks
 from digits.storage.workspace import Workspace
-from tests.support.commands import call_digits, read_json
+from flows.sweep import sweep
+from tests.support.commands import call_digits, read_json, run_digits
 from tests.support.markup import parse_page
 from tests.support.small_dataset import NAME, SPEC, write_spec
 
@@ -69,6 +70,7 @@ def test_a_dry_run_says_what_is_cached_and_trains_nothing() -> None:
     assert printed[-1] == "4 trainings, 1 of them cached"
 
 
+@pytest.mark.slow
 def test_the_best_variant_goes_through_the_promotion_rule(finished: Workspace) -> None:
     facts = sweep_json("--set", "learning_rate=0.0001,0.003", "--seeds", "0-1", "--promote")
     decision = facts["decisions"][NAME]
@@ -85,6 +87,7 @@ def test_the_best_variant_goes_through_the_promotion_rule(finished: Workspace) -
     assert worse["decisions"][NAME]["outcome"] == "kept"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("finished")
 def test_held_out_scores_choose_a_variant_that_is_trained_on_all_images_to_be_promoted() -> None:
     facts = sweep_json("--held-out", "--set", "learning_rate=0.0001,0.003", "--promote")
@@ -130,13 +133,19 @@ def test_a_training_that_fails_does_not_end_the_others(monkeypatch: pytest.Monke
     monkeypatch.undo()
 
 
-@pytest.mark.usefixtures("finished")
-def test_a_sweep_that_is_running_is_not_started_again(finished: Workspace) -> None:
+def test_a_sweep_that_is_running_is_not_started_again(
+    finished: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = finished.settings.artifacts_dir / "locks" / "sweeps" / "mine.lock"
     with locks.hold(path):
         printed = call_digits(*SWEEP, "--name", "mine")
+        # As for the other deployments, a second run of the service is no failure.
+        monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "a-deployment")
+        state = sweep(datasets=[NAME], name="mine", return_state=True)
     assert printed.exit_code == 1
     assert "the sweep mine is already running" in printed.stderr
+    assert state.is_cancelled()
+    assert "the sweep mine is already running" in str(state.message)
 
 
 @pytest.mark.usefixtures("here")
@@ -187,6 +196,22 @@ def test_optuna_proposes_settings_and_a_second_sweep_goes_on_with_its_study() ->
     assert more["name"] == first["name"]
     digests = {one["digest"] for one in more["trainings"]}
     assert {one["digest"] for one in first["trainings"]} <= digests
+
+
+@pytest.mark.slow
+def test_processes_of_ray_train_what_threads_then_find_in_the_cache(finished: Workspace) -> None:
+    pytest.importorskip("prefect_ray")
+    arguments = (*SWEEP, "--seeds", "0-2", "--json")
+    # In a process of its own: Ray leaves threads behind.
+    first = read_json(run_digits(finished.settings, *arguments, "--on", "ray"))
+    assert [training["is_cached"] for training in first["trainings"]] == [True, False, False]
+
+    second = sweep_json("--seeds", "0-2")
+
+    assert num_trained(second) == 0
+    assert [one["digest"] for one in second["trainings"]] == [
+        one["digest"] for one in first["trainings"]
+    ]
 
 
 def add_dataset(workspace: Workspace, name: str, spec: str) -> None:

@@ -119,6 +119,16 @@ class Run:
         self.checkpoint(reference.made_by)
         return reference
 
+    def compare(self, scored: list[tuple[ModelRef, EvaluationRef]]) -> ReportRef:
+        """Write the page of a sweep of these trainings."""
+        pairs = [[model.content, score.content] for model, score in scored]
+        reference: ReportRef = self.step(
+            "compare",
+            {"scored": pairs},
+            lambda: ReportRef(digest=self.store("reports", str(pairs))),
+        )
+        return reference
+
     def checkpoint(self, key: str) -> Path:
         """Write the checkpoint that training leaves, finished or not."""
         folder = self.workspace.settings.artifacts_dir / "checkpoints" / key

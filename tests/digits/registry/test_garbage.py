@@ -656,3 +656,24 @@ def test_one_page_is_kept_for_each_version(workspace: Workspace) -> None:
     gc(workspace, keep=2)
 
     assert len(workspace.store.contents("reports")) == 2
+
+
+def test_the_trainings_of_the_latest_sweep_are_kept(workspace: Workspace) -> None:
+    for number in range(2):
+        run = Run(workspace, code=f"{number}")
+        _, _, arrays = run.prepare()
+        scored = []
+        for seed in range(3):
+            model = Run(workspace, code=f"{number} seed {seed}").train("mlp", arrays)
+            scored.append((model, run.evaluate(model, arrays, 10)))
+        run.compare(scored)
+
+    gc(workspace, keep=1)
+
+    kept = {record.reference.digest for record in workspace.records.all()}
+    assert {one.digest for pair in scored for one in pair} <= kept
+    # The trainings of the sweep before that are gone.
+    assert sum(record.key.step == "train" for record in workspace.records.all()) == 3
+    for pair in scored:
+        for one in pair:
+            workspace.store.verify(one)

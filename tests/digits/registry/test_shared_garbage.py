@@ -1,6 +1,7 @@
 """Garbage collection in a store that several machines share."""
 
 import hashlib
+import itertools
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -332,3 +333,30 @@ def test_a_decision_stores_again_what_was_deleted_since_its_run_looked(tmp_path:
         path.unlink()
     Run(here, code="code").run()
     check_whole(tmp_path, "there")
+
+
+def test_a_collector_that_is_held_up_looks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = machine(tmp_path, "here")
+    for number in range(3):
+        try_out(here, f"code {number}")
+    age(tmp_path)
+    clock = itertools.count(step=shared_garbage.DELETING_SECONDS / 2)
+    monkeypatch.setattr(shared_garbage, "_seconds", lambda: next(clock))
+    looks: list[int] = []
+    find = shared_garbage._Looking.look
+
+    def look(looking: Any) -> Any:
+        looks.append(1)
+        return find(looking)
+
+    monkeypatch.setattr(shared_garbage._Looking, "look", look)
+    units = len(gc(here).objects)
+    assert len(looks) == 1 + -(-units // (2 * shared_garbage.NUM_AT_ONCE))
+    assert gc(here).objects == ()
+    monkeypatch.setattr(shared_garbage, "_seconds", lambda: next(clock) * 10)
+    try_out(here, "last")
+    age(tmp_path)
+    with pytest.raises(StoreError, match="run again where the store is faster"):
+        gc(here)

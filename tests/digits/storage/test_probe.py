@@ -1,0 +1,72 @@
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from digits.errors import StoreError
+from digits.settings import Settings
+from digits.storage.objects import Objects, objects_of
+from digits.storage.probe import PROOF
+from tests.support.careless_store import Store, careless_store
+
+Connect = Callable[[Store, str], Objects]
+
+
+@pytest.fixture
+def connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Connect:
+    """Connect to a server as a machine of this name would."""
+    for name, value in (("AWS_ACCESS_KEY_ID", "digits"), ("AWS_SECRET_ACCESS_KEY", "secret")):
+        monkeypatch.setenv(name, value)
+
+    def connect(server: Store, machine: str) -> Objects:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        settings = Settings(store="s3://team/x", cache_dir=tmp_path / machine, store_seconds=5)
+        objects = objects_of(settings)
+        assert objects is not None
+        return objects
+
+    return connect
+
+
+@pytest.mark.parametrize("method", ["create", "write"])
+def test_a_store_that_ignores_conditions_is_refused_before_anything_is_written(
+    method: str, connect: Connect
+) -> None:
+    with careless_store() as server:
+        objects = connect(server, "here")
+        for _ in range(2):
+            with pytest.raises(StoreError, match="8 of 8 writers created the same object at once"):
+                getattr(objects, method)("ledger/mnist/00000001.json", b"{}")
+        assert all("/probe/" in name for name in server.names)
+        assert server.objects == {}
+
+
+def test_a_store_that_heeds_them_is_probed_once_by_each_machine(connect: Connect) -> None:
+    with careless_store(heeds_conditions=True) as server:
+        objects = connect(server, "here")
+        assert objects.create("a", b"1")
+        assert objects.create("b", b"1")
+        assert set(server.objects) == {"/team/x/a", "/team/x/b"}
+        probed = len(server.names)
+        connect(server, "there").write("c", b"1")
+        assert len(server.names) == 2 * (probed - 2) + 3
+
+
+@pytest.mark.parametrize(("days", "is_probed"), [(29, False), (31, True), (-31, True)])
+def test_it_is_probed_again_after_a_month(
+    days: int, is_probed: bool, connect: Connect, tmp_path: Path
+) -> None:
+    settings = Settings(store="s3://team/x", cache_dir=tmp_path / "here")
+    settings.results_dir.mkdir(parents=True)
+    then = datetime.now(UTC) - timedelta(days=days)
+    (settings.results_dir / PROOF).write_text(then.isoformat())
+    with careless_store(heeds_conditions=True) as server:
+        connect(server, "here").create("a", b"1")
+        assert any("/probe/" in name for name in server.names) == is_probed
+
+
+def test_reading_needs_no_probe(connect: Connect) -> None:
+    with careless_store() as server:
+        assert connect(server, "here").read("a") is None
+        assert server.names == []
