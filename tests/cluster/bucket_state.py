@@ -67,10 +67,14 @@ class BucketState:
 
 def bucket_state(store: S3Store, prefix: str) -> BucketState:
     """Read all objects below a prefix."""
-    names = [one["path"] for page in store.list(f"{prefix}/") for one in page]
-    return BucketState(
-        {name.removeprefix(f"{prefix}/"): bytes(store.get(name).bytes()) for name in names}
-    )
+    names = object_names(store, prefix)
+    return BucketState({name: bytes(store.get(f"{prefix}/{name}").bytes()) for name in names})
+
+
+def object_names(store: S3Store, prefix: str) -> set[str]:
+    """Return the names of all objects below a prefix, without reading them."""
+    paths = (one["path"] for page in store.list(f"{prefix}/") for one in page)
+    return {path.removeprefix(f"{prefix}/") for path in paths}
 
 
 def unsealed(content: bytes, name: str) -> dict[str, Any]:

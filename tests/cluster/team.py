@@ -29,7 +29,7 @@ class Worker:
         self.said: list[str] = []
 
     def go_on(self) -> None:
-        """Let the process begin what it waits with."""
+        """Let the process begin what it waits with, or end if it repeats something."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()

@@ -45,7 +45,7 @@ class Team:
     def restore(self, before: BucketState) -> None:
         """Put back the objects that were there before, and no others."""
         # The machine has seen lines that are no longer there.
-        shutil.rmtree(self.first.settings.results_dir / "seen")
+        shutil.rmtree(self.first.settings.results_dir / "seen", ignore_errors=True)
         now = self.state().objects
         for name in now.keys() - before.objects.keys():
             self.delete(name)

@@ -66,7 +66,7 @@ def test_server_keeps_what_it_has_confirmed_when_killed(bucket: ObjectStore) -> 
 
 
 def test_proxy_counts_and_fails_only_what_it_is_told_to(bucket: ObjectStore, proxy: Proxy) -> None:
-    store = bucket.client(proxy.address)
+    store = bucket.client(proxy.address, retries=0)
     with proxy.counting() as asked:
         store.put("one", b"content")
         assert bytes(store.get("one").bytes()) == b"content"

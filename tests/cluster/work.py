@@ -1,12 +1,14 @@
 """What processes on machines do in the tests of races and kills: `python -m tests.cluster.work`.
 
 `decide ROUNDS` appends one decision for each line that it reads, and prints its digest.
-`run SEED` does whole runs without their arithmetic until it is killed, and prints their numbers.
+`run SEED` does whole runs without their arithmetic until it is killed or reads a line, and prints
+their numbers.
 `again SEED NUMBER` does the same with the first runs, again and again.
-`collect` collects garbage until it is killed, and prints how many objects were garbage.
+`collect` collects garbage in the same way, and prints how many objects were garbage.
 """
 
 import itertools
+import select
 import sys
 from collections.abc import Iterable
 
@@ -23,6 +25,11 @@ def say(what: object) -> None:
     """Tell the test something, on a line of its own."""
     sys.stdout.write(f"{what}\n")
     sys.stdout.flush()
+
+
+def is_told_to_end() -> bool:
+    """Return whether there is a line to read."""
+    return bool(select.select([sys.stdin], [], [], 0)[0])
 
 
 def decide(rounds: int) -> None:
@@ -50,13 +57,15 @@ def run(seed: str, numbers: Iterable[int]) -> None:
     """Do one run after another: bundles, records and a decision each."""
     workspace = current_workspace()
     for number in numbers:
+        if is_told_to_end():
+            return
         say(number)
         Run(workspace, data=f"data {seed} {number}", wrong=number % 20).run()
 
 
 def collect_all() -> None:
     """Collect garbage again and again, keeping as little as possible."""
-    while True:
+    while not is_told_to_end():
         collect(
             current_workspace(),
             keep_records=1,

@@ -87,20 +87,25 @@ class ObjectStore:
         finally:
             os.kill(self.pid, signal.SIGCONT)
 
-    def client(self, address: str = "", **settings: str) -> S3Store:
-        """Return a client of obstore alone, without retries, by `address` or directly."""
+    def client(self, address: str = "", *, retries: int = 10) -> S3Store:
+        """Return a client of obstore alone, by `address` or directly.
+
+        It tries again by default: a server that has just started does not know all its objects.
+        """
         return S3Store(
             BUCKET,
             endpoint=address or self.address,
             client_options={"allow_http": True, "timeout": "30s"},
-            retry_config={"max_retries": 0},
-            **{**_CLIENT, **settings},  # type: ignore[arg-type]
+            retry_config={"max_retries": retries},
+            access_key_id=KEY_ID,
+            secret_access_key=SECRET,
+            region="us-east-1",
         )
 
     def _answers(self) -> bool:
         # The S3 server answers before the first volume can be written.
         try:
-            self.client().put(".started", b"")
+            self.client(retries=0).put(".started", b"")
         except Exception:  # noqa: BLE001 - obstore has no class for a server that starts
             return False
         return True
@@ -110,9 +115,6 @@ class ObjectStore:
             self._process.send_signal(number)
             self._process.wait()
             self._process = None
-
-
-_CLIENT = {"access_key_id": KEY_ID, "secret_access_key": SECRET, "region": "us-east-1"}
 
 
 def credentials() -> dict[str, str]:
