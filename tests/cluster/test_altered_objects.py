@@ -1,6 +1,7 @@
 """A bit flipped in the store is noticed by every machine that reads it, and nothing uses it."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -43,6 +44,8 @@ class Team:
 
     def restore(self, before: BucketState) -> None:
         """Put back the objects that were there before, and no others."""
+        # The machine has seen lines that are no longer there.
+        shutil.rmtree(self.first.settings.results_dir / "seen")
         now = self.state().objects
         for name in now.keys() - before.objects.keys():
             self.delete(name)

@@ -15,8 +15,8 @@ from tests.support.small_dataset import NAME
 
 # Longer than what is kept by its age.
 LONG_AGO = timedelta(days=3)
-NUM_RUNS = 30
-SEEDS = ("0", "1", "2")
+NUM_MADE, NUM_USED, NUM_RUNS = 10, 5, 30
+MADE, USED = ("0", "1", "2", "3"), ("2", "3")
 
 
 @contextlib.contextmanager
@@ -29,7 +29,8 @@ def collecting(collectors: tuple[Member, ...], proxy: Proxy) -> Iterator[None]:
         yield
         for worker in workers:
             worker.freeze()
-        assert all(any(map(int, worker.kill())) for worker in workers)
+        # One of them may find everything.
+        assert any(int(said) for worker in workers for said in worker.kill())
 
 
 def check(before: BucketState, after: BucketState) -> None:
@@ -47,14 +48,14 @@ def test_runs_without_arithmetic_go_on(
     bare_team: tuple[Member, ...], bucket: ObjectStore, proxy: Proxy
 ) -> None:
     third, *collectors = bare_team
-    worker = third.work("again", "a")
-    # All ten runs once, and the first one again.
-    for _ in range(11):
+    worker = third.work("again", "a", NUM_MADE)
+    # All of them once, and the first one again.
+    for _ in range(NUM_MADE + 1):
         worker.answer()
     worker.kill()
     before = state(bucket, third)
     with collecting(tuple(collectors), proxy):
-        worker = third.work("again", "a")
+        worker = third.work("again", "a", NUM_USED)
         for _ in range(NUM_RUNS):
             worker.answer()
         worker.freeze()
@@ -63,11 +64,11 @@ def test_runs_without_arithmetic_go_on(
 
 def test_trainings_go_on(team: tuple[Member, ...], bucket: ObjectStore, proxy: Proxy) -> None:
     third, *collectors = team
-    models = {seed: third.run("--seed", seed).models for seed in SEEDS}
+    models = {seed: third.run("--seed", seed).models for seed in MADE}
     before = state(bucket, third)
     with collecting(tuple(collectors), proxy):
-        for seed in SEEDS:
+        for seed in USED:
             assert third.run("--seed", seed).models == models[seed]
     check(before, state(bucket, third))
-    assert not third.run("--seed", SEEDS[-1]).executed
-    assert not collectors[0].run("--seed", SEEDS[-1]).executed
+    assert not third.run("--seed", USED[-1]).executed
+    assert not collectors[0].run("--seed", USED[-1]).executed

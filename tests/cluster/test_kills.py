@@ -16,7 +16,7 @@ from tests.support.small_dataset import NAME
 
 pytestmark = pytest.mark.timeout(1200)
 
-NUM_KILLS = int(os.environ.get("DIGITS_TEST_KILLS", "60"))
+NUM_KILLS = int(os.environ.get("DIGITS_TEST_KILLS", "80"))
 NUM_OF_STORE, NUM_OF_RUNS = 10, 10
 # About as long as a cheap run takes.
 LONGEST = 0.4

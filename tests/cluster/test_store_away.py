@@ -24,7 +24,8 @@ def state(bucket: ObjectStore, member: Member) -> BucketState:
 
 
 def is_write(request: Request) -> bool:
-    return request.method == "PUT"
+    # The probe of the store is another matter.
+    return request.method == "PUT" and "/probe/" not in request.path
 
 
 def is_read(request: Request) -> bool:
@@ -81,6 +82,18 @@ def test_run_that_waited_in_vain_says_why_and_the_next_one_goes_on(
     state(bucket, team[0]).check(NAME)
     assert "ingest" not in team[0].run().executed
     state(bucket, team[0]).check(NAME)
+
+
+def test_store_that_ignores_conditions_is_refused(
+    team: tuple[Member, ...], bucket: ObjectStore, proxy: Proxy
+) -> None:
+    with proxy.suffering(no_conditions=True):
+        ended = team[0].call(*RUN)
+    assert ended.status != 0
+    assert f"s3://digits/{team[0].prefix} ignores conditions" in ended.log
+    assert "Traceback" not in ended.log
+    assert not state(bucket, team[0]).objects
+    team[0].run()
 
 
 def test_wrong_credentials_are_named_and_not_shown(team: tuple[Member, ...]) -> None:

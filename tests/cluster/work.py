@@ -2,7 +2,7 @@
 
 `decide ROUNDS` appends one decision for each line that it reads, and prints its digest.
 `run SEED` does whole runs without their arithmetic until it is killed, and prints their numbers.
-`again SEED` does the same with the first ten runs, again and again.
+`again SEED NUMBER` does the same with the first runs, again and again.
 `collect` collects garbage until it is killed, and prints how many objects were garbage.
 """
 
@@ -68,7 +68,7 @@ def collect_all() -> None:
 MODES = {
     "decide": lambda rounds, _: decide(int(rounds)),
     "run": lambda seed: run(seed, itertools.count()),
-    "again": lambda seed: run(seed, itertools.cycle(range(10))),
+    "again": lambda seed, number: run(seed, itertools.cycle(range(int(number)))),
     "collect": collect_all,
 }
 

@@ -30,9 +30,8 @@ class Machine:
 
     def start(self, *command: object, **environment: str) -> "subprocess.Popen[str]":
         """Start a command on the machine; its streams are pipes, also its input."""
-        inside = ("ip", "netns", "exec", self.namespace) if self.namespace else ()
         return subprocess.Popen(
-            [*inside, *map(str, command)],
+            [*self.inside, *map(str, command)],
             cwd=self.home,
             env={**os.environ, **self.environment, **environment},
             stdin=subprocess.PIPE,
@@ -40,6 +39,11 @@ class Machine:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """The beginning of a command that starts it on the machine, as the same process."""
+        return ("ip", "netns", "exec", self.namespace) if self.namespace else ()
 
     @property
     def entrance(self) -> "Entrance":

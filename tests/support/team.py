@@ -62,13 +62,21 @@ class Team:
         log = (self._folder / f"{name}.log").open("ab")
         with log:
             self._processes[name] = subprocess.Popen(
-                [DIGITS, *self._command(name)],
+                [*self.inside(name), DIGITS, *self._command(name)],
                 env=self.environment(name),
                 cwd=self._folder,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+
+    def inside(self, name: str) -> tuple[str, ...]:  # noqa: ARG002
+        """Return the beginning of a command that starts a process on its machine."""
+        return ()
+
+    def address(self, name: str) -> str:  # noqa: ARG002
+        """Return the address of the machine of a process."""
+        return "127.0.0.1"
 
     def kill(self, name: str) -> None:
         """Kill a process, but not what it started."""
@@ -139,7 +147,7 @@ class Team:
             "DIGITS_HOME": str(self._home(home or name)),
             "DIGITS_REDIS_URL": self.redis.url,
             "DIGITS_STORE": f"file://{self._folder}/store",
-            "PREFECT_API_URL": f"http://127.0.0.1:{self.ports[replica]}/api",
+            "PREFECT_API_URL": f"{self._url(replica)}/api",
             "PREFECT_API_AUTH_STRING": PASSWORD,
             # Poll for work more often than an operator would.
             "PREFECT_WORKER_QUERY_SECONDS": "3",
@@ -148,6 +156,9 @@ class Team:
             variables["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = self.database.url
             variables["PREFECT_SERVER_API_AUTH_STRING"] = PASSWORD
         return variables
+
+    def _url(self, replica: str) -> str:
+        return f"http://{self.address(replica)}:{self.ports[replica]}"
 
     def _home(self, name: str) -> Path:
         return self._folder / name
@@ -161,8 +172,7 @@ class Team:
         self, method: str, path: str, body: Any = None, replica: str = "replica-1"
     ) -> httpx.Response:
         """Ask a replica once."""
-        url = f"http://127.0.0.1:{self.ports[replica]}/api/{path}"
-        return self._http.request(method, url, json=body)
+        return self._http.request(method, f"{self._url(replica)}/api/{path}", json=body)
 
     def ask(self, method: str, path: str, body: Any = None, replica: str = "replica-1") -> Any:
         """Return a replica's answer, as soon as it gives one."""
