@@ -11,7 +11,7 @@ import pytest
 
 from digits.server.guard import NAMES_SETTING
 from digits.settings import ROOT, Settings
-from digits.storage.objects import objects_of
+from digits.storage.objects import connected
 from tests.support.manifests import (
     CHARTS,
     KUBERNETES,
@@ -171,7 +171,7 @@ def test_compose_names_what_it_describes() -> None:
 
 
 def test_the_store_is_reached_by_the_variables_of_compose(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked = []
 
@@ -197,9 +197,8 @@ def test_the_store_is_reached_by_the_variables_of_compose(
         }
         for name, value in here.items():
             monkeypatch.setenv(name, value)
-        store = objects_of(Settings())
-        assert store is not None
-        store.write("name", b"content")
+        # Without the probe of a store: this one stores nothing.
+        connected(here["DIGITS_STORE"], tmp_path, seconds=10).write("name", b"content")
         server.shutdown()
 
     ((path, authorization),) = asked

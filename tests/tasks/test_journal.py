@@ -81,6 +81,7 @@ def test_a_cached_step_is_logged_with_the_run_that_made_it(
     outcome = run("an earlier run")
     record = current.records.read(outcome.result.made_by)
     assert isinstance(record, Record)
+    caplog.clear()
     with caplog.at_level(logging.INFO, "tasks"):
         run("a later run")
     when = f"{record.created:%Y-%m-%d %H:%M}"
