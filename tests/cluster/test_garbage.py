@@ -27,7 +27,9 @@ def collecting(team: tuple[Member, ...], bucket: ObjectStore, proxy: Proxy) -> I
     """Have two machines collect all the time, and what is there seem old, until some is gone."""
     third, *collectors = team
     there = bundles(bucket, third)
-    with proxy.suffering(behind=LONG_AGO, only_before=datetime.now(UTC)):
+    # The store's times have whole seconds.
+    time.sleep(1)
+    with proxy.suffering(behind=LONG_AGO, only_before=datetime.now(UTC).replace(microsecond=0)):
         workers = [collector.work("collect") for collector in collectors]
         for worker in workers:
             worker.answer()
