@@ -85,18 +85,33 @@ def dashboard(*, has_services: bool = True) -> ASGIApp:
 
     app = create_app(final=True, webserver_only=not has_services)
     if not has_services:
-        _answer_without_redis(app)
+        _answer_while_away(app)
     return Guard(app, names=allowed_names(), policy=DASHBOARD_POLICY)
 
 
-def _answer_without_redis(app: Any) -> None:
-    """Answer 503 while Redis is away: Prefect's clients repeat such requests, and none fails."""
+def _answer_while_away(app: Any) -> None:
+    """Answer 503 while Redis or PostgreSQL is away.
+
+    Prefect's clients repeat such requests, and no run fails; its own answer, 500, ends the run.
+    """
+    from asyncpg import exceptions as postgresql  # type: ignore[import-untyped]
     from redis.exceptions import RedisError
+    from sqlalchemy.exc import InterfaceError, OperationalError
 
     def answer(_: Request, error: Exception) -> Response:
-        return PlainTextResponse(f"Redis is away, try again: {error}\n", 503)
+        name = "Redis" if isinstance(error, RedisError) else "PostgreSQL"
+        return PlainTextResponse(f"{name} is away, try again: {error}\n", 503)
 
-    app.api_app.add_exception_handler(RedisError, answer)
+    for kind in (
+        RedisError,
+        OSError,
+        postgresql.PostgresConnectionError,
+        postgresql.OperatorInterventionError,  # it shuts down, or starts
+        postgresql.InterfaceError,
+        InterfaceError,
+        OperationalError,
+    ):
+        app.api_app.add_exception_handler(kind, answer)
 
 
 def run_server() -> ASGIApp:
