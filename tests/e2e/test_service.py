@@ -141,4 +141,5 @@ def test_a_run_with_an_unknown_parameter_fails_with_the_reason(service: Service)
     run = service.post(url, sent)["id"]
     assert service.finished(run) == "Failed"
     message = service.flow_run(run)["state"]["message"]
-    assert message == "unknown parameter planted (expected keep, refused_days, dry_run)"
+    expected = "keep, refused_days, grace_hours, dry_run"
+    assert message == f"unknown parameter planted (expected {expected})"
