@@ -19,7 +19,8 @@ LONG_AGO = timedelta(days=3)
 # Seconds in which two machines find something, on two busy cores.
 PATIENCE = 120
 NUM_MADE, NUM_USED, NUM_RUNS = 10, 5, 30
-MADE, USED = ("0", "1", "2", "3"), ("2", "3")
+# Seed 2 gives the champion, seeds 0 and 1 worse models, which nothing needs.
+MADE, USED = ("2", "0", "1", "3"), ("2", "3")
 
 
 @contextlib.contextmanager
