@@ -78,64 +78,41 @@ def decide(
     None, without a decision, if another run has changed the champion in the meantime, or another
     machine the ledger: score the new champion, convert what it needs and call again.
     """
+    candidate = choose_candidate([score for _, score in scored])
+    model = next(model for model, score in scored if score == candidate)
     try:
-        return _decide(
-            dataset,
-            scored,
-            incumbent,
-            rule=rule,
-            lineage=lineage,
-            forms=forms,
-            run=run,
-            workspace=workspace,
-        )
+        with Ledger(dataset.layout.name, workspace.settings).deciding() as ledger:
+            champion = ledger.champion
+            verdict = judge(candidate, incumbent, ledger.entries, rule, workspace.store)
+            is_promoted = verdict is not None and verdict.outcome == "promoted"
+            if verdict is None or (is_promoted and not _has_form(model, forms)):
+                return None
+            version = None
+            if is_promoted and verdict.champion_after is not None:
+                version = ModelVersion(
+                    number=verdict.champion_after,
+                    model=model,
+                    evaluation=candidate,
+                    lineage=write_lineage(lineage, workspace.store),
+                )
+            recorded = new_forms(forms, version or champion, ledger.entries)
+            for needed in (*(bundles_of(version) if version else ()), *recorded):
+                workspace.store.secure(needed)
+            entry = ledger.append(
+                verdict,
+                run=run,
+                data_digest=dataset.content_digest,
+                version=version,
+                forms=recorded,
+            )
+            grounds = verdict
+            if champion is not None and verdict.outcome == "unchanged":
+                grounds = standing_verdict(ledger.entries, champion)
+            rival = versions_of(ledger.entries).get(grounds.champion_before or 0)
+            return Decision(entry=entry, standing=grounds, rival=rival)
     except LostRaceError as race:
         logger.info("%s; deciding again", race)
         return None
-
-
-def _decide(
-    dataset: DatasetRef,
-    scored: Sequence[tuple[ModelRef, EvaluationRef]],
-    incumbent: EvaluationRef | None,
-    *,
-    rule: Rule,
-    lineage: Lineage,
-    forms: Sequence[OnnxRef],
-    run: str,
-    workspace: Workspace,
-) -> Decision | None:
-    candidate = choose_candidate([score for _, score in scored])
-    model = next(model for model, score in scored if score == candidate)
-    with Ledger(dataset.layout.name, workspace.settings).deciding() as ledger:
-        champion = ledger.champion
-        verdict = judge(candidate, incumbent, ledger.entries, rule, workspace.store)
-        is_promoted = verdict is not None and verdict.outcome == "promoted"
-        if verdict is None or (is_promoted and not _has_form(model, forms)):
-            return None
-        version = None
-        if is_promoted and verdict.champion_after is not None:
-            version = ModelVersion(
-                number=verdict.champion_after,
-                model=model,
-                evaluation=candidate,
-                lineage=write_lineage(lineage, workspace.store),
-            )
-        recorded = new_forms(forms, version or champion, ledger.entries)
-        for needed in (*(bundles_of(version) if version else ()), *recorded):
-            workspace.store.secure(needed)
-        entry = ledger.append(
-            verdict,
-            run=run,
-            data_digest=dataset.content_digest,
-            version=version,
-            forms=recorded,
-        )
-        grounds = verdict
-        if champion is not None and verdict.outcome == "unchanged":
-            grounds = standing_verdict(ledger.entries, champion)
-        rival = versions_of(ledger.entries).get(grounds.champion_before or 0)
-        return Decision(entry=entry, standing=grounds, rival=rival)
 
 
 def _has_form(model: ModelRef, forms: Sequence[OnnxRef]) -> bool:

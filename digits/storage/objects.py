@@ -138,11 +138,11 @@ class Objects:
         except (BaseError, OSError) as error:
             raise explained(self.address, f"read {name}", error) from error
 
-    def listed(self, prefix: str, after: str | None = None) -> list[Listed]:
-        """List the objects below a prefix, ordered by name; only those `after` a name, if given."""
+    def listed(self, prefix: str) -> list[Listed]:
+        """List the objects below a prefix, ordered by name."""
 
         def collect() -> list[Listed]:
-            pages: Any = obstore.list(self._store, prefix, offset=after, chunk_size=1000)
+            pages: Any = obstore.list(self._store, prefix, chunk_size=1000)
             return sorted(
                 Listed(one["path"], one["size"], one["last_modified"], one["e_tag"] or "")
                 for page in pages

@@ -99,8 +99,7 @@ def _answer_while_away(app: Any) -> None:
     from sqlalchemy.exc import InterfaceError, OperationalError
 
     def answer(_: Request, error: Exception) -> Response:
-        name = "Redis" if isinstance(error, RedisError) else "PostgreSQL"
-        return PlainTextResponse(f"{name} is away, try again: {error}\n", 503)
+        return PlainTextResponse(f"PostgreSQL or Redis is away, try again: {error}\n", 503)
 
     for kind in (
         RedisError,
