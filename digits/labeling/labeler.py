@@ -22,7 +22,9 @@ from digits.labeling.image_files import (
 from digits.labeling.pictures import Picture, Refused, prepare, way_of_seeing
 from digits.spec import ImageShape
 
-BATCH_SIZE = 128
+# So few that what a layer computes is still in the processor's cache when the next one reads it:
+# with 128, the CNN takes a seventh longer (benchmarks/scoring.md).
+BATCH_SIZE = 32
 
 Source = str | Path | bytes | Image.Image | Grey
 """A picture: a file ("-" is stdin), a file's content, an image, or gray uint8 (h, w)."""
