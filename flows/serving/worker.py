@@ -8,7 +8,7 @@ starts `flows.serving.execution` whatever the database says.
 import asyncio
 import contextlib
 import logging
-import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from uuid import UUID
 
 from prefect.flows import Flow
 from prefect.settings import get_current_settings
-from prefect.utilities.processutils import command_to_string, setup_signal_handlers_worker
+from prefect.utilities.processutils import command_to_string
 from prefect.workers import process
 
 from flows.serving.own_code import other_code, requires_registered_code
@@ -98,15 +98,19 @@ async def work(pool: str, name: str) -> None:
         heartbeat_interval_seconds=int(settings.heartbeat_seconds),
         create_pool_if_not_found=False,
     )
+    working = asyncio.ensure_future(worker.start())
+    # Prefect's handlers raise KeyboardInterrupt in whatever runs at that moment, and do nothing if
+    # SIGINT is ignored, as it is in a shell's background jobs, not even at a SIGTERM.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, working.cancel)
     with contextlib.suppress(asyncio.CancelledError):
-        await worker.start()
+        await working
 
 
 def main(pool: str = POOL, name: str = LOCAL_WORKER) -> None:
     """Work for a pool until a signal."""
     setattr(process, "load_flow_from_flow_run", no_hooks)  # noqa: B010
     reach_loopback_directly()
-    setup_signal_handlers_worker(os.getpid(), "the worker", print)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(work(pool, name))
 

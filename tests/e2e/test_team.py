@@ -129,3 +129,8 @@ def test_a_run_of_a_lost_machine_ends_and_the_next_one_runs_elsewhere(team: Team
     after = training(team, seed=6)
     assert machine_of(team, after) != machine
     assert team.finished(after) == "Completed"
+
+
+@pytest.mark.parametrize("name", ["services", "replica-2", "machine-b"])
+def test_a_process_that_is_told_to_stop_stops(team: Team, name: str) -> None:
+    assert team.stop(name) == 0

@@ -24,6 +24,8 @@ PASSWORD = "operator:secret"
 PATIENCE = 300
 ENDS = {"Completed", "Failed", "Crashed", "Cancelled"}
 RUN = b"flows.serving.execution"
+# As in a shell's background jobs, which ignore SIGINT and pass that on.
+BACKGROUND = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
 
 
 def wait_for(what: Callable[[], Any], about: str, seconds: float = PATIENCE) -> Any:
@@ -62,7 +64,7 @@ class Team:
         log = (self._folder / f"{name}.log").open("ab")
         with log:
             self._processes[name] = subprocess.Popen(
-                [*self.inside(name), DIGITS, *self._command(name)],
+                [*self.inside(name), *BACKGROUND, DIGITS, *self._command(name)],
                 env=self.environment(name),
                 cwd=self._folder,
                 stdout=log,
