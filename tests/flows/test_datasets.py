@@ -55,6 +55,7 @@ def write_tree(folder: Path, rows: np.ndarray) -> None:
         Image.fromarray(image).save(path)
 
 
+@pytest.mark.slow
 def test_scikit_learns_digits_become_a_champion_in_any_layout(
     current: Workspace, tmp_path: Path
 ) -> None:

@@ -33,6 +33,7 @@ def loaded(settings: Settings, models: str, seed: int = 0) -> list[str]:
     return result.stdout.split()
 
 
+@pytest.mark.slow
 def test_a_first_run_loads_all(here: Settings) -> None:
     assert loaded(here, "mlp,cnn") == [*LIBRARIES]
 

@@ -208,14 +208,8 @@ def peak_of_ingesting(layout: str, num_images: int, folder: Path) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems report memory differently")
-@pytest.mark.parametrize(
-    "layout",
-    [
-        "idx",
-        pytest.param("npz", marks=pytest.mark.slow),
-        pytest.param("parquet", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["idx", "npz", "parquet"])
 def test_ten_times_as_many_images_need_no_more_memory(layout: str, tmp_path: Path) -> None:
     # Enough to fill some row groups of each split. The additional images have 226 MB, about as much
     # as the entire process needs for the few: half of them at once would exceed the bound.

@@ -89,6 +89,7 @@ def test_the_server_listens_on_the_loopback_address_only(owner: "subprocess.Pope
     assert next_line(owner).startswith("http://127.0.0.1:")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("owner", [("wait",)], indirect=True)
 def test_a_killed_server_is_restarted_at_the_same_address(
