@@ -20,8 +20,8 @@ from digits.errors import DamagedError, DigitsError
 from digits.registry.ledger import Ledger
 from digits.settings import HOME, IS_INSTALLED, PROJECT, ROOT, Settings
 from digits.spec import available_datasets, load_spec
-from digits.storage.objects import objects_of
-from digits.storage.probe import passed
+from digits.storage.remote.addresses import objects_of
+from digits.storage.remote.probe import passed
 from digits.storage.workspace import Workspace
 from digits.training.devices import resolve_device
 from digits.training.gpus import first_gpu

@@ -86,6 +86,6 @@ def copy(source: str, target: str, as_json: bool) -> None:
 def probe() -> None:
     """Check that DIGITS_STORE heeds conditions: of several writers, one may create an object."""
     console.show_logs()
-    from digits.storage.probe import probe_now
+    from digits.storage.remote.probe import probe_now
 
     console.echo(f"{probe_now(Settings())} heeds conditions: one of several writers was first")

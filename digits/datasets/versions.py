@@ -17,9 +17,9 @@ from digits.errors import DataError, UsageError
 from digits.settings import Settings
 from digits.storage.chain import Lines
 from digits.storage.locks import hold
-from digits.storage.object_chain import chain_at
 from digits.storage.references import Digest, Frozen
-from digits.storage.shared_folders import shared_folders
+from digits.storage.remote.chain import chain_at
+from digits.storage.remote.folders import shared_folders
 
 CONTENT_KEY = "batch {:04}"
 

@@ -15,8 +15,9 @@ from digits.intake.contents import others_of
 from digits.intake.incoming import quarantine_folder
 from digits.settings import Settings
 from digits.storage.files import TEMPORARY, discard, flush, make_folder, write_whole
-from digits.storage.objects import Objects, objects_of
 from digits.storage.records import KEY, canonical_digest
+from digits.storage.remote.addresses import objects_of
+from digits.storage.remote.objects import Objects
 from digits.validation.dataset_validation import RESULT_FILE, validation_files
 from digits.validation.findings import PAGE_FILE, ValidationOutcome
 

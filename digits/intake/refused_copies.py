@@ -9,8 +9,9 @@ from digits.intake.incoming import quarantine_folder
 from digits.intake.quarantine import ORIGINALS, upload_refused
 from digits.settings import Settings
 from digits.storage.files import TEMPORARY, discard, flush, make_folder
-from digits.storage.objects import Objects, objects_of
 from digits.storage.records import KEY
+from digits.storage.remote.addresses import objects_of
+from digits.storage.remote.objects import Objects
 from digits.validation.dataset_validation import RESULT_FILE
 from digits.validation.findings import PAGE_FILE
 

@@ -16,9 +16,9 @@ from digits.errors import DigitsError, LedgerError, UsageError
 from digits.settings import Settings
 from digits.storage.chain import Line, Lines
 from digits.storage.locks import hold
-from digits.storage.object_chain import chain_at
-from digits.storage.objects import objects_of
 from digits.storage.references import Digest, EvaluationRef, Frozen, ModelRef, OnnxRef
+from digits.storage.remote.addresses import objects_of
+from digits.storage.remote.chain import chain_at
 
 # Format 3 added `forms`, which older versions of digits would take for corruption.
 FORMAT: Literal[3] = 3

@@ -21,10 +21,10 @@ from digits.settings import Settings
 from digits.storage.bundles import MANIFEST, Inspector
 from digits.storage.files import TEMPORARY, discard, flush, make_folder, write_whole
 from digits.storage.locks import hold
-from digits.storage.objects import Objects
 from digits.storage.records import KEY, Record
 from digits.storage.references import Kind
-from digits.storage.shared_folders import SharedFolders
+from digits.storage.remote.folders import SharedFolders
+from digits.storage.remote.objects import Objects
 from digits.storage.sharing import data_lock
 from digits.storage.workspace import Workspace
 

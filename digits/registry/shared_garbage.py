@@ -8,7 +8,7 @@ All times are the store's, so that no machine's clock matters. This is safe beca
   hours, before checking the bundle, so a run of up to 18 hours finds all that it has used;
 - whoever adds to a ledger writes the manifests of the bundles that the line names right before it;
 - each of them then waits for collectors that have announced these very objects, and writes again
-  what was deleted meanwhile (see digits.storage.collectors).
+  what was deleted meanwhile (see digits.storage.remote.collectors).
 
 A bundle's manifest is deleted before its files, so that a part is never taken for the whole, and
 records before bundles. A collector that is killed leaves what the next one finds. Two collectors
@@ -36,11 +36,11 @@ from digits.registry.needed import (
     named_bundles,
 )
 from digits.storage.bundles import MANIFEST
-from digits.storage.collectors import ANNOUNCED, announced
-from digits.storage.objects import Listed, Objects
-from digits.storage.probe import PROBES
 from digits.storage.records import Record
 from digits.storage.references import Kind
+from digits.storage.remote.collectors import ANNOUNCED, announced
+from digits.storage.remote.objects import Listed, Objects
+from digits.storage.remote.probe import PROBES
 from digits.storage.seals import unseal
 from digits.storage.store import PREPARED_KINDS
 from digits.storage.workspace import Workspace

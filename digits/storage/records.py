@@ -18,9 +18,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from digits.errors import DamagedError
 from digits.settings import Settings
-from digits.storage.collectors import wait_for_collectors
 from digits.storage.files import read_file, write_whole
-from digits.storage.objects import Listed, Object, Objects, objects_of
 from digits.storage.references import (
     ArraysRef,
     DatasetRef,
@@ -32,6 +30,9 @@ from digits.storage.references import (
     ReportRef,
     ValidationRef,
 )
+from digits.storage.remote.addresses import objects_of
+from digits.storage.remote.collectors import wait_for_collectors
+from digits.storage.remote.objects import Listed, Object, Objects
 from digits.storage.seals import seal, unseal
 from digits.storage.store import Store
 

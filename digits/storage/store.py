@@ -20,7 +20,7 @@ from digits.storage.bundles import Inspector, seal_folder
 from digits.storage.files import TEMPORARY, flush, make_folder
 from digits.storage.locks import attempt, hold, is_free
 from digits.storage.references import Kind, Reference
-from digits.storage.shared_folders import mark_used, shared_folders
+from digits.storage.remote.folders import mark_used, shared_folders
 
 logger = logging.getLogger(__name__)
 

@@ -3,8 +3,8 @@
 from functools import cache
 
 from digits.settings import Settings
-from digits.storage.objects import objects_of
 from digits.storage.records import Records
+from digits.storage.remote.addresses import objects_of
 from digits.storage.store import Store
 
 

@@ -13,8 +13,8 @@ from pydantic import Field
 
 from digits.errors import DamagedError, StoreError
 from digits.storage.files import file_digest, flush, read_file, write_whole
-from digits.storage.objects import Objects
 from digits.storage.references import Digest, Frozen
+from digits.storage.remote.objects import Objects
 from digits.storage.seals import seal, unseal
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from digits.storage.store_failures import LONG
+from digits.storage.remote.failures import LONG
 from tests.cluster.bucket_state import BucketState, bucket_state
 from tests.cluster.team import RUN, Member
 from tests.support.faulty_proxy import Proxy, Request, proxied

@@ -11,7 +11,7 @@ import pytest
 
 from digits.server.guard import NAMES_SETTING
 from digits.settings import ROOT, Settings
-from digits.storage.objects import connected
+from digits.storage.remote.addresses import connected
 from tests.support.manifests import (
     CHARTS,
     KUBERNETES,

@@ -16,10 +16,10 @@ from digits.registry import shared_garbage
 from digits.registry.garbage import Garbage, collect
 from digits.registry.ledger import Ledger
 from digits.registry.needed import histories, named_bundles
-from digits.storage import collectors
 from digits.storage.bundles import MANIFEST, Inspector
-from digits.storage.collectors import announced
-from digits.storage.objects import Objects
+from digits.storage.remote import collectors
+from digits.storage.remote.collectors import announced
+from digits.storage.remote.objects import Objects
 from digits.storage.workspace import Workspace
 from tests.support.histories import digest
 from tests.support.machines_of_a_team import machine, stored

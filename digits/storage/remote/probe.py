@@ -16,7 +16,8 @@ from pathlib import Path
 from digits.errors import StoreError, UsageError
 from digits.settings import Settings
 from digits.storage.files import write_whole
-from digits.storage.objects import Objects, connected
+from digits.storage.remote.addresses import connected
+from digits.storage.remote.objects import Objects
 
 PROBES = "probe/"
 # When this store last passed, in the folder of what this machine knows about it.

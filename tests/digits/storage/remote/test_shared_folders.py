@@ -8,9 +8,9 @@ import pytest
 
 from digits.errors import DamagedError, UsageError
 from digits.settings import Settings
-from digits.storage.objects import objects_of
 from digits.storage.references import ReportRef
-from digits.storage.shared_folders import IN_USE_SECONDS
+from digits.storage.remote.addresses import objects_of
+from digits.storage.remote.folders import IN_USE_SECONDS
 from digits.storage.workspace import Workspace
 from tests.support.machines_of_a_team import machine, stored
 

@@ -6,8 +6,9 @@ import pytest
 
 from digits.errors import StoreError
 from digits.settings import Settings
-from digits.storage.objects import Objects, objects_of
-from digits.storage.probe import PROOF
+from digits.storage.remote.addresses import objects_of
+from digits.storage.remote.objects import Objects
+from digits.storage.remote.probe import PROOF
 from tests.support.careless_store import Store, careless_store
 
 Connect = Callable[[Store, str], Objects]

@@ -4,15 +4,12 @@ Correct without locks: an object is either created if absent, by which one of se
 or its name contains the digest of its content, so that writing it again changes nothing.
 """
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
-from functools import cache, partial
-from pathlib import Path
+from datetime import datetime
+from functools import partial
 from typing import Any, BinaryIO, NamedTuple, TypeVar
-from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import (
@@ -21,23 +18,19 @@ from obstore.exceptions import (
     GenericError,
     PreconditionError,
 )
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import ObjectStore
 
-from digits.errors import UsageError
-from digits.settings import Settings
-from digits.storage.mirror import Mirror
-from digits.storage.store_failures import explained, told_if_long
+from digits.storage.remote.failures import explained, told_if_long
+from digits.storage.remote.mirror import Mirror
 
 T = TypeVar("T")
 
-SCHEMES = ("s3", "gs", "az", "file", "memory")
 CHUNK_BYTES = 8 * 2**20
 # Small objects that are read side by side; each waits for the network, not for the processor.
 NUM_READERS = 16
-# Parts of a large object that are sent at once, and the longest that a request may take: together,
-# 20 MB in two minutes, which a slow connection can do.
+# Parts of a large object that are sent at once: 20 MB in the longest time that a request may take
+# (addresses.py), which a slow connection can do.
 NUM_PARTS = 4
-REQUEST_SECONDS = 120
 # An answer whose body breaks off is not always asked for again by object_store itself.
 NUM_ATTEMPTS = 4
 
@@ -210,79 +203,6 @@ class Objects:
             raise explained(self.address, what, error) from error
 
 
-def objects_of(settings: Settings) -> Objects | None:
-    """Return the store that DIGITS_STORE names, or None for the local folders.
-
-    Raises UsageError for an address that cannot be one.
-    """
-    if settings.store is None:
-        return None
-    return _opened(settings.store, settings.results_dir, settings.store_seconds)
-
-
-@cache
-def _opened(address: str, folder: Path, seconds: float) -> Objects:
-    from digits.storage.probe import probe_once
-
-    is_shared = not address.startswith("memory:")
-    check = partial(probe_once, partial(connected, address, folder, seconds), folder)
-    return connected(address, folder, seconds, check if is_shared else None)
-
-
-def connected(
-    address: str, folder: Path, seconds: float, check: Callable[[], object] | None = None
-) -> Objects:
-    """Return a store with a connection of its own; `folder` is for its objects' local copies.
-
-    Raises UsageError for an address that cannot be one.
-    """
-    parts = urlsplit(address)
-    if parts.scheme not in SCHEMES:
-        known = ", ".join(f"{scheme}://" for scheme in SCHEMES[:-1])
-        raise UsageError(f"DIGITS_STORE={_shown(address)}: unknown address (expected {known})")
-    if parts.username or parts.password:
-        raise UsageError(
-            f"DIGITS_STORE={_shown(address)}: contains credentials; give them as your provider's "
-            "tools take them, such as AWS_ACCESS_KEY_ID (docs/scale.md)"
-        )
-    try:
-        store = _open(address, parts.path, seconds)
-    except (BaseError, ValueError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UsageError(f"DIGITS_STORE={_shown(address)}: {reason}") from error
-    return Objects(store, _shown(address), Mirror(folder / "mirror"), check)
-
-
-def _open(address: str, path: str, seconds: float) -> ObjectStore:
-    if address.startswith("file:"):
-        return LocalStore(path, mkdir=True)
-    if address.startswith("memory:"):
-        return from_url("memory:///")
-    options: dict[str, Any] = {"client_options": {"timeout": f"{REQUEST_SECONDS}s"}}
-    if address.startswith("s3:"):
-        options = _of_s3(options)
-    return from_url(
-        address,
-        retry_config={"max_retries": 1000, "retry_timeout": timedelta(seconds=seconds)},
-        **options,
-    )
-
-
-def _of_s3(options: dict[str, Any]) -> dict[str, Any]:
-    """Add what object_store does not find by itself: profiles, and a server without TLS."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-    if endpoint:
-        options["endpoint"] = endpoint
-        options["client_options"]["allow_http"] = endpoint.startswith("http://")
-    if os.environ.get("AWS_PROFILE") and not os.environ.get("AWS_ACCESS_KEY_ID"):
-        try:
-            from obstore.auth.boto3 import Boto3CredentialProvider
-        except ImportError as error:
-            raise UsageError("AWS_PROFILE needs boto3: `pip install boto3`") from error
-        options["credential_provider"] = Boto3CredentialProvider()
-    return options
-
-
 def _whole(read: Callable[[], T]) -> T:
     """Read again what broke off."""
     for _ in range(1, NUM_ATTEMPTS):
@@ -300,8 +220,3 @@ def _chunks(file: BinaryIO, sent: Callable[[int], object]) -> Iterator[bytes]:
         yield chunk
         total += len(chunk)
         sent(total)
-
-
-def _shown(address: str) -> str:
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

@@ -16,7 +16,8 @@ from digits.errors import DamagedError, LedgerError, LostRaceError, StoreError
 from digits.settings import Settings
 from digits.storage.chain import Chain, FileChain, Head, Line, Lines
 from digits.storage.files import write_whole
-from digits.storage.objects import Listed, Objects, objects_of
+from digits.storage.remote.addresses import objects_of
+from digits.storage.remote.objects import Listed, Objects
 from digits.storage.seals import seal, unseal
 
 logger = logging.getLogger(__name__)

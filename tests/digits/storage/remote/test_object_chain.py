@@ -6,8 +6,8 @@ import pytest
 
 from digits.errors import LedgerError, LostRaceError
 from digits.storage.chain import Chain, decided_anew
-from digits.storage.object_chain import chain_at
-from digits.storage.objects import objects_of
+from digits.storage.remote.addresses import objects_of
+from digits.storage.remote.chain import chain_at
 from tests.support.machines_of_a_team import machine, stored
 
 

@@ -18,8 +18,8 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from digits.errors import StoreError
-from digits.storage.objects import Objects
 from digits.storage.references import Frozen
+from digits.storage.remote.objects import Objects
 
 logger = logging.getLogger(__name__)
 

@@ -19,10 +19,11 @@ from digits.errors import DamagedError
 from digits.progress import transfer
 from digits.settings import Settings
 from digits.storage.bundles import MANIFEST, FileFacts, Inspector, Manifest, parse_manifest
-from digits.storage.collectors import wait_for_collectors
 from digits.storage.files import discard
 from digits.storage.locks import hold
-from digits.storage.objects import Objects, objects_of
+from digits.storage.remote.addresses import objects_of
+from digits.storage.remote.collectors import wait_for_collectors
+from digits.storage.remote.objects import Objects
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""The store that machines share, behind one address: objects, created if absent."""
