@@ -32,7 +32,7 @@ from flows.serve_command import serve
 from flows.serving.pools import POOLS, PoolName
 from flows.serving.processes import NEUTRAL_FOLDER
 from flows.store_commands import store as store_commands
-from flows.sweep_command import sweep
+from flows.sweeps.command import sweep
 from flows.team_commands import register, server, services, worker
 
 if TYPE_CHECKING:

@@ -22,11 +22,11 @@ from digits.training.devices import Device
 from flows.parameters import DatasetName, ModelNames, Positive, RecipeName
 from flows.serving.service import page_address
 from flows.serving.watch import hold_run_lock
-from flows.sweep_places import Place, PlaceName, where
-from flows.sweep_request import DEFAULT_LIMIT, SweepRequest
-from flows.sweep_search import search
-from flows.sweep_steps import AlreadyRunningError, alone, prepared_datasets, promoted
-from flows.sweeping import Failure, Training, Trainings, summarized
+from flows.sweeps.places import Place, PlaceName, where
+from flows.sweeps.request import DEFAULT_LIMIT, SweepRequest
+from flows.sweeps.search import search
+from flows.sweeps.steps import AlreadyRunningError, alone, prepared_datasets, promoted
+from flows.sweeps.trainings import Failure, Training, Trainings, summarized
 from tasks.compare import compare
 from tasks.dashboard import live_on_dashboard, show
 from tasks.evaluate import evaluate

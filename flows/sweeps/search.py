@@ -3,8 +3,8 @@
 from digits.settings import Settings
 from digits.sweeps.studies import Study
 from digits.sweeps.variants import Combination, Variant
-from flows.sweep_request import SweepRequest
-from flows.sweeping import Trainings
+from flows.sweeps.request import SweepRequest
+from flows.sweeps.trainings import Trainings
 
 
 def search(request: SweepRequest, trainings: Trainings, settings: Settings) -> None:

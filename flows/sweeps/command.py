@@ -141,15 +141,15 @@ def sweep(dry_run: bool, as_json: bool, **options: Any) -> None:
     """Train every combination, cached and resumable, and compare the variants over seeds."""
     console.show_logs()
     options["changes"] = list(options["changes"])
-    from flows.sweep_request import SweepRequest
+    from flows.sweeps.request import SweepRequest
 
     workspace = current_workspace()
     not_asked = ("promote", "on", "parallel", "gpu_share")
     asked = {name: value for name, value in options.items() if name not in not_asked}
     request = SweepRequest.of(**asked, settings=workspace.settings)
     if dry_run:
-        from flows.sweep_plan import plan_sweep
-        from flows.sweep_tables import print_planned
+        from flows.sweeps.plan import plan_sweep
+        from flows.sweeps.tables import print_planned
 
         print_planned(plan_sweep(request, workspace), as_json=as_json)
         return
@@ -181,7 +181,7 @@ def _run(options: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _print(result: "SweepResult", *, as_json: bool) -> None:
-    from flows.sweep_tables import print_sweep, sweep_facts
+    from flows.sweeps.tables import print_sweep, sweep_facts
 
     if as_json:
         console.print_json(sweep_facts(result))

@@ -11,7 +11,7 @@ from prefect.task_runners import TaskRunner
 
 from digits.settings import Settings
 from flows.runners import task_runner
-from flows.sweep_request import SweepRequest
+from flows.sweeps.request import SweepRequest
 
 PlaceName = Literal["threads", "ray"]
 

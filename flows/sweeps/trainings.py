@@ -15,8 +15,8 @@ from digits.progress import marked
 from digits.storage.references import ArraysRef, EvaluationRef, ModelRef
 from digits.sweeps.statistics import Scored, Summary, summarize
 from digits.sweeps.variants import Combination, Variant
-from flows.sweep_places import Place
-from flows.sweep_request import SweepRequest
+from flows.sweeps.places import Place
+from flows.sweeps.request import SweepRequest
 
 logger = logging.getLogger(__name__)
 

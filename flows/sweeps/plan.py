@@ -8,7 +8,7 @@ from digits.storage.workspace import Workspace
 from digits.sweeps.variants import Combination
 from flows.pipeline import Request, prepare
 from flows.plan import PlannedStep, Planner
-from flows.sweep_request import SweepRequest
+from flows.sweeps.request import SweepRequest
 
 
 def plan_sweep(request: SweepRequest, workspace: Workspace) -> list[PlannedStep]:

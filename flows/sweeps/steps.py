@@ -16,8 +16,8 @@ from digits.sweeps.variants import Combination
 from flows.pipeline import Prepared, Request, conclude, prepare
 from flows.retrain import steps_noted_in
 from flows.serving.service import page_address
-from flows.sweep_request import SweepRequest
-from flows.sweeping import Failure, Training, Trainings, summarized
+from flows.sweeps.request import SweepRequest
+from flows.sweeps.trainings import Failure, Training, Trainings, summarized
 from tasks.dashboard import failures_on_dashboard
 from tasks.journal import Journal
 from tasks.publish import publish_run

@@ -1,0 +1,1 @@
+"""What the flow `sweep` is made of: its request, its trainings, where they run, what it prints."""
