@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -220,15 +221,17 @@ class Service:
 
 
 def free_ports() -> int:
-    """Return a free port whose next two ports are also free."""
+    """Return a free port whose next two ports are also free.
+
+    None of those that systems hand out: another process could get it before the service starts.
+    """
+    chance = random.SystemRandom()
     while True:
-        with socket.socket() as first, socket.socket() as second, socket.socket() as third:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                second.bind(("127.0.0.1", port + 1))
-                third.bind(("127.0.0.1", port + 2))
-                return port
+        port = chance.randrange(20_000, 32_000)
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for one in range(port, port + 3):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", one))
+            return port
 
 
 class Webhook(ThreadingHTTPServer):
