@@ -1,5 +1,6 @@
 """A team's service on PostgreSQL and Redis, and what becomes of runs when a part of it dies."""
 
+import signal
 import time
 from collections.abc import Iterator
 
@@ -131,6 +132,7 @@ def test_a_run_of_a_lost_machine_ends_and_the_next_one_runs_elsewhere(team: Team
     assert team.finished(after) == "Completed"
 
 
-@pytest.mark.parametrize("name", ["services", "replica-2", "machine-b"])
+@pytest.mark.parametrize("name", ["services", "replica-2"])
 def test_a_process_that_is_told_to_stop_stops(team: Team, name: str) -> None:
-    assert team.stop(name) == 0
+    # By the signal itself, once all is closed.
+    assert team.stop(name) == -signal.SIGTERM
