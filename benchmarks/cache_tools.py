@@ -97,6 +97,8 @@ def all_tools(
         **{f"{who}_{what}": "digits" for who in people for what in ("NAME", "EMAIL")},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "RAW": RAW,
+        # ZenML leaves what it loads there.
+        "TMPDIR": str(root),
         "DVC_NO_ANALYTICS": "true",
         "PREFECT_API_URL": prefect,
         "ZENML_STORE_URL": zenml,
@@ -170,7 +172,7 @@ def zenml_tool(root: Path, variables: Mapping[str, str], programs: Path) -> Tool
     program, run = str(programs / "zenml"), (str(programs / "python"), "zenml_pipeline.py")
     register = (program, "artifact-store", "register", "store", "--flavor=s3")
     client = json.dumps({"endpoint_url": variables["AWS_ENDPOINT_URL"]})
-    use = (program, "stack", "set", "remote")
+    settings = [str(root / f"{machine}-settings") for machine in ("first", "second")]
     return Tool(
         "ZenML",
         root,
@@ -180,10 +182,14 @@ def zenml_tool(root: Path, variables: Mapping[str, str], programs: Path) -> Tool
             ("cp", *SOURCES, "."),
             (*register, f"--path=s3://{BUCKET}/zenml", f"--client_kwargs={client}"),
             (program, "stack", "register", "remote", "-a", "store", "-o", "default"),
-            use,
+            (program, "stack", "set", "remote"),
             run,
         ],
-        [("cp", *SOURCES, "."), use],
+        [
+            ("cp", *SOURCES, "."),
+            ("mkdir", settings[1]),
+            ("cp", f"{settings[0]}/config.yaml", settings[1]),
+        ],
         {"the pipeline": [run]},
         {"the pipeline": [run], "the pipeline, then load its artifacts": [(*run, "--load")]},
     )

@@ -132,7 +132,8 @@ def outcome(case: Case, altering: AbstractContextManager[None], right: set[str])
         try:
             _, executed = case.run()
         except RuntimeError as error:
-            return f"fails: {str(error).strip().splitlines()[-1]}"
+            lines = str(error).strip().splitlines()
+            return f"fails: {next((line for line in lines if 'ERROR' in line), lines[-1])}"
     found = case.tool.training_images()
     used = ("right" if found == right else "**altered**") if found else "not fetched"
     return f"images: {used}; executed: {', '.join(executed) or 'nothing'}"
