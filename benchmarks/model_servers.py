@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import venv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from benchmarks.environments import installed
 from digits.settings import ROOT
 
 ONNXRUNTIME = "onnxruntime==1.32.0"
@@ -66,16 +66,8 @@ class ModelServer:
         """Return the folder of the server's programs, after installing them if need be."""
         if not self.packages:
             return Path(sys.executable).parent
-        folder = root / self.name.partition(",")[0].replace(" ", "-").lower()
-        installed = folder / ".packages"
-        wanted = "\n".join(self.packages)
-        if not installed.exists() or installed.read_text() != wanted:
-            print(f"Installing {self.name} in {folder}", file=sys.stderr, flush=True)
-            venv.create(folder, with_pip=True, clear=True)
-            pip = (folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check")
-            subprocess.run([*pip, "install", "-qq", "--compile", *self.packages], check=True)
-            installed.write_text(wanted)
-        return folder / "bin"
+        name = self.name.partition(",")[0].replace(" ", "-").lower()
+        return installed(root / name, self.packages)
 
     def start(
         self, programs: Path, values: Mapping[str, str], pinned: Sequence[int], log: Path

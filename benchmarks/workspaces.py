@@ -47,14 +47,14 @@ def fresh_workspace(root: Path) -> Mapping[str, str]:
     }
 
 
-def timed(command: Sequence[str], environment: Mapping[str, str]) -> Timed:
+def timed(command: Sequence[str], environment: Mapping[str, str], cwd: Path = ROOT) -> Timed:
     """Run a command. Raises RuntimeError with its error output if it fails."""
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         begun = time.monotonic()
         process = subprocess.Popen(
             command,
             env=environment,
-            cwd=ROOT,
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=errors,

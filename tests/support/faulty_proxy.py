@@ -22,6 +22,7 @@ REFUSALS = {
     507: ("Insufficient Storage", "QuotaExceeded"),
 }
 DONE = b'HTTP/1.1 200 OK\r\nETag: "made-up"\r\nContent-Length: 0\r\n\r\n'
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LARGEST_HEAD = 2**16
 
 
@@ -71,12 +72,16 @@ class Faults:
 
 @dataclass
 class Proxy:
-    """A proxy to a port of this machine, listening on `host`; `requests` are all so far."""
+    """A proxy to a port of this machine, listening on `host`.
+
+    `requests` are all so far, and `fetched` counts the bytes of their answers' bodies.
+    """
 
     to_port: int
     host: str = "127.0.0.1"
     faults: Faults = field(default_factory=Faults)
     requests: list[Request] = field(default_factory=list)
+    fetched: int = 0
     address: str = ""
 
     def __post_init__(self) -> None:
@@ -123,6 +128,10 @@ class Proxy:
     ) -> bool:
         """Forward one request and its answer; return whether the connection goes on."""
         head = await client.readuntil(b"\r\n\r\n")
+        # A client that waits with the body until it is asked for it; no signature has this header.
+        head, is_waiting = re.subn(rb"(?i)\r\nexpect: *100-continue", b"", head)
+        if is_waiting:
+            await _send(to_client, CONTINUE, b"")
         body = await _body(client, head)
         method, path = head.decode("latin-1").split(" ", 2)[:2]
         request = Request(method, path)
@@ -139,6 +148,7 @@ class Proxy:
         to_server.write(head + body)
         await to_server.drain()
         head, body = await _answer(server, method)
+        self.fetched += len(body)
         if faults.lose_answer:
             return False
         return await _pass_on(to_client, head, body, faults)
