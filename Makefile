@@ -95,8 +95,6 @@ down:  ## stop what `make up` started, even if it was killed
 export: $(VENV)/.export $(VENV)/.project  ## export the champion as Keras file, SavedModel, ONNX and LiteRT: make export ARGS=FOLDER
 	@$(VENV)/bin/digits export $(ARGS)
 
-# The processes of the tests keep all cores busy; threads of matrix products would wait for a core.
-test: export OPENBLAS_NUM_THREADS := 1
 test: $(VENV)/.development $(VENV)/.project  ## run the tests: make test ARGS="-k ledger"; with coverage: ARGS=--cov
 	@$(VENV)/bin/python -m pytest $(PARALLEL) --dist loadscope --no-loadscope-reorder $(ARGS)
 
