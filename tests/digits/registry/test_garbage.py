@@ -609,7 +609,8 @@ def test_two_hundred_scheduled_runs_leave_only_what_is_kept(workspace: Workspace
         run = Run(workspace, data=f"week {day // 7}", code=f"code {day // 3}", wrong=60)
         if day % 20 == 0:
             run.code, run.wrong = f"better {day}", next(better)
-        run.run()
+        with running(workspace):
+            run.run()
         if day % 5 == 0:
             leave_remains(workspace, day)
         if day % 4 == 0:
