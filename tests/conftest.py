@@ -60,12 +60,10 @@ LONGEST = (
     *("test_dataset_validation", "test_fuzz", "test_build", "test_damaged_inputs"),
     *("test_hostile_batches", "test_exporting", "test_garbage", "test_additions", "model"),
 )
-# Files and folders whose tests run in one process each, and what they share there: a Prefect
-# server, one with a finished run, copies of the project, trained models, a service with its first
-# run. The first place that fits counts.
+# Files and folders whose tests run in one process each, and what they share there: a Prefect server
+# and a finished run, copies of the project, trained models, a service with its first run.
 SHARED = {
-    **dict.fromkeys(("tests/flows/serving", "tests/tasks"), "server"),
-    "tests/flows": "finished run",
+    **dict.fromkeys(("tests/flows", "tests/tasks"), "server"),
     "tests/faults": "copies",
     "tests/model": "models",
     **dict.fromkeys(
