@@ -9,15 +9,13 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.remote_store import QUIET, RUN
+from benchmarks.unchanged import answering
 from benchmarks.workspaces import DIGITS, timed
 from digits.settings import ROOT, Settings
 from tests.support.object_store import BUCKET, environment, free_ports
@@ -200,20 +198,7 @@ def zenml_server(program: Path, root: Path) -> Iterator[str]:
     """Run ZenML's own server, with its SQLite database in a folder; yield its address."""
     (port,) = free_ports(1)
     variables = {**os.environ, "ZENML_CONFIG_PATH": str(root), "ZENML_ANALYTICS_OPT_IN": "false"}
-    process = subprocess.Popen(
-        [program, "login", "--local", "--blocking", f"--port={port}"],
-        env={**variables, "AUTO_OPEN_DASHBOARD": "false"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    command = (program, "login", "--local", "--blocking", f"--port={port}")
     address = f"http://127.0.0.1:{port}"
-    try:
-        while process.poll() is None:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health"):
-                break
-            time.sleep(0.5)
+    with answering(command, {**variables, "AUTO_OPEN_DASHBOARD": "false"}, f"{address}/health"):
         yield address
-    finally:
-        process.terminate()
-        process.wait()

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.workspaces import DIGITS, Timed, fresh_workspace, timed
@@ -33,16 +33,34 @@ def server(environment: Mapping[str, str]) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
     address = f"http://127.0.0.1:{port}/api"
+    with answering(command, environment, f"{address}/health"):
+        yield address
+
+
+@contextlib.contextmanager
+def answering(
+    command: Sequence[str | Path], environment: Mapping[str, str], url: str
+) -> Iterator[None]:
+    """Run a server during a block, which begins when it answers at an address.
+
+    Raises RuntimeError if it ends before.
+    """
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
-        while True:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health"):
+        while process.poll() is None:
+            with contextlib.suppress(OSError), urllib.request.urlopen(url):
                 break
             time.sleep(0.5)
-        yield address
+        else:
+            raise RuntimeError(f"{command[0]} ended with {process.returncode}, before it answered")
+        yield
     finally:
         process.terminate()
         process.wait()
