@@ -207,7 +207,12 @@ class Team:
             found = str(self.flow_run(run, replica)["state_name"])
             return found if found in states else None
 
-        return str(wait_for(state, f"{run} to be one of {states}"))
+        try:
+            return str(wait_for(state, f"{run} to be one of {states}"))
+        except AssertionError as error:
+            for name in self._processes:
+                error.add_note(f"The end of {name}'s log:\n{self.said(name)[-2000:]}")
+            raise
 
     def finished(self, run: str, replica: str = "replica-1") -> str:
         """Wait for a run's end and return its final state."""
