@@ -4,7 +4,8 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from email.utils import formatdate
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -16,6 +17,8 @@ class Store(ThreadingHTTPServer):
         self.heeds_conditions = heeds_conditions
         self.objects: dict[str, bytes] = {}
         self.names: list[str] = []
+        # How far its clock is behind.
+        self.behind = timedelta()
         self.lock = threading.Lock()
 
     @property
@@ -54,7 +57,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("ETag", '"0"')
-        self.send_header("Last-Modified", formatdate(usegmt=True))
+        self.send_header(
+            "Last-Modified", format_datetime(datetime.now(UTC) - self.server.behind, usegmt=True)
+        )
         self.end_headers()
         self.wfile.write(content)
 

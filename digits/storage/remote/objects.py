@@ -18,7 +18,7 @@ from obstore.exceptions import (
     GenericError,
     PreconditionError,
 )
-from obstore.store import ObjectStore
+from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
 
 from digits.storage.remote.failures import explained, told_if_long
 from digits.storage.remote.mirror import Mirror
@@ -67,6 +67,13 @@ class Objects:
     ) -> None:
         self._store, self.address, self._mirror = store, address, mirror
         self._check, self._checking = check, threading.Lock()
+
+    @property
+    def server(self) -> str | None:
+        """The server's address; "" for the provider's own, None for a folder of this machine."""
+        if isinstance(self._store, S3Store | GCSStore | AzureStore):
+            return str(self._store.config.get("endpoint", ""))
+        return None
 
     def read(self, name: str) -> Object | None:
         """Return a small object, or None if there is none."""

@@ -5,6 +5,7 @@ last writer wins.
 """
 
 import contextlib
+import hashlib
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -20,7 +21,8 @@ from digits.storage.remote.addresses import connected
 from digits.storage.remote.objects import Objects
 
 PROBES = "probe/"
-# When this store last passed, in the folder of what this machine knows about it.
+# When this store last passed: in the folder of what this machine knows about it, and in the store
+# for other machines that reach it at the same address.
 PROOF = "probed"
 VALID = timedelta(days=30)
 NUM_WRITERS = 8
@@ -28,11 +30,13 @@ NUM_ROUNDS = 3
 
 
 def probe_once(connect: Callable[[], Objects], folder: Path) -> None:
-    """Probe a store unless it has passed recently, as remembered in `folder`."""
-    last = passed(folder)
-    if last is None or abs(datetime.now(UTC) - last) > VALID:
-        probe(connect)
-        remember(folder)
+    """Probe a store unless it has passed recently, on this machine or on another one."""
+    if _is_recent(passed(folder)):
+        return
+    objects = connect()
+    if not _has_passed_elsewhere(objects):
+        _probe_and_tell(connect)
+    remember(folder)
 
 
 def probe_now(settings: Settings) -> str:
@@ -40,7 +44,7 @@ def probe_now(settings: Settings) -> str:
     if settings.store is None:
         raise UsageError("DIGITS_STORE is not set; set it to the address of the store to probe")
     connect = partial(connected, settings.store, settings.results_dir, settings.store_seconds)
-    probe(connect)
+    _probe_and_tell(connect)
     remember(settings.results_dir)
     return connect().address
 
@@ -57,6 +61,34 @@ def remember(folder: Path) -> None:
     """Remember that the store has just passed."""
     with contextlib.suppress(OSError):  # then it is probed again
         write_whole(folder / PROOF, datetime.now(UTC).isoformat().encode())
+
+
+def _has_passed_elsewhere(objects: Objects) -> bool:
+    name = _shared_proof(objects)
+    found = objects.read(name) if name else None
+    return found is not None and _is_recent(found.modified)
+
+
+def _probe_and_tell(connect: Callable[[], Objects]) -> None:
+    probe(connect)
+    objects = connect()
+    if name := _shared_proof(objects):
+        objects.write(name, b"")
+
+
+def _shared_proof(objects: Objects) -> str | None:
+    """Return the name of the proof for all machines that use this server, or None.
+
+    The same bucket may lie behind another server, which ignores conditions. And what a folder
+    heeds depends on how this very machine has mounted it.
+    """
+    if objects.server is None:
+        return None
+    return f"{PROOF}/{hashlib.sha256(objects.server.encode()).hexdigest()[:16]}"
+
+
+def _is_recent(last: datetime | None) -> bool:
+    return last is not None and abs(datetime.now(UTC) - last) <= VALID
 
 
 def probe(connect: Callable[[], Objects]) -> None:

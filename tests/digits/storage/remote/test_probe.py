@@ -8,7 +8,7 @@ from digits.errors import StoreError
 from digits.settings import Settings
 from digits.storage.remote.addresses import objects_of
 from digits.storage.remote.objects import Objects
-from digits.storage.remote.probe import PROOF
+from digits.storage.remote.probe import PROOF, passed
 from tests.support.careless_store import Store, careless_store
 
 Connect = Callable[[Store, str], Objects]
@@ -43,15 +43,49 @@ def test_a_store_that_ignores_conditions_is_refused_before_anything_is_written(
         assert server.objects == {}
 
 
-def test_a_store_that_heeds_them_is_probed_once_by_each_machine(connect: Connect) -> None:
+def test_a_store_that_heeds_them_is_probed_once_for_all_machines(
+    connect: Connect,
+) -> None:
     with careless_store(heeds_conditions=True) as server:
         objects = connect(server, "here")
         assert objects.create("a", b"1")
         assert objects.create("b", b"1")
-        assert set(server.objects) == {"/team/x/a", "/team/x/b"}
-        probed = len(server.names)
+        assert {"/team/x/a", "/team/x/b"} < set(server.objects)
+        asked = len(server.names)
         connect(server, "there").write("c", b"1")
-        assert len(server.names) == 2 * (probed - 2) + 3
+        assert server.names[asked:] == ["/team/x/c"]
+
+
+def test_it_is_probed_again_at_another_address(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with careless_store(heeds_conditions=True) as server:
+        connect(server, "here").write("a", b"1")
+        asked = len(server.names)
+        monkeypatch.setattr(type(server), "url", f"http://localhost:{server.server_port}")
+        connect(server, "there").write("b", b"1")
+        assert any("/probe/" in name for name in server.names[asked:])
+
+
+def test_a_proof_that_is_old_by_the_clock_of_the_store_does_not_count(
+    connect: Connect,
+) -> None:
+    with careless_store(heeds_conditions=True) as server:
+        connect(server, "here").write("a", b"1")
+        asked = len(server.names)
+        server.behind = timedelta(days=31)
+        connect(server, "there").write("b", b"1")
+        assert any("/probe/" in name for name in server.names[asked:])
+
+
+def test_a_folder_is_probed_by_each_machine(tmp_path: Path) -> None:
+    for machine in ("here", "there"):
+        settings = Settings(store=f"file://{tmp_path}/store", cache_dir=tmp_path / machine)
+        objects = objects_of(settings)
+        assert objects is not None
+        objects.write("a", b"1")
+        assert passed(settings.results_dir) is not None
+    assert not (tmp_path / "store" / PROOF).exists()
 
 
 @pytest.mark.parametrize(("days", "is_probed"), [(29, False), (31, True), (-31, True)])
