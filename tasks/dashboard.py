@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
-from prefect import tags
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runtime import flow_run
@@ -49,7 +48,7 @@ def on_dashboard(
 ) -> Iterator[None]:
     """Show the progress of trainings in this block and, if validation fails, the findings.
 
-    The dataset and `names` become tags of the run and its tasks, for finding them.
+    The dataset and `names` become tags of the run, for finding it.
     """
     with live_on_dashboard([dataset, *names]), failures_on_dashboard(dataset, title, address):
         yield
@@ -57,9 +56,13 @@ def on_dashboard(
 
 @contextlib.contextmanager
 def live_on_dashboard(found_by: Sequence[str]) -> Iterator[None]:
-    """Show the progress of trainings in this block; `found_by` become tags of run and tasks."""
+    """Show the progress of trainings in this block; `found_by` become tags of the run.
+
+    Not of its tasks: Prefect's server would be asked for a slot for each tag, which it refuses now
+    and then while it stores events in SQLite, and then the task waits for two seconds.
+    """
     _patiently(lambda: _tag_run(found_by))
-    with tags(*found_by), LiveProgress() as live, followed(live):
+    with LiveProgress() as live, followed(live):
         yield
 
 

@@ -122,7 +122,7 @@ def test_a_run_has_pictures_only_if_something_is_new(
 
 
 @pytest.mark.usefixtures("here")
-def test_a_run_and_its_tasks_are_tagged_and_its_trainings_shown(
+def test_a_run_is_tagged_and_its_trainings_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(live, "PAUSE_SECONDS", 0)
@@ -145,6 +145,9 @@ def test_a_run_and_its_tasks_are_tagged_and_its_trainings_shown(
     assert bar.data == 100
     assert bar.description == "train mlp: epoch 2 of 2, loss 0.5000, test accuracy 75.00%"
     assert bar.task_run_id is not None
+    with get_client(sync_client=True) as client:
+        # With tags, each task would wait for slots that nobody limits.
+        assert not client.read_task_run(bar.task_run_id).tags
 
 
 @pytest.mark.usefixtures("here")
