@@ -146,7 +146,7 @@ def _origins(keys: Iterable[str]) -> Mapping[str, Record]:
     found: dict[str, Record] = {}
     for key in keys:
         with contextlib.suppress(DamagedError):
-            record = current_workspace().records.read(key)
+            record = current_workspace().records.recent(key)
             if record is not None:
                 found[record.label] = record
     return found

@@ -107,7 +107,7 @@ def _other_run(result: Reference) -> str | None:
     """Name the run that made a cached result, or return None if it is the current one."""
     record = None
     with contextlib.suppress(DigitsError):
-        record = current_workspace().records.read(result.made_by)
+        record = current_workspace().records.recent(result.made_by)
     if record is None:
         return UNKNOWN_RUN
     return None if is_of_this_run(record) else maker(record)

@@ -40,7 +40,7 @@ def trace(references: Iterable[Reference], records: Records) -> Lineage:
     steps = {}
     for reference in references:
         with contextlib.suppress(DamagedError):
-            record = records.read(reference.made_by)
+            record = records.recent(reference.made_by)
             if record is not None:
                 steps[record.label] = LineageStep(
                     key=record.key,

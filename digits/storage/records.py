@@ -153,6 +153,16 @@ class Records:
         found = self._find(key)
         return None if found is None else self._parsed(found, key)
 
+    def recent(self, key: str) -> Record | None:
+        """Return the record of `key` as a step of this run has just found it, as `read` does.
+
+        A store is asked only if this process has not read the record in the last minute.
+        """
+        if self._objects is None or not KEY.fullmatch(key):
+            return self.read(key)
+        found = self._objects.recent(_name(key))
+        return None if found is None else self._parsed(found, key)
+
     def verified(self, key: str) -> Record | None:
         """Return the record of `key` after checking every byte of the bundle it refers to.
 

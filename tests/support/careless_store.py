@@ -16,7 +16,9 @@ class Store(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.heeds_conditions = heeds_conditions
         self.objects: dict[str, bytes] = {}
+        # What was written, and what was asked for, in this order.
         self.names: list[str] = []
+        self.asked: list[str] = []
         # How far its clock is behind.
         self.behind = timedelta()
         self.lock = threading.Lock()
@@ -41,6 +43,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._answer(200)
 
     def do_GET(self) -> None:
+        self.server.asked.append(self.path)
         content = self.server.objects.get(self.path)
         self._answer(404 if content is None else 200, content or b"")
 

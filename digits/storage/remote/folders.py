@@ -98,6 +98,7 @@ class SharedFolders:
                             show(received)
             (draft / MANIFEST).write_bytes(content)
             self._put_in_place(draft, folder)
+            self._whole[name] = time.monotonic()
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 

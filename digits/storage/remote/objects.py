@@ -5,6 +5,8 @@ or its name contains the digest of its content, so that writing it again changes
 """
 
 import threading
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -33,6 +35,9 @@ NUM_READERS = 16
 NUM_PARTS = 4
 # An answer whose body breaks off is not always asked for again by object_store itself.
 NUM_ATTEMPTS = 4
+# How long, and how many, small objects that were read are remembered for those who ask for that.
+RECENT_SECONDS = 60.0
+NUM_RECENT = 64
 
 
 class Listed(NamedTuple):
@@ -67,6 +72,7 @@ class Objects:
     ) -> None:
         self._store, self.address, self._mirror = store, address, mirror
         self._check, self._checking = check, threading.Lock()
+        self._recent: OrderedDict[str, tuple[float, Object]] = OrderedDict()
 
     @property
     def server(self) -> str | None:
@@ -77,7 +83,19 @@ class Objects:
 
     def read(self, name: str) -> Object | None:
         """Return a small object, or None if there is none."""
-        return self._ask(f"read {name}", lambda: self._read(name))
+        found = self._ask(f"read {name}", lambda: self._read(name))
+        self._forget(name)
+        if found is not None:
+            self._recent[name] = (time.monotonic(), found)
+            if len(self._recent) > NUM_RECENT:
+                self._recent.popitem(last=False)
+        return found
+
+    def recent(self, name: str) -> Object | None:
+        """Return a small object as this process read it in the last minute, or read it now."""
+        then, found = self._recent.get(name, (-RECENT_SECONDS, None))
+        is_recent = time.monotonic() - then < RECENT_SECONDS
+        return found if is_recent and found is not None else self.read(name)
 
     def read_all(self, listed: Sequence[Listed], *, is_fresh: bool = False) -> list[bytes | None]:
         """Return the contents of listed small objects; None for one that is gone.
@@ -113,6 +131,7 @@ class Objects:
     def write(self, name: str, content: bytes) -> None:
         """Create or replace a small object."""
         self._prepare()
+        self._forget(name)
         self._ask(
             f"write {name}",
             lambda: obstore.put(self._store, name, content, use_multipart=False),
@@ -165,12 +184,16 @@ class Objects:
                 pass
 
     def _delete(self, name: str) -> None:
+        self._forget(name)
         try:
             obstore.delete(self._store, name)
         except FileNotFoundError:
             return
         except (BaseError, OSError) as error:
             raise explained(self.address, f"delete {name}", error) from error
+
+    def _forget(self, name: str) -> None:
+        self._recent.pop(name, None)
 
     def _prepare(self) -> None:
         with self._checking:
