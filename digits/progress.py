@@ -166,11 +166,16 @@ def marked(mark: str, *, scored_on: str = "test") -> Iterator[None]:
         _scored_on.reset(tokens[1])
 
 
+def with_mark(name: str) -> str:
+    """Return a name followed by the mark of the block, if it has one."""
+    return f"{name} {_mark.get()}".rstrip()
+
+
 class Progress:
     """Reports the progress of one training."""
 
     def __init__(self, name: str) -> None:
-        self._name = f"{name} {_mark.get()}".rstrip()
+        self._name = with_mark(name)
         self._scored_on = _scored_on.get()
         self._bars = _bars.get()
         self._is_over = _is_over.get()

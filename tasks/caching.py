@@ -29,6 +29,7 @@ from prefect.transactions import IsolationLevel
 
 from digits.cache.keys import project, step_key, step_label
 from digits.errors import DamagedError, StoreError
+from digits.progress import with_mark
 from digits.storage.records import Record, StepKey
 from digits.storage.references import Reference
 from digits.storage.workspace import current_workspace
@@ -113,11 +114,16 @@ def step(name: str, **options: Any) -> Callable[[Callable[P, R]], StepTask[P, R]
             cache_policy=policy,
             persist_result=True,
             result_serializer="json",
-            task_run_name=partial(step_label, name),
+            task_run_name=partial(_run_name, name),
             **options,
         )
 
     return decorate
+
+
+def _run_name(name: str, parameters: Mapping[str, Any]) -> str:
+    """Name a task's run; Prefect calls this by keyword."""
+    return with_mark(step_label(name, parameters))
 
 
 class StepPolicy(CachePolicy):

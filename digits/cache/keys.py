@@ -171,10 +171,7 @@ def _known_code(sources: Project) -> KnownCode:
 
 
 def step_label(name: str, parameters: Arguments) -> str:
-    """Label a step as its record does: by its name, and the model if it is about one.
-
-    Prefect calls this by keyword to name a task's run.
-    """
+    """Label a step as its record does: by its name, and the model if it is about one."""
     model = parameters.get("model")
     return f"{name} {getattr(model, 'model', model)}" if model else name
 

@@ -1,13 +1,14 @@
 """The work of a sweep: datasets are prepared once, then many models are trained side by side."""
 
+import contextlib
 import logging
 import statistics
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from prefect import Task, tags
+from prefect import Task
 from prefect.futures import PrefectFuture, as_completed
 
 from digits.errors import DigitsError
@@ -122,21 +123,22 @@ class Trainings:
     def _begin(self, combination: Combination) -> dict[PrefectFuture[Any], UnderWay]:
         self._num_begun += 1
         number, variant = self._num_begun, combination.variant
-        mark = f"{number}/{max(number, self._request.num_trainings)}"
         parameters = {
             "arrays": self._arrays[variant.dataset],
             "model": variant.model,
             "settings": combination.settings,
             "device": self._request.device,
         }
-        found_by = (variant.dataset, variant.recipe, f"seed {combination.seed}")
-        with (
-            marked(mark, scored_on=self._scored_on),
-            tags(*found_by),
-            self._place.resources(),
-        ):
+        with self._as_training(number):
             training = self._place.runner.submit(self._train, parameters=parameters)
         return {training: UnderWay(combination, number)}
+
+    @contextlib.contextmanager
+    def _as_training(self, number: int) -> Iterator[None]:
+        """Submit a step of a training, whose run in the dashboard bears its number."""
+        mark = f"{number}/{max(number, self._request.num_trainings)}"
+        with marked(mark, scored_on=self._scored_on), self._place.resources():
+            yield
 
     def _go_on(
         self, future: PrefectFuture[Any], step: UnderWay
@@ -154,7 +156,7 @@ class Trainings:
                 "arrays": arrays,
                 "device": self._request.device,
             }
-            with self._place.resources():
+            with self._as_training(step.number):
                 evaluation = self._place.runner.submit(self._evaluate, parameters=parameters)
             return {evaluation: replace(step, training=future)}
         return {}

@@ -11,15 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from prefect.runtime import task_run
 
 from digits.cache import keys as digits_steps
 from digits.cache.fingerprint import Project
+from digits.progress import marked
 from digits.settings import ROOT
 from digits.storage.seals import seal, unseal
 from digits.storage.workspace import Workspace
 from tasks import caching
 from tests.tasks import steps
-from tests.tasks.steps import dataset, record_file, run, stored_file
+from tests.tasks.steps import dataset, interludes, record_file, run, stored_file
 
 pytestmark = pytest.mark.usefixtures("current")
 
@@ -63,6 +65,16 @@ def test_a_hit_names_the_run_that_created_it() -> None:
     (made_in,) = run("the second").journal.steps.values()
     assert made_in is not None
     assert made_in.startswith("the first of 20")
+
+
+def test_a_task_run_is_named_after_its_step_and_the_mark_of_its_training() -> None:
+    names: list[str] = []
+    interludes.append(lambda: names.append(str(task_run.name)))
+    with marked("3/20"):
+        run()
+    interludes.append(lambda: names.append(str(task_run.name)))
+    run(of=dataset("b"))
+    assert names == ["normalize 3/20", "normalize"]
 
 
 def test_another_input_is_executed() -> None:
