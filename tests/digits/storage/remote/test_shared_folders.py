@@ -11,6 +11,7 @@ from digits.settings import Settings
 from digits.storage.references import ReportRef
 from digits.storage.remote.addresses import objects_of
 from digits.storage.remote.folders import IN_USE_SECONDS
+from digits.storage.remote.objects import Objects
 from digits.storage.workspace import Workspace
 from tests.support.machines_of_a_team import machine, stored
 
@@ -93,6 +94,16 @@ def test_what_the_store_has_lost_is_uploaded_again(
         machine(tmp_path, "here").store.verify(reference)  # another process
     assert f"uploaded again what was missing of reports/{reference.digest}" in caplog.text
     machine(tmp_path, "there").store.verify(reference)
+
+
+def test_a_folder_that_was_just_downloaded_is_not_looked_for_in_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = write(machine(tmp_path, "here"))
+    monkeypatch.setattr(Objects, "listed", lambda *_: pytest.fail("the store was asked"))
+    there = machine(tmp_path, "there").store
+    there.verify(reference)
+    there.verify(reference)
 
 
 def test_a_corrupted_copy_is_downloaded_again(tmp_path: Path) -> None:
