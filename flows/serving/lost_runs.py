@@ -14,15 +14,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
-import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed
 
 from flows.serving.proxies import reach_loopback_directly
 from flows.serving.run_leases import LABEL, connect, key
-from flows.serving.watch import ACTIVE, LOOK_SECONDS
+from flows.serving.watch import ACTIVE, LOOK_ERRORS, LOOK_SECONDS
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -44,7 +43,7 @@ def watch(redis_url: str) -> None:
             time.sleep(LOOK_SECONDS)
             try:
                 runs.look(client)
-            except (httpx.HTTPError, PrefectHTTPStatusError, RedisError) as error:
+            except (*LOOK_ERRORS, RedisError) as error:
                 runs.pause()
                 logger.warning("cannot look for lost runs: %s", error)
 

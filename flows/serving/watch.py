@@ -26,7 +26,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import ObjectNotFound, PrefectException, PrefectHTTPStatusError
 from prefect.states import Cancelled, Crashed
 
 from digits.settings import Settings
@@ -36,6 +36,9 @@ from flows.serving.proxies import reach_loopback_directly
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 10
+# What may go wrong in a look without ending the watch: the server restarts, a run was deleted
+# meanwhile, a proxy answers something else.
+LOOK_ERRORS = (httpx.HTTPError, PrefectException, ValueError)
 # A run counts as dead if its process is missing this many times in a row: a living worker reports
 # the end of its runs by itself, with the exit code.
 NUM_LOOKS = 2
@@ -90,14 +93,14 @@ def watch(settings: Settings, owner: Owner) -> None:
             time.sleep(LOOK_SECONDS)
             try:
                 runs.look(client)
-            except (httpx.HTTPError, PrefectHTTPStatusError) as error:  # the server restarts
+            except LOOK_ERRORS as error:
                 logger.info("cannot look at the runs: %s", error)
 
 
 def end_dead_runs(runs: "Watch") -> None:
     """End those runs of this machine's worker that have died; without the server, do nothing."""
     with (
-        contextlib.suppress(httpx.HTTPError, PrefectHTTPStatusError),
+        contextlib.suppress(*LOOK_ERRORS),
         get_client(sync_client=True) as client,
     ):
         for _ in range(NUM_LOOKS):

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from prefect import flow
@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from digits.settings import Settings
 from digits.storage.workspace import Workspace
-from flows.serving import run_leases
+from flows.serving import lost_runs, run_leases
 from flows.serving.lost_runs import LOST_SECONDS, LostRuns
 from flows.serving.run_leases import LABEL, connect, key, run_lease
 from tests.support.engines import Redis
@@ -184,3 +184,21 @@ def test_a_lease_lasts_as_long_as_its_run_and_survives_the_loss_of_redis(
         redis.ask("FLUSHALL")
         assert is_leased()
     assert redis.ask("EXISTS", key(run)) == "0"
+
+
+@pytest.mark.usefixtures("client")
+def test_a_run_that_is_deleted_meanwhile_does_not_end_the_watch(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[LostRuns] = []
+
+    def look(runs: LostRuns, client: SyncPrefectClient) -> None:
+        looks.append(runs)
+        if len(looks) == 2:
+            raise KeyboardInterrupt
+        client.set_flow_run_state(uuid4(), Running())
+
+    monkeypatch.setattr(lost_runs, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(LostRuns, "look", look)
+    with pytest.raises(KeyboardInterrupt):
+        lost_runs.watch(redis.url)

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State, StateType
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Pending, Running
 
 from digits.settings import ROOT, Settings
@@ -189,3 +190,22 @@ def test_a_run_of_another_machines_worker_is_left_to_that_machine(
     assert [state(client, run) for run in (own, other, same_name, nobodys)] == [
         *("Crashed", "Pending", "Pending", "Pending")
     ]
+
+
+def test_a_run_that_is_deleted_meanwhile_does_not_end_the_watch(
+    client: SyncPrefectClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Watch] = []
+
+    def look(runs: Watch, client: SyncPrefectClient) -> None:
+        looks.append(runs)
+        if len(looks) == 2:
+            raise KeyboardInterrupt
+        client.set_flow_run_state(uuid4(), Running())
+
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(Watch, "look", look)
+    with pytest.raises(KeyboardInterrupt):
+        watch.watch(settings, Owner("digits", "local"))
+    with pytest.raises(ObjectNotFound):
+        client.set_flow_run_state(uuid4(), Running())
