@@ -14,9 +14,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.states import Cancelled, Crashed
 
 from flows.serving.proxies import reach_loopback_directly
@@ -125,8 +126,10 @@ def _heartbeats(
     for pool in {_worker_of(run)[0] for run in runs}:
         try:
             workers = client.read_workers_for_work_pool(pool)
-        except ObjectNotFound:
-            continue
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code != httpx.codes.NOT_FOUND:
+                raise
+            continue  # the pool was deleted, and its workers with it
         found |= {(pool, one.name): one.last_heartbeat_time for one in workers}
     return found
 

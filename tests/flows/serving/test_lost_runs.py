@@ -149,6 +149,17 @@ def test_a_run_that_never_had_a_lease_is_left_alone_unless_it_never_started(
     assert names == ["Running", "Running", "Crashed"]
 
 
+def test_a_run_of_a_deleted_pool_is_lost_as_well(
+    runs: LostRuns, client: SyncPrefectClient, clock: Clock
+) -> None:
+    run, other = picked_up(client, "dead"), picked_up(client, "dead")
+    client.update_flow_run_labels(run, {"prefect.work-pool.name": "deleted"})
+    runs.look(client)
+    clock.seconds += LOST_SECONDS
+    runs.look(client)
+    assert [state(client, one) for one in (run, other)] == ["Crashed", "Crashed"]
+
+
 def test_a_lost_run_that_was_being_canceled_ends_as_canceled(
     runs: LostRuns, client: SyncPrefectClient, clock: Clock
 ) -> None:
