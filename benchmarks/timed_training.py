@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.prepared import Prepared
-from digits.models import TrainingSettings
+from digits.models import Builder, TrainingSettings
 from digits.progress import Progress
 from digits.training.checkpoints import Checkpoint
 
@@ -28,17 +28,26 @@ class Clock(Progress):
         self.epochs.append(time.monotonic() - self.begun)
 
 
-def train(arrays: Prepared, model: str, settings: TrainingSettings, folder: Path) -> dict[str, Any]:
-    """Train in `folder` or resume there; returns the last epoch's figures and the seconds taken."""
+def train(
+    arrays: Prepared,
+    model: str,
+    settings: TrainingSettings,
+    folder: Path,
+    build: Builder | None = None,
+) -> dict[str, Any]:
+    """Train in `folder` or resume there; returns the last epoch's figures and the seconds taken.
+
+    `build` replaces the builder of `model`.
+    """
     from digits.models import MODELS
     from digits.training.trainer import train_model
 
     folder.mkdir(parents=True, exist_ok=True)
     clock = Clock(f"{model}, seed {settings.seed}")
-    _, seconds = train_model(
+    parameters, seconds = train_model(
         arrays.folder,
         arrays.facts,
-        MODELS[model].build,
+        build or MODELS[model].build,
         settings,
         checkpoint=Checkpoint(folder / "checkpoint"),
         progress=clock,
@@ -46,4 +55,10 @@ def train(arrays: Prepared, model: str, settings: TrainingSettings, folder: Path
     )
     epochs = json.loads((folder / "history.json").read_text())["epochs"]
     curve = [epoch["val_accuracy"] for epoch in epochs]
-    return {**epochs[-1], "curve": curve, "clock": clock.epochs, "seconds": seconds}
+    return {
+        **epochs[-1],
+        "curve": curve,
+        "clock": clock.epochs,
+        "seconds": seconds,
+        "parameters": parameters,
+    }
