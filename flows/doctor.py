@@ -152,7 +152,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
     objects = objects_of(settings)
     if objects is None:
         return
-    last = passed(settings.results_dir)
+    last = passed(objects, settings.results_dir)
     if last is None:
         advice = "run `digits store probe`; the first write does it, too"
         yield Finding("note", "store", f"{objects.address}, not probed yet by this machine", advice)

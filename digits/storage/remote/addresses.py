@@ -35,9 +35,11 @@ def objects_of(settings: Settings) -> Objects | None:
 def _opened(address: str, folder: Path, seconds: float) -> Objects:
     from digits.storage.remote.probe import probe_once
 
-    is_shared = not address.startswith("memory:")
-    check = partial(probe_once, partial(connected, address, folder, seconds), folder)
-    return connected(address, folder, seconds, check if is_shared else None)
+    connect = partial(connected, address, folder, seconds)
+    if address.startswith("memory:"):
+        return connect()
+    objects: Objects = connect(lambda: probe_once(objects, connect, folder))
+    return objects
 
 
 def connected(

@@ -21,70 +21,75 @@ from digits.storage.remote.addresses import connected
 from digits.storage.remote.objects import Objects
 
 PROBES = "probe/"
-# When this store last passed: in the folder of what this machine knows about it, and in the store
-# for other machines that reach it at the same address.
+# The beginning of the name of what says when a store last passed.
 PROOF = "probed"
 VALID = timedelta(days=30)
 NUM_WRITERS = 8
 NUM_ROUNDS = 3
 
 
-def probe_once(connect: Callable[[], Objects], folder: Path) -> None:
-    """Probe a store unless it has passed recently, on this machine or on another one."""
-    if _is_recent(passed(folder)):
+def probe_once(objects: Objects, connect: Callable[[], Objects], folder: Path) -> None:
+    """Probe a store unless it has passed recently, on this machine or on another one.
+
+    `folder` is that of what this machine knows about the store.
+    """
+    if _is_recent(passed(objects, folder)):
         return
-    objects = connect()
-    if not _has_passed_elsewhere(objects):
-        _probe_and_tell(connect)
-    remember(folder)
+    last = _passed_elsewhere(objects)
+    if last is not None and _is_recent(last):
+        _remember(objects, folder, last)
+    else:
+        _probe_and_tell(connect, folder)
 
 
 def probe_now(settings: Settings) -> str:
     """Probe DIGITS_STORE and return its address. Raises StoreError, and UsageError without one."""
     if settings.store is None:
         raise UsageError("DIGITS_STORE is not set; set it to the address of the store to probe")
-    connect = partial(connected, settings.store, settings.results_dir, settings.store_seconds)
-    _probe_and_tell(connect)
-    remember(settings.results_dir)
+    folder = settings.results_dir
+    connect = partial(connected, settings.store, folder, settings.store_seconds)
+    _probe_and_tell(connect, folder)
     return connect().address
 
 
-def passed(folder: Path) -> datetime | None:
-    """Return when the store last passed on this machine, or None if it never did."""
+def passed(objects: Objects, folder: Path) -> datetime | None:
+    """Return when the store last passed, as far as this machine knows, or None if it never did."""
     try:
-        return datetime.fromisoformat((folder / PROOF).read_text(encoding="utf-8"))
+        return datetime.fromisoformat((folder / proof(objects)).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
 
-def remember(folder: Path) -> None:
-    """Remember that the store has just passed."""
-    with contextlib.suppress(OSError):  # then it is probed again
-        write_whole(folder / PROOF, datetime.now(UTC).isoformat().encode())
+def proof(objects: Objects) -> str:
+    """Return the name of the proof that a store has passed, here and in the store.
 
-
-def _has_passed_elsewhere(objects: Objects) -> bool:
-    name = _shared_proof(objects)
-    found = objects.read(name) if name else None
-    return found is not None and _is_recent(found.modified)
-
-
-def _probe_and_tell(connect: Callable[[], Objects]) -> None:
-    probe(connect)
-    objects = connect()
-    if name := _shared_proof(objects):
-        objects.write(name, b"")
-
-
-def _shared_proof(objects: Objects) -> str | None:
-    """Return the name of the proof for all machines that use this server, or None.
-
-    The same bucket may lie behind another server, which ignores conditions. And what a folder
-    heeds depends on how this very machine has mounted it.
+    It contains the server: another one, before the same bucket, may ignore conditions.
     """
     if objects.server is None:
-        return None
-    return f"{PROOF}/{hashlib.sha256(objects.server.encode()).hexdigest()[:16]}"
+        return PROOF
+    return f"{PROOF}-{hashlib.sha256(objects.server.encode()).hexdigest()[:16]}"
+
+
+def _passed_elsewhere(objects: Objects) -> datetime | None:
+    """Return when the store passed on any machine, by its own clock.
+
+    What a folder heeds depends on how this very machine has mounted it.
+    """
+    found = None if objects.server is None else objects.read(proof(objects))
+    return None if found is None else found.modified
+
+
+def _probe_and_tell(connect: Callable[[], Objects], folder: Path) -> None:
+    probe(connect)
+    objects = connect()
+    if objects.server is not None:
+        objects.write(proof(objects), b"")
+    _remember(objects, folder, datetime.now(UTC))
+
+
+def _remember(objects: Objects, folder: Path, passed: datetime) -> None:
+    with contextlib.suppress(OSError):  # then it is probed again
+        write_whole(folder / proof(objects), passed.isoformat().encode())
 
 
 def _is_recent(last: datetime | None) -> bool:

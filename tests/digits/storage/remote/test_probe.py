@@ -6,9 +6,10 @@ import pytest
 
 from digits.errors import StoreError
 from digits.settings import Settings
+from digits.storage.remote import addresses
 from digits.storage.remote.addresses import objects_of
 from digits.storage.remote.objects import Objects
-from digits.storage.remote.probe import PROOF, passed
+from digits.storage.remote.probe import PROOF, passed, proof
 from tests.support.careless_store import Store, careless_store
 
 Connect = Callable[[Store, str], Objects]
@@ -56,14 +57,16 @@ def test_a_store_that_heeds_them_is_probed_once_for_all_machines(
         assert server.names[asked:] == ["/team/x/c"]
 
 
+@pytest.mark.parametrize("machine", ["here", "there"])
 def test_it_is_probed_again_at_another_address(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch
+    machine: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with careless_store(heeds_conditions=True) as server:
         connect(server, "here").write("a", b"1")
         asked = len(server.names)
         monkeypatch.setattr(type(server), "url", f"http://localhost:{server.server_port}")
-        connect(server, "there").write("b", b"1")
+        addresses._opened.cache_clear()  # as in another process
+        connect(server, machine).write("b", b"1")
         assert any("/probe/" in name for name in server.names[asked:])
 
 
@@ -84,7 +87,7 @@ def test_a_folder_is_probed_by_each_machine(tmp_path: Path) -> None:
         objects = objects_of(settings)
         assert objects is not None
         objects.write("a", b"1")
-        assert passed(settings.results_dir) is not None
+        assert passed(objects, settings.results_dir) is not None
     assert not (tmp_path / "store" / PROOF).exists()
 
 
@@ -95,9 +98,10 @@ def test_it_is_probed_again_after_a_month(
     settings = Settings(store="s3://team/x", cache_dir=tmp_path / "here")
     settings.results_dir.mkdir(parents=True)
     then = datetime.now(UTC) - timedelta(days=days)
-    (settings.results_dir / PROOF).write_text(then.isoformat())
     with careless_store(heeds_conditions=True) as server:
-        connect(server, "here").create("a", b"1")
+        objects = connect(server, "here")
+        (settings.results_dir / proof(objects)).write_text(then.isoformat())
+        objects.create("a", b"1")
         assert any("/probe/" in name for name in server.names) == is_probed
 
 
