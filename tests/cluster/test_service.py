@@ -12,7 +12,8 @@ from tests.support.faulty_proxy import proxied
 from tests.support.machines import Machine, Network, why_no_namespaces
 from tests.support.object_store import ObjectStore, environment
 from tests.support.small_dataset import NAME
-from tests.support.team import Team, wait_for
+from tests.support.team import Team
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(900)
 # A training that lasts until what is tried has happened.

@@ -21,10 +21,9 @@ import pytest
 from digits.settings import ROOT, Settings
 from digits.storage.locks import is_free
 from tests.support.small_dataset import NAME, SPEC, write_small_dataset, write_spec
+from tests.support.waiting import PATIENCE, wait_for
 
 BIN = Path(sys.executable).parent
-# Seconds to wait, on two busy cores.
-PATIENCE = 240
 # A dataset with the same images, whose spec expects more than there are.
 SPOILED = "spoiled"
 
@@ -35,17 +34,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.e2e)
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(600))
-
-
-def wait_for(what: Callable[[], Any], about: str, seconds: float = PATIENCE) -> Any:
-    """Return the result of `what` as soon as it is truthy."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.5)
-    raise AssertionError(f"waited {seconds} s for {about}")
 
 
 class Service:

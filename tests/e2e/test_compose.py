@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.e2e.conftest import wait_for
 from tests.support.composed import VALUES, Composed
 from tests.support.engines import PostgreSQL, Redis
 from tests.support.object_store import object_store
 from tests.support.small_dataset import NAME
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -10,9 +10,10 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from digits.escaping import markdown_text
 from digits.intake.incoming import Addition
 from digits.report.dashboard_pages import batch_page
-from tests.e2e.conftest import PATIENCE, Service, wait_for
+from tests.e2e.conftest import Service
 from tests.support.names import HOSTILE_NAMES
 from tests.support.small_dataset import NAME
+from tests.support.waiting import PATIENCE, wait_for
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (

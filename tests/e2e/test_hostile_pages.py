@@ -18,8 +18,9 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from digits.settings import ROOT
-from tests.e2e.conftest import Service, wait_for
+from tests.e2e.conftest import Service
 from tests.support.browser import OPTIONS
+from tests.support.waiting import wait_for
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")

@@ -10,8 +10,9 @@ import pytest
 
 from flows.serving.processes import STEADY_SECONDS
 from flows.serving.watch import LOOK_SECONDS, NUM_LOOKS
-from tests.e2e.conftest import Service, Webhook, wait_for
+from tests.e2e.conftest import Service, Webhook
 from tests.support.small_dataset import NAME
+from tests.support.waiting import wait_for
 
 TWO_MINUTES = 120
 CRASHED = "prefect.flow-run.Crashed"

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import SPOILED, Service, Webhook, wait_for
+from tests.e2e.conftest import SPOILED, Service, Webhook
 from tests.support.small_dataset import NAME
+from tests.support.waiting import wait_for
 
 # The steps that a run repeats for other models or other settings.
 LATER_STEPS = ("train mlp", "train cnn", "evaluate mlp", "evaluate cnn", "report")

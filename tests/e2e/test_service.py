@@ -5,7 +5,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.e2e.conftest import Service, wait_for
+from tests.e2e.conftest import Service
+from tests.support.waiting import wait_for
 
 PARTS = ("server", "worker", "pages", "model-server")
 

@@ -9,7 +9,8 @@ import pytest
 
 from tests.support.engines import PostgreSQL, Redis
 from tests.support.small_dataset import NAME
-from tests.support.team import Team, wait_for
+from tests.support.team import Team
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(900)
 # So many that a training lasts until what is tried has happened, and ends soon after.

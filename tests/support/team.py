@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +15,14 @@ import httpx
 from digits.settings import ROOT, Settings
 from tests.support.engines import PostgreSQL, Redis, free_port
 from tests.support.small_dataset import write_small_dataset
+from tests.support.waiting import PATIENCE, wait_for
 
 DIGITS = Path(sys.executable).with_name("digits")
 PASSWORD = "operator:secret"
-# Seconds to wait, on two busy cores.
-PATIENCE = 300
 ENDS = {"Completed", "Failed", "Crashed", "Cancelled"}
 RUN = b"flows.serving.execution"
 # As in a shell's background jobs, which ignore SIGINT and pass that on.
 BACKGROUND = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
-
-
-def wait_for(what: Callable[[], Any], about: str, seconds: float = PATIENCE) -> Any:
-    """Return the result of `what` as soon as it is truthy."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.5)
-    raise AssertionError(f"waited {seconds} s for {about}")
 
 
 class Team:
