@@ -1,6 +1,7 @@
 """Shared fixtures: workspaces apart from the checkout's data and artifacts."""
 
 import gc
+import logging
 import os
 import tempfile
 from collections import Counter
@@ -36,6 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "DO_NOT_TRACK": "1",
     }
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # a developer's server gets no runs of tests
+    # Prefect sends log lines from a thread of its own, whose requests are no lines of a test.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 @pytest.hookimpl(wrapper=True)
