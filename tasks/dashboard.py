@@ -58,8 +58,8 @@ def on_dashboard(
 def live_on_dashboard(found_by: Sequence[str]) -> Iterator[None]:
     """Show the progress of trainings in this block; `found_by` become tags of the run.
 
-    Not of its tasks: Prefect's server would be asked for a slot for each tag, which it refuses now
-    and then while it stores events in SQLite, and then the task waits for two seconds.
+    Not of its tasks: Prefect's server would be asked for slots, which one that is not ours refuses
+    now and then while it stores events in SQLite, and then the task waits for two seconds.
     """
     _patiently(lambda: _tag_run(found_by))
     with LiveProgress() as live, followed(live):

@@ -83,6 +83,9 @@ def dashboard(*, has_services: bool = True) -> ASGIApp:
     provide_dashboard_folder()
     from prefect.server.api.server import create_app
 
+    from flows.serving.sqlite import wait_for_writers
+
+    wait_for_writers()
     app = create_app(final=True, webserver_only=not has_services)
     if not has_services:
         _answer_while_away(app)
@@ -118,6 +121,9 @@ def run_server() -> ASGIApp:
     name_database()
     from prefect.server.api.server import create_app
 
+    from flows.serving.sqlite import wait_for_writers
+
+    wait_for_writers()
     return Guard(create_app(), has_pages=False)
 
 
