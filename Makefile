@@ -99,10 +99,10 @@ test: $(VENV)/.development $(VENV)/.project  ## run the tests: make test ARGS="-
 	@$(VENV)/bin/python -m pytest $(PARALLEL) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-faults test-e2e test-cluster
-test-faults: $(VENV)/.development $(VENV)/.project  ## run all kill, corruption, race and edit tests, and other slow ones; 25 minutes
+test-faults: $(VENV)/.development $(VENV)/.project  ## run all kill, corruption, race and edit tests, and other slow ones; 28 minutes
 	@$(VENV)/bin/python -m pytest -m "faults or (slow and not mnist and not network and not e2e)" --numprocesses 4 $(ARGS)
 
-test-e2e: $(VENV)/.development $(VENV)/.project  ## test the complete service: server, worker, schedule, browser; 10 minutes
+test-e2e: $(VENV)/.development $(VENV)/.project  ## test the complete service: server, worker, schedule, browser; 17 minutes
 	@$(VENV)/bin/python -m pytest -m e2e --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 test-cluster: $(VENV)/.development $(VENV)/.project  ## test several machines: S3, PostgreSQL, Redis, kills, partitions; 15 minutes
