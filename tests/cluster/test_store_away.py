@@ -25,7 +25,7 @@ def state(bucket: ObjectStore, member: Member) -> BucketState:
 
 def is_write(request: Request) -> bool:
     # The probe of the store is another matter.
-    return request.method == "PUT" and "/probe/" not in request.path
+    return request.method == "PUT" and "/probe" not in request.path
 
 
 def is_read(request: Request) -> bool:
