@@ -111,7 +111,7 @@ class Objects:
 
         An attempt whose answer was lost is recognized: an object with this very content is ours.
         """
-        self._prepare()
+        self._prepare(name)
 
         def attempt() -> bool:
             try:
@@ -130,8 +130,7 @@ class Objects:
 
     def write(self, name: str, content: bytes) -> None:
         """Create or replace a small object."""
-        self._prepare()
-        self._forget(name)
+        self._prepare(name)
         self._ask(
             f"write {name}",
             lambda: obstore.put(self._store, name, content, use_multipart=False),
@@ -139,7 +138,7 @@ class Objects:
 
     def upload(self, name: str, file: BinaryIO, sent: Callable[[int], object]) -> None:
         """Create or replace an object with a file's content; `sent` is told the bytes so far."""
-        self._prepare()
+        self._prepare(name)
         self._ask(
             f"write {name}",
             lambda: obstore.put(self._store, name, _chunks(file, sent), max_concurrency=NUM_PARTS),
@@ -195,7 +194,8 @@ class Objects:
     def _forget(self, name: str) -> None:
         self._recent.pop(name, None)
 
-    def _prepare(self) -> None:
+    def _prepare(self, name: str) -> None:
+        self._forget(name)
         with self._checking:
             if self._check is not None:
                 self._check()

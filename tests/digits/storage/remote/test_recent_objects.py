@@ -57,6 +57,16 @@ def test_what_this_process_writes_or_deletes_is_seen_at_once(objects: Objects) -
     assert content(objects, "a") == b"3"
 
 
+def test_what_it_creates_replaces_what_another_machine_has_deleted(
+    objects: Objects, server: Store
+) -> None:
+    objects.write("a", b"1")
+    assert content(objects, "a") == b"1"
+    server.objects.clear()
+    assert objects.create("a", b"2")
+    assert content(objects, "a") == b"2"
+
+
 def test_reading_without_this_always_asks(objects: Objects, server: Store) -> None:
     objects.write("a", b"1")
     content(objects, "a")
